@@ -1,0 +1,43 @@
+# make up: play on this machine.  make test: everything that is tested.  Both work on a bare checkout.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+LOCKS := requirements/runtime.txt requirements/build.txt
+
+.PHONY: up test test-fast lint protos web clean
+
+up: $(VENV)/runtime.done protos web
+	@$(BIN)/rallypoint up $(ARGS)
+
+test: $(VENV)/dev.done protos web
+	@$(BIN)/python tests/stages.py $(STAGES)
+
+test-fast: STAGES = fast
+test-fast: test
+
+lint: $(VENV)/dev.done protos
+	@$(BIN)/python tests/stages.py lint
+
+protos: $(VENV)/runtime.done
+	@$(BIN)/python protos/generate.py
+
+web: $(VENV)/runtime.done
+	@$(BIN)/python clients/web/build.py
+
+$(VENV)/runtime.done: $(LOCKS) pyproject.toml
+	@echo "creating $(VENV) and installing the locked requirements"
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Rallypoint needs Python 3.11 or newer: make PYTHON=python3.11 …")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) --require-hashes $(LOCKS:%=-r %)
+	@$(BIN)/python protos/generate.py
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev.done: requirements/dev.txt $(VENV)/runtime.done
+	@echo "installing the test requirements"
+	@$(PIP) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .rallypoint test-results clients/web/dist clients/web/node_modules

@@ -1,0 +1,1 @@
+"""Build the web client (nothing to build yet)."""

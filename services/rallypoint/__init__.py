@@ -1,0 +1,1 @@
+"""Rallypoint: a multiplayer game backend. Import direction: pyproject.toml, import-linter."""

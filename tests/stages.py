@@ -1,0 +1,86 @@
+"""Run the test stages in order, print one table of their outcomes and times, exit 1 on a failure.
+
+`python tests/stages.py` runs all; names of stages pick some. Every stage runs even after one failed,
+so that a single run tells everything.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One command of a stage."""
+
+    name: str
+    command: tuple[str, ...]
+
+
+def python_tool(name: str, *arguments: str) -> Step:
+    """Return a step that runs a tool of the environment."""
+    return Step(name, (str(BIN / name), *arguments))
+
+
+def pytest(*paths: str) -> Step:
+    """Return a step that runs pytest; `-rs` makes every skip name its reason."""
+    return Step("pytest " + " ".join(paths), (sys.executable, "-m", "pytest", "-rs", *paths))
+
+
+STAGES: dict[str, tuple[Step, ...]] = {
+    "lint": (
+        python_tool("ruff", "check", "."),
+        python_tool("ruff", "format", "--check", "."),
+        python_tool("mypy"),
+        python_tool("lint-imports"),
+        python_tool("buf", "lint"),
+    ),
+    "fast": (pytest("tests/unit", "tests/architecture"),),
+    "contract": (pytest("tests/contract"),),
+    "integration": (pytest("tests/integration"),),
+    "e2e": (pytest("tests/e2e"),),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one step went."""
+
+    stage: str
+    step: str
+    passed: bool
+    seconds: float
+
+
+def run(stage: str, step: Step) -> Outcome:
+    """Run one step with its output shown."""
+    print(f"\n=== {stage}: {step.name}", flush=True)
+    begin = time.monotonic()
+    code = subprocess.run(step.command, cwd=ROOT, check=False).returncode
+    return Outcome(stage, step.name, code == 0, time.monotonic() - begin)
+
+
+def main(wanted: list[str]) -> int:
+    """Run the wanted stages, or all."""
+    unknown = set(wanted) - set(STAGES)
+    if unknown:
+        print(f"no such stage: {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}")
+        return 2
+    outcomes = [run(name, step) for name in wanted or STAGES for step in STAGES[name]]
+    print("\nstage        step                                          result   seconds")
+    for o in outcomes:
+        print(f"{o.stage:12} {o.step:45} {'pass' if o.passed else 'FAIL':6} {o.seconds:9.1f}")
+    failed = sum(not o.passed for o in outcomes)
+    print(f"{len(outcomes) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
