@@ -1,0 +1,146 @@
+"""Calls as the gateway's handlers see them, whatever the transport.
+
+A handler never learns whether a call came as gRPC-Web (binary or text) or as native gRPC: both
+edges (`web_server`, `native`) take the same `Methods` and run the same `Guard` before a handler.
+
+    unary     handler(call, message) -> message or serialized bytes, or an awaitable of either. A
+              plain `def` that answers at once costs no task: that is the way of the hot calls.
+    stream    async handler(call, message, outlet): lives as long as the stream. Returning ends the
+              stream with OK, raising a RallypointError with its status, being cancelled means that
+              the client left, the deadline passed or the process drains.
+
+Errors: handlers and guards raise `kit.errors.RallypointError`; anything else reaches the client as
+INTERNAL with a fixed text and a trace id, and the log with its traceback.
+"""
+
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from google.protobuf.message import Message
+
+from rallypoint.gateway.fanout import Problem
+from rallypoint.kit.errors import RallypointError
+
+MESSAGE_MAX_BYTES = 64 * 1024
+INPUT_MAX_BYTES = 1024
+
+
+@dataclass(slots=True)
+class Call:
+    """One call. `session` is filled in by the guard; the two lists by a handler, if it has to."""
+
+    method: str
+    """The path, `/rallypoint.v1.RoomService/Join`."""
+    metadata: Mapping[str, str]
+    """Request headers, names in lower case, several values joined by ", ". `-bin` stays base64."""
+    peer: str
+    """The client's IP address; behind a configured proxy the one that the proxy names."""
+    deadline: float
+    """When the call ends at the latest, on the event loop's clock (`loop.time()`), seconds."""
+    trace_parent: str = ""
+    """The W3C `traceparent` of this call's span, "" without one."""
+    session: Any = None
+    """Who calls: whatever the guard knows of the session."""
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    """Response metadata sent before the first message."""
+    trailers: list[tuple[str, str]] = field(default_factory=list)
+    """Response metadata sent with the status."""
+
+
+class Outlet(Protocol):
+    """The sending end of one server stream. Never blocks; ends by itself when the handler does."""
+
+    @property
+    def slot(self) -> int:
+        """The stream's place in the fan-out: registered at first use, removed at the end."""
+
+    @property
+    def closed(self) -> bool:
+        """True once the stream has ended or the client has left."""
+
+    def send(self, message: bytes) -> Problem | None:
+        """Send one serialized message, in order with those of the fan-out.
+
+        Nothing is dropped: more than `max_pending_bytes` unsent raise ResourceExhausted
+        `STREAM_OVERFLOW`. GONE when the stream has ended, BEHIND when the client reads slowly.
+        """
+
+    def end(self, error: RallypointError | None = None) -> None:
+        """End the stream with OK or the error's status and cancel its handler. Idempotent."""
+
+    async def wait_closed(self) -> None:
+        """Wait until the client has left or the stream has ended."""
+
+    async def wait_writable(self) -> None:
+        """Wait until what was sent has left the process, or the stream has ended."""
+
+
+Reply = Message | bytes
+UnaryHandler = Callable[[Call, Any], Reply | Awaitable[Reply]]
+StreamHandler = Callable[[Call, Any, Outlet], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class UnaryMethod:
+    """One message in, one message out."""
+
+    path: str
+    request: type[Message]
+    response: type[Message]
+    handler: UnaryHandler
+    max_bytes: int = field(default=MESSAGE_MAX_BYTES, kw_only=True)
+    """The largest request message, after decompression."""
+    public: bool = field(default=False, kw_only=True)
+    """The guard asks for no session."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamMethod:
+    """One message in, many out."""
+
+    path: str
+    request: type[Message]
+    response: type[Message]
+    handler: StreamHandler
+    max_bytes: int = field(default=MESSAGE_MAX_BYTES, kw_only=True)
+    """The largest request message, after decompression."""
+    public: bool = field(default=False, kw_only=True)
+    """The guard asks for no session."""
+    farewell: bytes = field(default=b"", kw_only=True)
+    """A serialized message sent before the gateway itself ends the stream (age, drain)."""
+
+
+Method = UnaryMethod | StreamMethod
+Guard = Callable[[Call, Method], None]
+"""Runs before every handler, in the event loop, never waiting; raises RallypointError to refuse."""
+
+
+def open_door(call: Call, method: Method) -> None:
+    """Let every call pass: the guard of tests and benches."""
+
+
+class Methods:
+    """The methods a gateway serves, by path."""
+
+    def __init__(self, methods: Iterable[Method] = ()) -> None:
+        self._by_path: dict[str, Method] = {}
+        for method in methods:
+            self.add(method)
+
+    def add(self, method: Method) -> None:
+        """Register a method; a path can be taken once."""
+        if method.path in self._by_path:
+            raise ValueError(f"{method.path} is registered twice")
+        self._by_path[method.path] = method
+
+    def get(self, path: str) -> Method | None:
+        """The method at a path, None when there is none."""
+        return self._by_path.get(path)
+
+    def __iter__(self) -> Iterator[Method]:
+        return iter(self._by_path.values())
+
+    def services(self) -> list[str]:
+        """Full names of the services that have a method here."""
+        return sorted({path.rsplit("/", 1)[0].lstrip("/") for path in self._by_path})

@@ -1,0 +1,1 @@
+"""Pure parts of the gateway: bytes and values in, values out. No I/O, no clock, no event loop."""
