@@ -1,6 +1,6 @@
-"""Run the test stages in order, print one table of their outcomes and times, exit 1 on a failure.
+"""Run the test stages in order, print one table of times, exit 1 on a failure.
 
-`python tests/stages.py` runs all; names of stages pick some. Every stage runs even after one failed,
+`python tests/stages.py` runs all; names of stages pick some. Every stage runs even after a failure,
 so that a single run tells everything.
 """
 
