@@ -9,8 +9,8 @@
     └── ServerFault                    ours; alarmed
         ├── DeadlineExceeded 4         ├── Internal 13            └── Unavailable 14
 
-Adapters turn foreign exceptions into these with `raise … from`; `kit.rpc` and the gateway's edge turn
-these into a status with details, each in one place.
+Adapters turn foreign exceptions into these with `raise … from`; `kit.rpc` and the gateway's edge
+turn these into a status with details, each in one place.
 """
 
 from __future__ import annotations

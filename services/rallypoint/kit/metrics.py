@@ -1,7 +1,7 @@
 """Every Prometheus metric, declared once: `rallypoint_<area>_<what>_<unit>`.
 
-Dashboards and alerts name only what stands here (a test checks it). Append a block per service. Hot code
-keeps the child (`X.labels(...)`) instead of looking it up per event: 0.7 µs against 2.
+Dashboards and alerts name only what stands here (a test checks it). Append a block per service.
+Hot code keeps the child (`X.labels(...)`) instead of looking it up per event: 0.7 µs against 2.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 RPC_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 
-# --- kit: processes, brokers, internal gRPC -----------------------------------------------------------
+# --- kit: processes, brokers, internal gRPC ---
 PROCESS_READY = Gauge("rallypoint_process_ready", "1 while the service takes work", ["service"])
 RPC_SECONDS = Histogram(
     "rallypoint_rpc_server_duration_seconds",
@@ -31,7 +31,7 @@ STORE_SECONDS = Histogram(
 )
 LEASE_HELD = Gauge("rallypoint_lease_held_state", "1 while this process holds the lease", ["lease"])
 
-# --- fleet --------------------------------------------------------------------------------------------
+# --- fleet ---
 FLEET_ALLOCATE_SECONDS = Histogram(
     "rallypoint_fleet_allocate_duration_seconds",
     "Allocate, by outcome (OK or the reason)",

@@ -1,7 +1,8 @@
 """Ids and names: distinct types for the type checker, one rule for what may be a name.
 
-Queue, set, game and node names match `[a-z0-9-]{1,32}`, checked where they enter, so that they can stand
-in subjects, keys and labels as they are. Ids we make are 128 random bits in lower-case base32.
+Queue, set, game and node names match `[a-z0-9-]{1,32}`, checked where they enter, so that they can
+stand in subjects, keys and labels as they are. Ids we make are 128 random bits in
+lower-case base32.
 """
 
 from __future__ import annotations

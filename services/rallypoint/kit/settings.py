@@ -1,9 +1,10 @@
 """Settings: one frozen dataclass per process, read once from the environment.
 
 Field `web_port` comes from `RALLYPOINT_WEB_PORT`; nested dataclasses are flattened into the same
-namespace. Types: str, int, float, bool (1/0, true/false, yes/no, on/off), Path, tuple[str, ...] (comma
-separated), and `X | None` (empty means None). An absent variable means the field's default. A bad value
-or an absent one without default raises SettingsError with the variable's name and the remedy.
+namespace. Types: str, int, float, bool (1/0, true/false, yes/no, on/off), Path, tuple[str, ...]
+(comma separated), and `X | None` (empty means None). An absent variable means the field's default.
+A bad value, or an absent one without default, raises SettingsError with the variable's name and the
+remedy.
 """
 
 from __future__ import annotations

@@ -1,0 +1,139 @@
+"""Internal gRPC: one way to make servers and channels, one place where errors become statuses.
+
+A handler raises `kit.errors`; the caller sees the canonical code, the message, and a
+google.rpc.Status in `grpc-status-details-bin`. Anything else that a handler raises is logged and
+becomes INTERNAL with the trace id in the metadata. Stream handlers must be async generators:
+`context.read/write` handlers break under tracing. Every server answers `grpc.health.v1.Health` from
+`kit.health`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import grpc
+import grpc.aio
+
+from rallypoint.kit import errors, health, rpc_interceptor, status, telemetry
+from rallypoint.kit.names import PlayerId
+
+PLAYER_ID = "rallypoint-player-id"
+"""Metadata: who calls, set by the gateway after it verified the session. Trusted inside only."""
+DISPLAY_NAME = "rallypoint-display-name-bin"
+"""Metadata: the caller's shown name, UTF-8 bytes."""
+DETAILS = "grpc-status-details-bin"
+
+Options = Sequence[tuple[str, int | str]]
+
+_KEEPALIVE: Options = (
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+)
+_SERVER: Options = (*_KEEPALIVE, ("grpc.so_reuseport", 0))
+_CHANNEL: Options = (
+    *_KEEPALIVE,
+    # A peer that restarts is back within a second; the default back-off would wait up to 120.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # Retries are ours to decide: they need the request_id of the call.
+    ("grpc.enable_retries", 0),
+)
+
+
+class Host(Protocol):
+    """What a server needs of its process; `kit.runtime.Runtime` is one."""
+
+    @property
+    def health(self) -> health.Health:
+        """Say what the process says about itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, as the gateway verified it."""
+
+    player_id: PlayerId
+    display_name: str
+
+
+def make_server(host: Host, *, options: Options = ()) -> grpc.aio.Server:
+    """Return a server with our interceptors and health; add servicers, `listen`, then `start()`."""
+    server = grpc.aio.server(
+        interceptors=[*telemetry.server_interceptors(), rpc_interceptor.ErrorInterceptor()],
+        options=[*_SERVER, *options],
+    )
+    rpc_interceptor.add_health(server, host.health)
+    return server
+
+
+def listen(server: grpc.aio.Server, host: str, port: int) -> int:
+    """Bind the server in plaintext; return the port (`port` 0: any free one).
+
+    Raises Unavailable PORT_IN_USE when it cannot be bound.
+    """
+    try:
+        bound = server.add_insecure_port(f"{host}:{port}")
+    except RuntimeError as error:
+        raise errors.Unavailable("PORT_IN_USE", f"cannot listen on {host}:{port}") from error
+    return bound
+
+
+def channel(address: str, *, name: str, options: Options = ()) -> grpc.aio.Channel:
+    """Return a channel to `address` (host:port). `name` says who calls, in the user agent."""
+    return grpc.aio.insecure_channel(
+        address,
+        options=[*_CHANNEL, ("grpc.primary_user_agent", f"rallypoint-{name}"), *options],
+        interceptors=telemetry.client_interceptors(),
+    )
+
+
+def to_error(error: grpc.aio.AioRpcError) -> errors.RallypointError:
+    """Return our error for a failed call: from its details when it has them, else from its code."""
+    for key, value in error.trailing_metadata() or ():
+        if key == DETAILS and isinstance(value, bytes):
+            return status.from_details(value)
+    code: int = error.code().value[0]
+    name = error.code().name
+    return errors.from_code(code, name, error.details() or "")
+
+
+@contextlib.asynccontextmanager
+async def calling() -> AsyncIterator[None]:
+    """Raise what a call inside fails with as our error."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise to_error(error) from error
+
+
+def caller(context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
+    """Return who calls, or raise Unauthenticated CALLER_UNKNOWN when the gateway did not say."""
+    player_id, display_name = "", ""
+    for key, value in context.invocation_metadata() or ():
+        if key == PLAYER_ID and isinstance(value, str):
+            player_id = value
+        elif key == DISPLAY_NAME and isinstance(value, bytes):
+            display_name = value.decode("utf-8", "replace")
+    if not player_id:
+        raise errors.Unauthenticated("CALLER_UNKNOWN", "the call names no player")
+    return Caller(PlayerId(player_id), display_name)
+
+
+def remaining_s(context: grpc.aio.ServicerContext[Any, Any], cap_s: float) -> float:
+    """Return how long the caller still waits, at most `cap_s`."""
+    left = context.time_remaining()
+    return cap_s if left is None else max(0.0, min(cap_s, left))
+
+
+def deadline_in(seconds: float) -> float:
+    """Return the Unix time `seconds` from now."""
+    return time.time() + seconds
