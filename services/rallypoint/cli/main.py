@@ -1,15 +1,63 @@
-"""Parse the command line and run one command. Commands import what they need when they run."""
+"""Parse the command line and run one command. A command imports what it needs when it runs.
+
+A command is a module with `run(arguments) -> exit code`; it has its own parser, so that
+`rallypoint <command> --help` costs no other command's imports.
+"""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+SERVICES: Mapping[str, str] = {
+    "gateway": "clients' edge: sessions, gRPC-Web and gRPC, streams of frames",
+    "matchmaking": "tickets, matches, ratings",
+    "fleet": "places rooms on nodes",
+    "room-state": "runs the rooms",
+}
 
 
-def main(arguments: list[str] | None = None) -> int:
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Where a command is and what it does, in one line."""
+
+    module: str
+    line: str
+
+
+COMMANDS: Mapping[str, Command] = {
+    "up": Command("rallypoint.cli.up", "start everything on this machine and show it"),
+    **{name: Command("rallypoint.cli.service", line) for name, line in SERVICES.items()},
+    "bots": Command("rallypoint.cli.bots", "players without people: queue, play, queue again"),
+    "new": Command("rallypoint.cli.new_game", "write the skeleton of a game of your own"),
+    "bench": Command("rallypoint.cli.bench", "measure: rooms, edge, matchmaking, start"),
+    "version": Command("rallypoint.cli.version", "print the version"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run `rallypoint <command> …`; the result is the exit code."""
-    parser = argparse.ArgumentParser(prog="rallypoint", description=__doc__)
-    parser.add_argument("command", choices=["up"])
-    parser.parse_args(arguments)
-    print("rallypoint: nothing runs yet", file=sys.stderr)
-    return 0
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parsed = _parser().parse_args(words[:1])
+    command = COMMANDS[parsed.command]
+    rest = words if parsed.command in SERVICES else words[1:]
+    try:
+        return int(importlib.import_module(command.module).run(rest))
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {command.line}" for name, command in COMMANDS.items()]
+    parser = argparse.ArgumentParser(
+        prog="rallypoint",
+        description="A multiplayer game backend: matchmaking, rooms and fleet, over gRPC-Web.",
+        epilog="\n".join(["commands:", *lines, "", "`rallypoint <command> --help` tells more."]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=COMMANDS, metavar="command", help="what to do")
+    return parser

@@ -1,0 +1,29 @@
+"""`rallypoint bench <what>`: figures that are promised, measured; `--json` for machines."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Mapping
+
+BENCHES: Mapping[str, tuple[str, str]] = {
+    "rooms": ("rallypoint.cli.bench_rooms", "rooms full of players: echo time, CPU per player"),
+    "edge": ("rallypoint.cli.bench_edge", "one call and one frame at the gateway"),
+    "matchmaking": ("rallypoint.cli.bench_matchmaking", "one cycle of the matcher"),
+    "start": ("rallypoint.cli.bench_start", "from exec to ready, each service and the stack"),
+}
+
+
+def run(arguments: list[str]) -> int:
+    """Run one bench; the result is its exit code."""
+    lines = "\n".join(f"  {name:12}{line}" for name, (_, line) in BENCHES.items())
+    parser = argparse.ArgumentParser(
+        prog="rallypoint bench",
+        description=__doc__,
+        epilog=f"benches:\n{lines}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("bench", choices=BENCHES, metavar="bench", help="what to measure")
+    parsed = parser.parse_args(arguments[:1])
+    module, _ = BENCHES[parsed.bench]
+    return int(importlib.import_module(module).run(arguments[1:]))

@@ -1,0 +1,111 @@
+"""One child process: started with its own log, session and death signal, watched until it ends.
+
+A child never outlives us (PDEATHSIG) and does not see the terminal's Ctrl-C (its own session): the
+stack alone decides the order in which children end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rallypoint.cli import plan
+
+PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True)
+BROKERS = ("nats", "redis")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process has used so far."""
+
+    cpu_s: float
+    rss_bytes: int
+
+
+@dataclass(slots=True)
+class Child:
+    """A started process and its times (monotonic seconds)."""
+
+    plan: plan.Process
+    process: asyncio.subprocess.Process
+    started_s: float
+    ready_s: float | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not been seen to end."""
+        return self.process.returncode is None
+
+    async def wait(self) -> int:
+        """Its exit code; negative for a signal."""
+        return await self.process.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, unless it is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
+
+    async def stop(self, *, within_s: float) -> None:
+        """Ask it to end; kill it when it has not after a while."""
+        self.signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(within_s):
+                await self.wait()
+        except TimeoutError:
+            self.signal(signal.SIGKILL)
+            await self.wait()
+
+
+async def start(process: plan.Process, *, log: Path, cpus: Iterable[int] = ()) -> Child:
+    """Start a process; its output goes to the end of `log`, its threads to `cpus` when named."""
+    parent = os.getpid()
+    pinned = frozenset(cpus)
+    # A broker gets to write its file when we vanish; a service without one has nothing to save.
+    last_signal = signal.SIGTERM if process.kind in BROKERS else signal.SIGKILL
+
+    def prepare() -> None:
+        _LIBC.prctl(PR_SET_PDEATHSIG, int(last_signal), 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+        if pinned:
+            os.sched_setaffinity(0, pinned)
+
+    with log.open("ab") as output:
+        started_s = time.monotonic()
+        running = await asyncio.create_subprocess_exec(
+            *process.command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **process.environment},
+            preexec_fn=prepare,
+            start_new_session=True,
+        )
+    return Child(plan=process, process=running, started_s=started_s)
+
+
+def usage(pid: int) -> Usage:
+    """CPU and memory of a process from /proc; zeros when it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return Usage(cpu_s=0.0, rss_bytes=0)
+    ticks = int(fields[11]) + int(fields[12])
+    return Usage(
+        cpu_s=ticks / os.sysconf("SC_CLK_TCK"), rss_bytes=pages * os.sysconf("SC_PAGE_SIZE")
+    )

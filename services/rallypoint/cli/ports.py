@@ -1,0 +1,40 @@
+"""Ports on loopback: free ones from the kernel, and whether the user's own is taken."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Sequence
+
+from rallypoint.cli import datadir, plan
+
+
+def free(listeners: Sequence[str]) -> plan.Ports:
+    """A distinct free port for each listener, all held at once so that none comes twice."""
+    with contextlib.ExitStack() as held:
+        found = {}
+        for name in listeners:
+            holder = held.enter_context(socket.socket())
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            holder.bind(("127.0.0.1", 0))
+            found[name] = int(holder.getsockname()[1])
+    return plan.Ports(by_name=found)
+
+
+def free_one() -> int:
+    """One free port."""
+    return free(("one",))["one"]
+
+
+def refuse_taken(host: str, port: int) -> None:
+    """Refused when something already listens where the page should be."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            reason = "is in use" if error.errno == 98 else f"cannot be used ({error.strerror})"
+            raise datadir.Refused(
+                f"port {port} on {host} {reason}: stop the program that holds it, "
+                "or choose another with --port"
+            ) from error
