@@ -1,0 +1,270 @@
+"""The encoder of frames: all rooms of a table in a constant number of numpy calls.
+
+A lane is one receiver of a section: a room for SHARED tables, a seat of a room for OWNER ones. For
+each lane there is one row in a matrix with every byte a frame could have (headers, masks, values),
+and a mask of those to keep; selecting once gives the bytes of all lanes, which are then cut apart.
+The bytes are encoded `sections` fields of `rallypoint.v1.Frame` (docs/wire.md §3), so a frame is a
+concatenation. A delta is against what the last delta left, a keyframe is of that same state.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from rallypoint.games.arena import Run
+from rallypoint.games.codec import QUANTA
+from rallypoint.games.schema import Array, TableSpec
+
+# Frame.sections and its length; Section.table, Section.visibility; Section.data and its length
+SECTION_HEAD: Final = (0x22, 0, 0, 0, 0x08, 0, 0x10, 0, 0x1A, 0, 0, 0)
+OUTER_AT: Final = 1
+TABLE_AT: Final = 5
+VISIBILITY_AT: Final = 7
+INNER_AT: Final = 9
+VARINT_BYTES: Final = 3  # lengths below 2 MiB
+FIXED_INNER: Final = 5  # table and visibility with their tags, and the tag of data
+
+EncoderTable = tuple[TableSpec, Sequence[Run]]
+
+
+class SectionEncoder:
+    """Encodes tables for `lanes` receivers; `rows` of a table are those one receiver sees."""
+
+    def __init__(self, tables: Sequence[EncoderTable], lanes: int) -> None:
+        self._plan = _Plan(tables)
+        self._matrix = np.zeros((lanes, self._plan.width), np.uint8)
+        self._matrix[:] = self._plan.static
+        self._keep = np.zeros((lanes, self._plan.width), np.bool_)
+        self._present = np.zeros((self._plan.mask_bits, lanes), np.bool_)
+        self._sizes = np.zeros((self._plan.mask_bits, lanes), np.int32)
+        self._cells = [
+            _Cells(self, place, run, lanes)
+            for place, run in zip(self._plan.runs, self._plan.sources, strict=True)
+        ]
+
+    def deltas(self, lanes: int) -> list[bytes]:
+        """Sections of the first `lanes` lanes against those of the call before."""
+        for cells in self._cells:
+            cells.write_delta(lanes)
+        return self._collect(lanes)
+
+    def keyframes(self, lanes: Sequence[int]) -> list[bytes]:
+        """Sections of the given lanes against zeros, as of the last `deltas`."""
+        index = np.asarray(lanes, np.intp)
+        for cells in self._cells:
+            cells.write_keyframe(index)
+        return self._collect(len(index))
+
+    def forget(self, lanes: slice) -> None:
+        """Start anew with lanes whose values were set to zero."""
+        for cells in self._cells:
+            cells.sent[:, lanes] = 0
+
+    def _collect(self, lanes: int) -> list[bytes]:
+        if not self._cells:
+            return [b""] * lanes
+        ends = np.cumsum(self._write_heads(lanes)).tolist()
+        data = self._matrix[:lanes][self._keep[:lanes]].tobytes()
+        starts = [0, *ends[:-1]]
+        return [data[start:end] for start, end in zip(starts, ends, strict=True)]
+
+    def _write_heads(self, lanes: int) -> Array:
+        """Write column masks and section heads; the bytes of each lane."""
+        plan, matrix, keep = self._plan, self._matrix[:lanes], self._keep[:lanes]
+        masks = np.packbits(self._present[:, :lanes], axis=0, bitorder="little")
+        matrix[:, plan.mask_at] = masks.T
+        sent = np.bitwise_or.reduceat(masks, plan.mask_starts, axis=0) != 0
+        inner = np.add.reduceat(self._sizes[:, :lanes], plan.bit_starts, axis=0) + plan.mask_sizes
+        outer = inner + (FIXED_INNER + _varint_size(inner))
+        lengths = np.stack((outer, inner))
+        matrix[:, plan.length_at] = _varint_bytes(lengths).reshape(-1, lanes).T
+        keep[:, plan.head_at] = sent[plan.head_table].T
+        longer = np.stack((sent & (lengths > 0x7F), sent & (lengths > 0x3FFF)), axis=2)
+        keep[:, plan.longer_at] = longer.reshape(-1, lanes).T
+        sizes: Array = np.where(sent, outer + (1 + _varint_size(outer)), 0).sum(axis=0)
+        return sizes
+
+
+class _Place:
+    """Where one run of columns stands in the matrix and in the list of mask bits."""
+
+    def __init__(self, offset: int, bit: int, columns: int, rows: int, width: int) -> None:
+        self.offset = offset
+        self.bit = bit
+        self.columns = columns
+        self.rows = rows
+        self.width = width
+        self.mask_size = (rows + 7) // 8
+        self.stride = self.mask_size + rows * width
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.columns * self.stride
+
+
+class _Plan:
+    """The fixed layout: offsets of heads, masks and runs of all tables."""
+
+    def __init__(self, tables: Sequence[EncoderTable]) -> None:
+        self.runs: list[_Place] = []
+        self.sources: list[Run] = []
+        self.width = self.mask_bits = 0
+        heads: list[int] = []
+        mask_at: list[int] = []
+        mask_starts: list[int] = []
+        mask_sizes: list[int] = []
+        static: list[tuple[int, TableSpec]] = []
+        for spec, runs in tables:
+            heads.append(self.width)
+            static.append((self.width, spec))
+            mask_starts.append(len(mask_at))
+            mask_size = (len(spec.columns) + 7) // 8
+            mask_sizes.append(mask_size)
+            first = self.width + len(SECTION_HEAD)
+            mask_at += range(first, first + mask_size)
+            self._place_runs(runs, first + mask_size, self.mask_bits)
+            self.mask_bits += mask_size * 8
+        self.static = self._static_bytes(static)
+        self.mask_at = np.array(mask_at, np.intp)
+        self.mask_starts = np.array(mask_starts, np.intp)
+        self.bit_starts = self.mask_starts * 8
+        self.mask_sizes = np.array(mask_sizes, np.int32)[:, None]
+        self._index_heads(np.array(heads, np.intp))
+
+    def _place_runs(self, runs: Sequence[Run], offset: int, bit: int) -> None:
+        for run in runs:
+            if run.kind is None:
+                continue
+            rows = run.values.shape[2]
+            place = _Place(offset, bit, len(run.columns), rows, run.kind.width)
+            self.runs.append(place)
+            self.sources.append(run)
+            offset, bit = place.end, bit + place.columns
+        self.width = offset
+
+    def _static_bytes(self, heads: list[tuple[int, TableSpec]]) -> Array:
+        row = np.zeros(self.width, np.uint8)
+        for offset, spec in heads:
+            if spec.id > 0x7F:
+                raise ValueError("a game has at most 127 tables")
+            row[offset : offset + len(SECTION_HEAD)] = SECTION_HEAD
+            row[offset + TABLE_AT] = spec.id
+            row[offset + VISIBILITY_AT] = int(spec.visibility)
+        return row
+
+    def _index_heads(self, heads: Array) -> None:
+        count = len(heads)
+        lengths = np.stack((heads + OUTER_AT, heads + INNER_AT))
+        self.length_at = (lengths[:, :, None] + np.arange(VARINT_BYTES)).reshape(-1)
+        self.longer_at = (lengths[:, :, None] + np.arange(1, VARINT_BYTES)).reshape(-1)
+        whole = heads[:, None] + np.arange(len(SECTION_HEAD))
+        masks = np.repeat(np.arange(count), self.mask_sizes[:, 0])
+        always = whole[:, [i for i in range(len(SECTION_HEAD)) if i not in _LONGER]]
+        self.head_at = np.concatenate((always.reshape(-1), self.mask_at))
+        self.head_table = np.concatenate((np.repeat(np.arange(count), always.shape[1]), masks))
+
+
+_LONGER: Final = frozenset(
+    at + byte for at in (OUTER_AT, INNER_AT) for byte in range(1, VARINT_BYTES)
+)
+
+
+class _Cells:
+    """One run of columns in the matrix, and its numbers as last sent."""
+
+    def __init__(self, owner: SectionEncoder, place: _Place, run: Run, lanes: int) -> None:
+        self._place = place
+        self._source = _Numbers(run, lanes, place.rows)
+        self.sent = np.zeros((place.columns, lanes, place.rows), self._source.unsigned)
+        shape = (lanes, place.columns, place.stride)
+        self._bytes = owner._matrix[:, place.offset : place.end].reshape(shape)
+        keep = owner._keep[:, place.offset : place.end].reshape(shape)
+        self._keep_all = keep
+        self._keep_masks = keep[:, :, : place.mask_size]
+        values = keep[:, :, place.mask_size :]
+        self._keep_values = values.reshape((lanes, place.columns, place.rows, place.width))
+        bits = slice(place.bit, place.bit + place.columns)
+        self._present = owner._present[bits]
+        self._sizes = owner._sizes[bits]
+        self._quiet = True
+        if not (np.shares_memory(keep, owner._keep) and np.shares_memory(self._keep_values, keep)):
+            raise AssertionError("the views into the matrix must not be copies")
+
+    def write_delta(self, lanes: int) -> None:
+        numbers = self._source.numbers(lanes)
+        sent = self.sent[:, :lanes]
+        changed = numbers != sent
+        if changed.any():
+            self._write(numbers, changed, lanes)
+            sent[...] = numbers
+        elif not self._quiet:
+            self._silence()
+
+    def write_keyframe(self, index: Array) -> None:
+        numbers = self.sent[:, index]
+        self._write(numbers, numbers != 0, len(index))
+
+    def _write(self, numbers: Array, changed: Array, lanes: int) -> None:
+        place = self._place
+        bits = np.packbits(changed, axis=2, bitorder="little")
+        present: Array = np.bitwise_or.reduce(bits, axis=2) != 0
+        self._present[:, :lanes] = present
+        counts = np.add.reduce(np.bitwise_count(bits), axis=2, dtype=np.int32)
+        self._sizes[:, :lanes] = counts * place.width + present * place.mask_size
+        cells = self._bytes[:lanes]
+        cells[:, :, : place.mask_size] = bits.transpose(1, 0, 2)
+        cells[:, :, place.mask_size :] = numbers.view(np.uint8).transpose(1, 0, 2)
+        self._keep_masks[:lanes] = present.T[:, :, None]
+        self._keep_values[:lanes] = changed.transpose(1, 0, 2)[:, :, :, None]
+        self._quiet = False
+
+    def _silence(self) -> None:
+        self._present[...] = False
+        self._sizes[...] = 0
+        self._keep_all[...] = False
+        self._quiet = True
+
+
+class _Numbers:
+    """The wire numbers of a run, as unsigned integers so that equal means equal bits."""
+
+    def __init__(self, run: Run, lanes: int, rows: int) -> None:
+        if run.kind is None:
+            raise ValueError("hidden columns have no wire numbers")
+        self.unsigned: np.dtype[Any] = np.dtype(f"<u{run.kind.width}")
+        self._values = run.values.reshape(len(run.columns), lanes, rows)
+        self._top = QUANTA.get(run.kind, 0)
+        if self._top:
+            low, span = _bounds(run)
+            self._low, self._scale = low, self._top / span
+
+    def numbers(self, lanes: int) -> Array:
+        values = self._values[:, :lanes]
+        if not self._top:
+            return values.view(self.unsigned)
+        steps = (values - self._low) * self._scale
+        np.fmax(steps, 0.0, out=steps)  # fmax turns NaN into the other
+        np.minimum(steps, self._top, out=steps)
+        np.rint(steps, out=steps)
+        return steps.astype(self.unsigned)
+
+
+def _bounds(run: Run) -> tuple[Array, Array]:
+    low = np.array([column.spec().minimum for column in run.columns])
+    high = np.array([column.spec().maximum for column in run.columns])
+    return low[:, None, None], (high - low)[:, None, None]
+
+
+def _varint_size(lengths: Array) -> Array:
+    size: Array = np.int32(1) + (lengths > 0x7F) + (lengths > 0x3FFF)
+    return size
+
+
+def _varint_bytes(lengths: Array) -> Array:
+    """(2, tables, lanes) lengths as (2, tables, bytes, lanes) of little-endian base 128."""
+    out = np.empty((*lengths.shape[:2], VARINT_BYTES, lengths.shape[2]), np.uint8)
+    out[:, :, 0] = (lengths & 0x7F) | ((lengths > 0x7F) << 7)
+    out[:, :, 1] = ((lengths >> 7) & 0x7F) | ((lengths > 0x3FFF) << 7)
+    out[:, :, 2] = lengths >> 14
+    return out
