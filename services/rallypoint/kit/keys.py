@@ -1,7 +1,7 @@
 """Every Redis key, once, as typed functions.
 
-All keys of a queue start `mm:{<queue>}:`, all of a set `fleet:{<set>}:`. The braces stay in the key:
-they are the hash tag that keeps a queue or a set in one slot of a Redis Cluster.
+All keys of a queue start `mm:{<queue>}:`, all of a set `fleet:{<set>}:`. The braces stay in the
+key: they are the hash tag that keeps a queue or a set in one slot of a Redis Cluster.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def mm_outbox(queue: QueueName) -> str:
     return _mm(queue, "outbox")
 
 
-def mm_request(queue: QueueName) -> str:
-    """HASH: request_id ▸ ticket."""
-    return _mm(queue, "request")
+def mm_queued(queue: QueueName) -> str:
+    """ZSET: searching tickets by the Unix milliseconds their search started."""
+    return _mm(queue, "queued")
 
 
 def mm_rating(queue: QueueName, player_id: PlayerId) -> str:

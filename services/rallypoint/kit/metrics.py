@@ -44,3 +44,23 @@ FLEET_ROOMS_LOST = Counter("rallypoint_fleet_rooms_lost_total", "Rooms lost with
 FLEET_CLAIMS_EXPIRED = Counter(
     "rallypoint_fleet_claims_expired_total", "Claims that were never confirmed"
 )
+
+# --- gateway: the edges ---
+GATEWAY_CALLS = Counter(
+    "rallypoint_gateway_calls_total", "Calls of clients, by method and code", ["method", "code"]
+)
+GATEWAY_CALL_SECONDS = Histogram(
+    "rallypoint_gateway_call_duration_seconds",
+    "Unary calls that waited for something (the others take microseconds)",
+    ["method"],
+    buckets=RPC_BUCKETS_S,
+)
+GATEWAY_REFUSALS = Counter(
+    "rallypoint_gateway_refusals_total", "Requests refused before a handler saw them", ["reason"]
+)
+GATEWAY_CONNECTIONS = Gauge("rallypoint_gateway_connections_count", "Open HTTP/1.1 connections")
+GATEWAY_STREAMS = Gauge("rallypoint_gateway_streams_count", "Open server streams", ["edge"])
+GATEWAY_FANOUT_MESSAGES = Counter(
+    "rallypoint_gateway_fanout_messages_total", "Messages of the fan-out", ["outcome"]
+)
+GATEWAY_FANOUT_BYTES = Counter("rallypoint_gateway_fanout_bytes_total", "Bytes written by it")

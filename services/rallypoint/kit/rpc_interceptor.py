@@ -44,13 +44,11 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
 
 def _wrap(method: str, handler: Any) -> Any:
-    replaced = {
-        (False, False): ("unary_unary", _unary),
-        (True, False): ("stream_unary", _unary),
-        (False, True): ("unary_stream", _stream),
-        (True, True): ("stream_stream", _stream),
-    }
-    kind, wrapper = replaced[handler.request_streaming, handler.response_streaming]
+    wrapper: Callable[[str, Any], Any] = _stream if handler.response_streaming else _unary
+    kind = "_".join(
+        "stream" if streaming else "unary"
+        for streaming in (handler.request_streaming, handler.response_streaming)
+    )
     name = method.rsplit(".", 1)[-1]
     return handler._replace(**{kind: wrapper(name, getattr(handler, kind))})
 
@@ -114,7 +112,7 @@ async def _abort(context: Any, error: errors.RallypointError) -> NoReturn:
     raise AssertionError("abort raises")
 
 
-class HealthService(health_pb2_grpc.HealthServicer):
+class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # has no types
     """`grpc.health.v1.Health` answered from `kit.health`."""
 
     def __init__(self, source: health.Health) -> None:

@@ -1,10 +1,10 @@
 """One bootstrap for every service.
 
 `run` sets up uvloop, JSON logs, tracing, the health and metrics port, signals and brokers, calls
-the service's `main(settings, runtime)`, and ends in a designed order: stopping is set (first SIGTERM or
-SIGINT) ▸ main says not ready, drains within `drain_s` and returns ▸ spawned tasks are cancelled ▸
-brokers, HTTP and tracing are closed. A second signal exits at once with 130. A spawned task that
-raises ends the process with 1: whoever runs us restarts us, half a process serves nobody.
+the service's `main(settings, runtime)`, and ends in a designed order: stopping is set (first
+SIGTERM or SIGINT) ▸ main says not ready, drains within `drain_s` and returns ▸ spawned tasks are
+cancelled ▸ brokers, HTTP and tracing are closed. A second signal exits at once with 130. A spawned
+task that raises ends the process with 1: whoever runs us restarts us, half a process serves nobody.
 """
 
 from __future__ import annotations
@@ -260,6 +260,7 @@ async def _connect_bus(runtime: Runtime) -> None:
         await bus.close()
         raise
     runtime.bus = bus
+    runtime.spawn(bus.supervise(), name="bus.supervise")
     runtime.health.status(lambda: {"bus": bus.is_connected})
 
 

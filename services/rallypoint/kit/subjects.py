@@ -1,7 +1,7 @@
 """Every NATS subject, stream, bucket and key, once, as typed functions (architecture §5).
 
-Facts that last go to JetStream streams; heartbeats go over core NATS; leases, registrations, ownership
-and configuration are keys of KV buckets. Retention: decisions §7.
+Facts that last go to JetStream streams; heartbeats go over core NATS; leases, registrations,
+ownership and configuration are keys of KV buckets. Retention: decisions §7.
 """
 
 from __future__ import annotations

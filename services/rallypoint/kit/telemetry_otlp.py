@@ -70,11 +70,11 @@ class Otlp:
 
     def server_interceptors(self) -> list[Any]:
         """Return grpc.aio server interceptors."""
-        return [aio_server_interceptor(tracer_provider=self._provider)]
+        return [aio_server_interceptor(tracer_provider=self._provider)]  # type: ignore[no-untyped-call]
 
     def client_interceptors(self) -> list[Any]:
         """Return grpc.aio client interceptors."""
-        return list(aio_client_interceptors(tracer_provider=self._provider))
+        return list(aio_client_interceptors(tracer_provider=self._provider))  # type: ignore[no-untyped-call]
 
     def shutdown(self) -> None:
         """Flush and stop."""

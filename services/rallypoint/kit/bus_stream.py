@@ -1,0 +1,257 @@
+"""Reading streams: ordered feeds for tails and watches, durable workers for effects.
+
+A feed is an ephemeral push consumer on an inbox of its own. It is made anew, from the next
+sequence, whenever its deliveries show a gap, its heartbeats stop, or the connection came back. Flow
+control is answered in turn with the messages, so a slow reader slows the server and loses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rallypoint.kit import bus_wire, names
+
+if TYPE_CHECKING:
+    from rallypoint.kit.bus import Bus, Message, Subscription
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_S = 2.0
+_SILENCE_S = 3 * HEARTBEAT_S
+_RETRY_S = 0.1
+_RETRY_MAX_S = 2.0
+_BATCH = 64
+_BATCH_EXPIRES_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A stored message. `pending` tells how many more were there when it was sent."""
+
+    seq: int
+    subject: str
+    data: bytes
+    headers: Mapping[str, str]
+    pending: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A fact given to a worker, to be acked after its effect."""
+
+    fact: Fact
+    _bus: Bus
+    _reply: str
+
+    async def ack(self) -> None:
+        """Say that the effect is done."""
+        await self._bus.publish(self._reply, b"+ACK")
+
+    async def retry(self, delay_s: float) -> None:
+        """Have it delivered again after `delay_s` seconds."""
+        body = json.dumps({"delay": int(delay_s * 1e9)})
+        await self._bus.publish(self._reply, f"-NAK {body}".encode())
+
+
+class Restart(Exception):
+    """The consumer must be made anew."""
+
+
+class Feed:
+    """An inbox and its present consumer. Use as an async context manager; not for two readers."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._inbox = bus.new_inbox()
+        self._queue: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._generation = 0
+        self._consumer = ""
+        self._expected = 1
+        self._subscription: Subscription | None = None
+        self._forget = bus.on_reconnect(self._on_reconnect)
+
+    async def __aenter__(self) -> Feed:
+        while True:
+            try:
+                self._subscription = await self._bus.subscribe(
+                    f"{self._inbox}.*", self._queue.put_nowait
+                )
+            except bus_wire.BusUnavailable:
+                await asyncio.sleep(_RETRY_MAX_S)
+            else:
+                return self
+
+    async def __aexit__(self, *unused: object) -> None:
+        self._forget()
+        if self._subscription is not None:
+            await self._subscription.unsubscribe()
+
+    def _on_reconnect(self) -> None:
+        self._queue.put_nowait(None)
+
+    def fresh_inbox(self) -> str:
+        """Forget all that was delivered and return the subject of a new generation."""
+        self._generation += 1
+        self._expected = 1
+        while not self._queue.empty():
+            self._queue.get_nowait()
+        return f"{self._inbox}.{self._generation}"
+
+    async def open(self, stream: str, subject: str, start_seq: int | None) -> int:
+        """Make the consumer; return how many messages it will deliver that exist already.
+
+        Raises BusUnavailable or ApiRefused.
+        """
+        name = self._consumer = names.new_id()
+        config = bus_wire.feed_config(
+            filter_subject=subject,
+            deliver_subject=self.fresh_inbox(),
+            start_seq=start_seq,
+            heartbeat_s=HEARTBEAT_S,
+        )
+        made = await self._bus.api(
+            f"CONSUMER.CREATE.{stream}.{name}",
+            {"stream_name": stream, "config": config | {"name": name}},
+        )
+        return int(made["num_pending"]) + int(made["delivered"]["consumer_seq"])
+
+    async def next(self) -> Fact:
+        """Return the next fact in order; raises Restart when the consumer is no good any more."""
+        while True:
+            message = await self.receive(_SILENCE_S)
+            if message.headers.get("Status"):
+                await self._control(message)
+                continue
+            position = bus_wire.parse_position(message.reply)
+            if position.consumer != self._consumer:
+                continue  # what the consumer before this one still had on its way
+            if position.consumer_seq != self._expected:
+                raise Restart
+            self._expected += 1
+            return Fact(
+                position.stream_seq,
+                message.subject,
+                message.data,
+                message.headers,
+                position.pending,
+            )
+
+    async def receive(self, silence_s: float) -> Message:
+        """Return the next message of this generation; raises Restart on silence or reconnect."""
+        current = f"{self._inbox}.{self._generation}"
+        while True:
+            try:
+                message = self._queue.get_nowait()
+            except asyncio.QueueEmpty:
+                message = await self._wait(silence_s)
+            if message is None:
+                raise Restart
+            if _addressed(message, current):
+                return message
+
+    async def _wait(self, silence_s: float) -> Message | None:
+        try:
+            async with asyncio.timeout(silence_s):
+                return await self._queue.get()
+        except TimeoutError:
+            raise Restart from None
+
+    async def _control(self, message: Message) -> None:
+        """Answer flow control; see in a heartbeat whether messages were lost."""
+        if message.reply:
+            await self._bus.publish(message.reply, b"")
+        if stalled := message.headers.get("Nats-Consumer-Stalled"):
+            await self._bus.publish(stalled, b"")
+        last = message.headers.get("Nats-Last-Consumer")
+        if last is not None and int(last) >= self._expected:
+            raise Restart
+
+
+def _addressed(message: Message, inbox: str) -> bool:
+    """Tell whether a message belongs to the present generation.
+
+    Deliveries keep the subject they were stored under, so only control messages show the inbox.
+    """
+    return not message.headers.get("Status") or message.subject == inbox
+
+
+async def ordered(bus: Bus, stream: str, subject: str, *, start_seq: int) -> AsyncIterator[Fact]:
+    """See Bus.ordered."""
+    next_seq = max(1, start_seq)
+    wait_s = _RETRY_S
+    async with Feed(bus) as feed:
+        while True:
+            try:
+                next_seq = await _present(bus, stream, next_seq)
+                await feed.open(stream, subject, next_seq)
+                while True:
+                    fact = await feed.next()
+                    next_seq, wait_s = fact.seq + 1, _RETRY_S
+                    yield fact
+            except Restart:
+                wait_s = _RETRY_S
+            except (bus_wire.BusUnavailable, bus_wire.ApiRefused) as error:
+                logger.info("feed_waits", extra={"stream": stream, "reason": str(error)})
+            wait_s = await backed_off(wait_s)
+
+
+async def _present(bus: Bus, stream: str, next_seq: int) -> int:
+    """Return the sequence to go on at: 1 when the stream is younger than what we have read."""
+    info = await bus.api(f"STREAM.INFO.{stream}")
+    if int(info["state"]["last_seq"]) < next_seq - 1:
+        logger.warning("stream_restarted", extra={"stream": stream, "next_seq": next_seq})
+        return 1
+    return next_seq
+
+
+async def backed_off(wait_s: float) -> float:
+    """Sleep about `wait_s` and return the next wait."""
+    await asyncio.sleep(wait_s * (0.5 + random.random()))
+    return min(wait_s * 2, _RETRY_MAX_S)
+
+
+async def work(
+    bus: Bus, stream: str, subject: str, *, durable: str, ack_wait_s: float
+) -> AsyncIterator[Delivery]:
+    """See Bus.work."""
+    config = bus_wire.worker_config(durable=durable, filter_subject=subject, ack_wait_s=ack_wait_s)
+    wait_s = _RETRY_S
+    async with Feed(bus) as feed:
+        while True:
+            try:
+                await bus.api(
+                    f"CONSUMER.CREATE.{stream}.{durable}",
+                    {"stream_name": stream, "config": config},
+                )
+                while True:
+                    async with contextlib.aclosing(_batch(bus, feed, stream, durable)) as batch:
+                        async for delivery in batch:
+                            yield delivery
+                    wait_s = _RETRY_S
+            except Restart:
+                wait_s = _RETRY_S
+            except (bus_wire.BusUnavailable, bus_wire.ApiRefused) as error:
+                logger.info("worker_waits", extra={"stream": stream, "reason": str(error)})
+            wait_s = await backed_off(wait_s)
+
+
+async def _batch(bus: Bus, feed: Feed, stream: str, durable: str) -> AsyncGenerator[Delivery, None]:
+    """Pull one batch; ends when the server says so."""
+    body = json.dumps({"batch": _BATCH, "expires": int(_BATCH_EXPIRES_S * 1e9)}).encode()
+    await bus.pull(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}", body, feed.fresh_inbox())
+    for _ in range(_BATCH):
+        message = await feed.receive(_BATCH_EXPIRES_S + _SILENCE_S)
+        if message.headers.get("Status"):
+            return  # 404, 408: nothing more now; 409: the consumer went, which the next pull sees
+        position = bus_wire.parse_position(message.reply)
+        fact = Fact(
+            position.stream_seq, message.subject, message.data, message.headers, position.pending
+        )
+        yield Delivery(fact, bus, message.reply)

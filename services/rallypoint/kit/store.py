@@ -1,0 +1,280 @@
+"""Redis behind one port: Lua scripts and the few plain commands we use.
+
+No hidden retries: a mutation whose answer was lost may have happened, so scripts are idempotent by
+request id and the caller decides. Every call waits its turn for one of `CONNECTIONS` connections,
+in order (redis-py's blocking pool is not fair), and has half a second. Foreign errors become
+StoreUnavailable; an error that a script itself raises becomes ScriptFailed with its text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib.resources
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import redis.asyncio
+import redis.exceptions
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from rallypoint.kit import errors, metrics
+
+logger = logging.getLogger(__name__)
+
+CONNECTIONS = 32
+CALL_TIMEOUT_S = 0.5
+CONNECT_TIMEOUT_S = 1.0
+
+Key = str
+Arg = str | bytes | int | float
+T = TypeVar("T")
+
+
+class StoreUnavailable(errors.Unavailable):
+    """Redis does not answer. A write may or may not have happened."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("STORE_UNAVAILABLE", message, retry_after_s=1.0)
+
+
+class ScriptFailed(errors.Internal):
+    """A script or a command was refused by Redis: a bug of ours."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("SCRIPT_FAILED", message)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script. `await script(keys=[...], args=[...])` runs it by its hash."""
+
+    name: str
+    text: str
+    sha: str
+    _store: Store
+
+    async def __call__(self, *, keys: Sequence[Key], args: Sequence[Arg] = ()) -> Any:
+        """Run atomically; return Redis' reply: bytes, int, None or nested lists of them."""
+        return (await self._store.script_many([Call(self, keys, args)]))[0]
+
+    def call(self, *, keys: Sequence[Key], args: Sequence[Arg] = ()) -> Call:
+        """Return a call for `Store.script_many`."""
+        return Call(self, keys, args)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One run of a script, for a pipeline."""
+
+    script: Script
+    keys: Sequence[Key]
+    args: Sequence[Arg] = ()
+
+
+class Store:
+    """A connection pool to Redis. Make one with `connect`, close it with `close`."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        # redis-py's annotations allow every reply to every command; ours say what we get.
+        self._client: Any = client
+        self._turn = asyncio.Semaphore(CONNECTIONS)
+
+    @classmethod
+    async def connect(cls, url: str) -> Store:
+        """Return a store whose server answered a PING, or raise StoreUnavailable."""
+        pool = redis.asyncio.ConnectionPool.from_url(
+            url,
+            max_connections=CONNECTIONS + 4,
+            socket_timeout=CALL_TIMEOUT_S,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+        store = cls(redis.asyncio.Redis(connection_pool=pool))
+        try:
+            await store._run("ping", store._client.ping)
+        except errors.RallypointError:
+            await store.close()
+            raise
+        return store
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.aclose(close_connection_pool=True)
+
+    def load(self, package: str, file: str) -> Script:
+        """Return the Lua script `file` beside the code of `package`."""
+        text = importlib.resources.files(package).joinpath(file).read_text(encoding="utf-8")
+        sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        return Script(file.removesuffix(".lua"), text, sha, self)
+
+    async def script_many(self, calls: Sequence[Call]) -> list[Any]:
+        """Run scripts in one round trip, in order, each atomic by itself; return their replies."""
+        return await self._run(calls[0].script.name, lambda: self._evaluate(calls))
+
+    async def _evaluate(self, calls: Sequence[Call]) -> list[Any]:
+        replies = await self._pipeline(calls)
+        missing = {
+            call.script.sha: call.script
+            for call, reply in zip(calls, replies, strict=True)
+            if isinstance(reply, redis.exceptions.NoScriptError)
+        }
+        if missing:  # not run, so running again is no repetition
+            for script in missing.values():
+                await self._client.script_load(script.text)
+            at = [n for n, r in enumerate(replies) if _is_missing(r)]
+            for n, reply in zip(at, await self._pipeline([calls[n] for n in at]), strict=True):
+                replies[n] = reply
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+    async def _pipeline(self, calls: Sequence[Call]) -> list[Any]:
+        if len(calls) == 1:
+            try:
+                return [await self._evalsha(self._client, calls[0])]
+            except redis.exceptions.NoScriptError as error:
+                return [error]
+        pipeline = self._client.pipeline(transaction=False)
+        for call in calls:
+            self._evalsha(pipeline, call)
+        return list(await pipeline.execute(raise_on_error=False))
+
+    @staticmethod
+    def _evalsha(client: Any, call: Call) -> Any:
+        return client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
+
+    async def get(self, key: Key) -> bytes | None:
+        """GET."""
+        return await self._run("get", lambda: self._client.get(key))
+
+    async def set(
+        self, key: Key, value: Arg, *, px_ms: int | None = None, nx: bool = False
+    ) -> bool:
+        """SET; False when `nx` and the key was there."""
+        return bool(await self._run("set", lambda: self._client.set(key, value, px=px_ms, nx=nx)))
+
+    async def delete(self, *keys: Key) -> int:
+        """DEL; return how many there were."""
+        return await self._run("del", lambda: self._client.delete(*keys))
+
+    async def expire(self, key: Key, seconds: int) -> bool:
+        """EXPIRE."""
+        return bool(await self._run("expire", lambda: self._client.expire(key, seconds)))
+
+    async def hget(self, key: Key, field: str) -> bytes | None:
+        """HGET."""
+        return await self._run("hget", lambda: self._client.hget(key, field))
+
+    async def hmget(self, key: Key, fields: Sequence[str]) -> list[bytes | None]:
+        """HMGET."""
+        return await self._run("hmget", lambda: self._client.hmget(key, list(fields)))
+
+    async def hgetall(self, key: Key) -> dict[bytes, bytes]:
+        """HGETALL."""
+        return await self._run("hgetall", lambda: self._client.hgetall(key))
+
+    async def hset(self, key: Key, mapping: Mapping[str, Arg]) -> int:
+        """HSET; return how many fields are new."""
+        return await self._run("hset", lambda: self._client.hset(key, mapping=dict(mapping)))
+
+    async def hdel(self, key: Key, *fields: str) -> int:
+        """HDEL."""
+        return await self._run("hdel", lambda: self._client.hdel(key, *fields))
+
+    async def sadd(self, key: Key, *members: str) -> int:
+        """SADD."""
+        return await self._run("sadd", lambda: self._client.sadd(key, *members))
+
+    async def smembers(self, key: Key) -> frozenset[bytes]:
+        """SMEMBERS."""
+        return frozenset(await self._run("smembers", lambda: self._client.smembers(key)))
+
+    async def zcard(self, key: Key) -> int:
+        """ZCARD."""
+        return await self._run("zcard", lambda: self._client.zcard(key))
+
+    async def zrange(self, key: Key, start: int, end: int) -> list[bytes]:
+        """ZRANGE by rank, both ends included."""
+        return await self._run("zrange", lambda: self._client.zrange(key, start, end))
+
+    async def zrange_scores(self, key: Key, start: int, end: int) -> list[tuple[bytes, float]]:
+        """ZRANGE by rank WITHSCORES."""
+        return await self._run(
+            "zrange", lambda: self._client.zrange(key, start, end, withscores=True)
+        )
+
+    async def zrank(self, key: Key, member: str) -> int | None:
+        """ZRANK: how many are before it; None when absent."""
+        return await self._run("zrank", lambda: self._client.zrank(key, member))
+
+    async def zadd(self, key: Key, mapping: Mapping[str, float]) -> int:
+        """ZADD."""
+        return await self._run("zadd", lambda: self._client.zadd(key, dict(mapping)))
+
+    async def zrem(self, key: Key, *members: str) -> int:
+        """ZREM."""
+        return await self._run("zrem", lambda: self._client.zrem(key, *members))
+
+    async def xadd(self, key: Key, fields: Mapping[str, Arg]) -> bytes:
+        """XADD; return the id."""
+        return await self._run("xadd", lambda: self._client.xadd(key, dict(fields)))
+
+    async def xrange(
+        self, key: Key, start: str = "-", end: str = "+", *, count: int | None = None
+    ) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        """XRANGE."""
+        return await self._run("xrange", lambda: self._client.xrange(key, start, end, count=count))
+
+    async def xread(
+        self, streams: Mapping[str, str], *, count: int = 100
+    ) -> list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]:
+        """XREAD without blocking: `streams` maps a key to the last id seen."""
+        found = await self._run("xread", lambda: self._client.xread(dict(streams), count=count))
+        return [(name, list(entries)) for name, entries in found or ()]
+
+    async def xdel(self, key: Key, *ids: str | bytes) -> int:
+        """XDEL."""
+        return await self._run("xdel", lambda: self._client.xdel(key, *ids))
+
+    async def info(self, section: str) -> dict[str, Any]:
+        """INFO of one section, for diagnosis and tests."""
+        return await self._run("info", lambda: self._client.info(section))
+
+    async def _run(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Wait for a turn, run, time and translate errors."""
+        async with self._turn:
+            started = time.perf_counter()
+            try:
+                return await call()
+            except (redis.exceptions.BusyLoadingError, redis.exceptions.ReadOnlyError) as error:
+                raise self._unavailable(name, error) from error
+            except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
+                raise self._unavailable(name, error) from error
+            except (OSError, TimeoutError) as error:
+                raise self._unavailable(name, error) from error
+            except redis.exceptions.RedisError as error:
+                metrics.STORE_ERRORS.labels("refused").inc()
+                raise ScriptFailed(f"{name}: {error}") from error
+            finally:
+                metrics.STORE_SECONDS.labels(name).observe(time.perf_counter() - started)
+
+    @staticmethod
+    def _unavailable(name: str, error: Exception) -> StoreUnavailable:
+        metrics.STORE_ERRORS.labels("unavailable").inc()
+        return StoreUnavailable(f"{name}: {error!r}")
+
+
+def _is_missing(reply: object) -> bool:
+    return isinstance(reply, redis.exceptions.NoScriptError)
+
+
+def texts(values: Iterable[bytes]) -> list[str]:
+    """Return UTF-8 replies as texts."""
+    return [value.decode() for value in values]
