@@ -53,7 +53,10 @@ class Outlet(Protocol):
 
     @property
     def slot(self) -> int:
-        """The stream's place in the fan-out: registered at first use, removed at the end."""
+        """The place in the fan-out: registered at first use, removed at the end of the stream.
+
+        Raises Aborted `STREAM_CLOSED` when it is first asked for after the end.
+        """
 
     @property
     def closed(self) -> bool:
@@ -63,17 +66,25 @@ class Outlet(Protocol):
         """Send one serialized message, in order with those of the fan-out.
 
         Nothing is dropped: more than `max_pending_bytes` unsent raise ResourceExhausted
-        `STREAM_OVERFLOW`. GONE when the stream has ended, BEHIND when the client reads slowly.
+        `STREAM_OVERFLOW`. Returns GONE when the stream has ended and the message went nowhere,
+        BEHIND when it was sent but others still wait before it.
         """
 
     def end(self, error: RallypointError | None = None) -> None:
         """End the stream with OK or the error's status and cancel its handler. Idempotent."""
 
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Call back once, at the stream's end, before its slot may be given to another stream.
+
+        The handler itself hears of it later, by its cancellation: whoever pushes to slots must
+        forget this one here, or the next client would get its frames.
+        """
+
     async def wait_closed(self) -> None:
         """Wait until the client has left or the stream has ended."""
 
     async def wait_writable(self) -> None:
-        """Wait until what was sent has left the process, or the stream has ended."""
+        """Wait until the connection takes more (under 64 KiB unsent) or the stream has ended."""
 
 
 Reply = Message | bytes

@@ -64,3 +64,23 @@ GATEWAY_FANOUT_MESSAGES = Counter(
     "rallypoint_gateway_fanout_messages_total", "Messages of the fan-out", ["outcome"]
 )
 GATEWAY_FANOUT_BYTES = Counter("rallypoint_gateway_fanout_bytes_total", "Bytes written by it")
+
+# --- gateway: sessions and rooms ---
+GATEWAY_SESSIONS = Counter(
+    "rallypoint_gateway_sessions_total", "Sessions opened, refreshed and closed", ["outcome"]
+)
+GATEWAY_GUARD_REFUSALS = Counter(
+    "rallypoint_gateway_guard_refusals_total", "Calls the guard refused", ["reason"]
+)
+GATEWAY_INPUTS = Counter("rallypoint_gateway_inputs_total", "SendInput calls taken")
+GATEWAY_INPUTS_DROPPED = Counter(
+    "rallypoint_gateway_inputs_dropped_total", "Inputs dropped because their node was away or slow"
+)
+GATEWAY_FRAMES_STALE = Counter(
+    "rallypoint_gateway_frames_stale_total", "Frames withheld: lower epoch, or no keyframe yet"
+)
+GATEWAY_JOINS = Counter("rallypoint_gateway_joins_total", "Joins, by OK or reason", ["outcome"])
+GATEWAY_ROOMS = Gauge("rallypoint_gateway_rooms_count", "Rooms known here")
+GATEWAY_ROOM_STREAMS = Gauge("rallypoint_gateway_room_streams_count", "Client streams of rooms")
+GATEWAY_NODES = Gauge("rallypoint_gateway_nodes_count", "Attach streams, by state", ["state"])
+GATEWAY_ROOMS_LOST = Counter("rallypoint_gateway_rooms_lost_total", "Rooms closed as ROOM_LOST")

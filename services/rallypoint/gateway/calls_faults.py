@@ -1,0 +1,44 @@
+"""Where an exception of a handler becomes what its client may read. Used by both edges.
+
+A RallypointError is passed on. Anything else is a bug: the log gets the traceback, the client a
+fixed text and the trace id under which we find it.
+"""
+
+import logging
+import secrets
+
+from rallypoint.gateway.calls import Call
+from rallypoint.kit import errors, telemetry
+
+logger = logging.getLogger(__name__)
+
+
+def to_error(fault: Exception, call: Call) -> errors.RallypointError:
+    """Return the error the client sees."""
+    if isinstance(fault, errors.RallypointError):
+        return fault
+    trace_id = telemetry.trace_id() or call.trace_parent[3:35] or secrets.token_hex(16)
+    logger.error(
+        "handler_failed", extra={"method": call.method, "fault_id": trace_id}, exc_info=fault
+    )
+    return errors.Internal("INTERNAL", "internal error", metadata={"trace_id": trace_id})
+
+
+def malformed_message() -> errors.InvalidArgument:
+    """Return the refusal of bytes that are not the request's message."""
+    return errors.InvalidArgument("MESSAGE_MALFORMED", "the message cannot be decoded")
+
+
+def deadline() -> errors.DeadlineExceeded:
+    """Return the error of a call that took too long."""
+    return errors.DeadlineExceeded("DEADLINE", "the call took longer than its deadline")
+
+
+def stream_age() -> errors.Unavailable:
+    """Return the end of a stream that lived as long as streams may."""
+    return errors.Unavailable("STREAM_AGE", "please open the stream again", retry_after_s=0.0)
+
+
+def draining() -> errors.Unavailable:
+    """Return the end of whatever is open while the process stops."""
+    return errors.Unavailable("DRAINING", "this gateway is stopping", retry_after_s=0.0)

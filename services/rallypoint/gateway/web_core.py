@@ -1,0 +1,53 @@
+"""What every connection of the web edge shares, and the bytes of an answer's end."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from rallypoint.gateway import calls
+from rallypoint.gateway.domain import grpcweb, http_response
+from rallypoint.gateway.domain.http_request import Refusal
+from rallypoint.gateway.fanout import FanOut
+from rallypoint.gateway.web_plan import Planner, RpcPlan
+from rallypoint.gateway.web_settings import EdgeSettings
+from rallypoint.kit import errors, metrics
+
+Details = Callable[[errors.RallypointError], bytes]
+"""Encodes an error as google.rpc.Status: `kit.status.to_details` but for tests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """Shared by all connections of an edge."""
+
+    loop: asyncio.AbstractEventLoop
+    tasks: asyncio.TaskGroup
+    settings: EdgeSettings
+    planner: Planner
+    guard: calls.Guard
+    fan_out: FanOut
+    details: Details
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run a task that lets no exception out."""
+        return self.tasks.create_task(coroutine, name=name)
+
+    def end_lines(self, call: calls.Call | None, error: errors.RallypointError | None) -> bytes:
+        """Return the trailer lines of a call."""
+        extra = grpcweb.fields(call.trailers) if call is not None and call.trailers else b""
+        if error is None:
+            return grpcweb.status_lines(0) + extra
+        return grpcweb.status_lines(int(error.code), error.message, self.details(error)) + extra
+
+    def refusal(self, refusal: Refusal, cors: bytes = b"") -> bytes:
+        """Return the whole response to a refused request. The connection closes after it."""
+        error, plan = refusal.error, refusal.plan
+        metrics.GATEWAY_REFUSALS.labels(error.reason).inc()
+        if not isinstance(plan, RpcPlan):
+            details = self.details(error)
+            return http_response.refusal(refusal.http_status, error, details=details, lines=cors)
+        plan.tally.count(int(error.code))
+        head = http_response.unary_head(plan.mode, plan.cors, close=True)
+        body = grpcweb.encode(grpcweb.trailer_frame(self.end_lines(None, error)), plan.mode)
+        return b"%b%d\r\n\r\n%b" % (head, len(body), body)

@@ -1,0 +1,154 @@
+"""From a request's head to the plan for serving it: every check that needs no body.
+
+Order: origin (403), verb (405), then for calls content-type (415), HTTP version (505), method,
+grpc-encoding and grpc-timeout. What a gRPC-Web client sent correctly enough to understand an
+answer is refused in the body of a 200, so that its status is never hidden by CORS or an HTTP code;
+the rest by an HTTP status. A plan belongs to the bytes of a head and serves again when they repeat.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from google.protobuf.empty_pb2 import Empty
+
+from rallypoint.gateway import calls, web_metrics
+from rallypoint.gateway.domain import buckets, grpcweb, http_response, origin
+from rallypoint.gateway.domain.http_request import Head, Refusal
+from rallypoint.gateway.static import StaticFiles
+from rallypoint.gateway.web_settings import EdgeSettings
+from rallypoint.kit import errors, telemetry
+
+Details = Callable[[errors.RallypointError], bytes]
+_SAMPLED = 0x01
+
+
+@dataclass(slots=True)
+class RpcPlan:
+    """How to serve calls with one head."""
+
+    method: calls.Method
+    mode: grpcweb.Mode
+    metadata: dict[str, str]
+    peer: str
+    cors: bytes
+    close: bool
+    head: bytes
+    """The response's head as far as it is known."""
+    max_body_bytes: int
+    tally: web_metrics.Tally
+    gzip: bool = False
+    timeout_s: float = 0.0
+    """How long the call may take, the client's wish and our limits considered."""
+    client_timeout: bool = False
+    """The client named the deadline."""
+    trace_parent: str = ""
+    sampled: bool = False
+
+
+@dataclass(slots=True)
+class ReadyPlan:
+    """A response that is known already: a preflight or a file."""
+
+    response: tuple[bytes, ...]
+    close: bool
+    max_body_bytes: int = 0
+
+
+Plan = RpcPlan | ReadyPlan
+
+
+class Planner:
+    """Judges heads. One per edge; knows no connection."""
+
+    def __init__(
+        self, methods: calls.Methods, settings: EdgeSettings, files: StaticFiles | None
+    ) -> None:
+        self._methods = methods
+        self._settings = settings
+        self._files = files
+        self._origins = origin.Origins(settings.origins)
+        self._proxies = buckets.Ranges(settings.proxies)
+        self._tallies = {method.path: web_metrics.Tally(method.path) for method in methods}
+
+    def plan(self, head: Head, peer: str) -> Plan:
+        """Return the plan for a head, or raise Refusal."""
+        came_from = head.headers.get("origin", "")
+        if not self._origins.allows(came_from, head.headers.get("host", "")):
+            denied = errors.PermissionDenied("ORIGIN_DENIED", "this origin may not call")
+            raise Refusal(403, denied)
+        close = not head.keep_alive
+        if head.method == "POST":
+            return self._call(head, peer, close=close)
+        if head.method == "OPTIONS":
+            lines = origin.preflight_lines(came_from) if came_from else b"allow: POST, OPTIONS\r\n"
+            return ReadyPlan((http_response.head(204, lines, length=None, close=close),), close)
+        if head.method in ("GET", "HEAD") and self._methods.get(head.path) is None:
+            return self._file(head, close=close)
+        raise Refusal(405, errors.Unimplemented("VERB_UNSUPPORTED", "calls are made with POST"))
+
+    def _file(self, head: Head, *, close: bool) -> ReadyPlan:
+        if self._files is None:
+            raise Refusal(404, errors.NotFound("FILE_UNKNOWN", "there is no such page"))
+        parts = self._files.respond(head.path, head.headers, close=close)
+        return ReadyPlan(parts[:1] if head.method == "HEAD" else parts, close)
+
+    def _call(self, head: Head, peer: str, *, close: bool) -> RpcPlan:
+        headers = head.headers
+        mode = grpcweb.mode(headers.get("content-type", ""))
+        if mode is None:
+            wrong = errors.InvalidArgument("CONTENT_TYPE", "content-type is not grpc-web+proto")
+            raise Refusal(415, wrong)
+        if head.version != "1.1":
+            raise Refusal(505, errors.Unimplemented("HTTP_VERSION", "calls need HTTP/1.1"))
+        cors = origin.allow_lines(headers.get("origin", ""))
+        method = self._methods.get(head.path)
+        unary = not isinstance(method, calls.StreamMethod)
+        shape = http_response.unary_head if unary else http_response.stream_head
+        plan = RpcPlan(
+            method=method or _UNKNOWN,
+            mode=mode,
+            metadata=headers,
+            peer=self._address(peer, headers),
+            cors=cors,
+            close=close,
+            head=shape(mode, cors, close=close),
+            max_body_bytes=grpcweb.body_limit((method or _UNKNOWN).max_bytes, mode),
+            tally=self._tallies.get(head.path, web_metrics.UNKNOWN),
+        )
+        try:
+            self._complete(plan, headers)
+        except errors.RallypointError as error:
+            raise Refusal(200, error, plan=plan) from None
+        return plan
+
+    def _complete(self, plan: RpcPlan, headers: dict[str, str]) -> None:
+        if plan.method is _UNKNOWN:
+            raise errors.Unimplemented("METHOD_UNKNOWN", "there is no such method")
+        plan.gzip = grpcweb.is_gzip(headers.get("grpc-encoding", ""))
+        plan.timeout_s, plan.client_timeout = self._timeout(plan, headers.get("grpc-timeout", ""))
+        trace_parent = headers.get("traceparent", "")
+        if trace_parent and telemetry.is_traceparent(trace_parent):
+            plan.trace_parent = trace_parent
+            plan.sampled = bool(int(trace_parent[53:], 16) & _SAMPLED)
+
+    def _timeout(self, plan: RpcPlan, wish: str) -> tuple[float, bool]:
+        settings = self._settings
+        if isinstance(plan.method, calls.StreamMethod):
+            default = cap = settings.stream_timeout_cap_s
+        else:
+            default, cap = settings.unary_timeout_s, settings.unary_timeout_cap_s
+        if not wish:
+            return default, False
+        wished = grpcweb.parse_timeout(wish)
+        return (wished, True) if wished < cap else (cap, False)
+
+    def _address(self, peer: str, headers: dict[str, str]) -> str:
+        forwarded = headers.get("x-forwarded-for", "")
+        return buckets.client_address(peer, forwarded, self._proxies) if forwarded else peer
+
+
+def _never(call: calls.Call, message: object) -> bytes:
+    raise errors.Unimplemented("METHOD_UNKNOWN", f"there is no {call.method}")
+
+
+_UNKNOWN = calls.UnaryMethod("unknown", Empty, Empty, _never, public=True)

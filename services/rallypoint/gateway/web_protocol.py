@@ -1,0 +1,329 @@
+"""One HTTP/1.1 connection of the web edge.
+
+Requests are answered one after the other. A call that answers at once is parsed, run and written
+within `data_received`, without a task. While a call waits or streams, a few further requests may
+queue (`HttpLimits.max_pipelined`); one behind a stream ends the stream: it could never be served.
+Every refusal is answered, then the connection is closed: our side at once, the client's after it
+has had `_LINGER_S` to read the answer, since a reset would take it away.
+`expires` is read by the edge's sweep; the connection itself sets no timer per request.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from http import HTTPStatus
+from typing import Any, Protocol, cast
+
+from google.protobuf.message import DecodeError, Message
+
+from rallypoint.gateway import calls, calls_faults
+from rallypoint.gateway.domain import grpcweb, http_response, origin
+from rallypoint.gateway.domain.http_request import Head, Refusal, Request, RequestParser
+from rallypoint.gateway.web_core import Core
+from rallypoint.gateway.web_plan import Plan, RpcPlan
+from rallypoint.gateway.web_stream import WebOutlet
+from rallypoint.kit import errors, telemetry
+
+_LINGER_S = 1.0
+_LINGER_BYTES = 1024 * 1024
+NEVER = float("inf")
+
+
+class Registry(Protocol):
+    """Who keeps count of the connections."""
+
+    def admit(self, connection: "Connection") -> errors.RallypointError | None:
+        """Register a new connection, or say why it may not stay."""
+
+    def forget(self, connection: "Connection") -> None:
+        """A connection is gone."""
+
+
+class Connection(asyncio.Protocol):
+    """The protocol of one connection."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, core: Core, registry: Registry) -> None:
+        self.peer = ""
+        self.expires = NEVER
+        """When the sweep may close it, on the loop's clock."""
+        self._core = core
+        self._registry = registry
+        self._parser = RequestParser(core.settings.http, self._judge)
+        self._origin = ""
+        self._outlet: WebOutlet | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._refused: Refusal | None = None
+        self._draining = False
+        self._lingering = False
+        self._discarded = 0
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    # --- what asyncio calls ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Admit or refuse."""
+        self.transport = cast("asyncio.Transport", transport)
+        peername = transport.get_extra_info("peername")
+        self.peer = peername[0] if isinstance(peername, tuple) else ""
+        self._rest()
+        error = self._registry.admit(self)
+        if error is not None:
+            self._refuse(Refusal(429, error))
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; serve the requests they complete."""
+        if self._lingering or self._refused is not None:
+            self._discard(len(data))
+            return
+        parser = self._parser
+        fresh = parser.between
+        try:
+            parser.feed(data)
+        except Refusal as refusal:
+            self._refused = refusal
+        if self._busy():
+            self._while_busy()
+            return
+        self._serve_ready()
+        if self._refused is None and not parser.between:
+            if fresh:
+                self.expires = self._core.loop.time() + self._core.settings.request_timeout_s
+            if parser.wants_continue and not self._busy():
+                self.transport.write(http_response.CONTINUE)
+
+    def eof_received(self) -> bool:
+        """Let a unary call that waits be answered; everything else ends with the client's side."""
+        return self._task is not None and not self._lingering
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Cancel what still runs."""
+        self._registry.forget(self)
+        self._writable.set()
+        if self._outlet is not None:
+            self._outlet.leave()
+            self._outlet = None
+        if self._task is not None:
+            self._task.cancel()
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """The transport's buffer has room."""
+        self._writable.set()
+
+    # --- what the stream and the edge call ---
+
+    async def wait_writable(self) -> None:
+        """Wait until the transport takes more."""
+        await self._writable.wait()
+
+    def answered(self, *, close: bool) -> None:
+        """A stream has written its last byte."""
+        self._outlet = None
+        self._after_answer(close=close)
+        self._serve_ready()
+
+    def expire(self, now: float) -> None:
+        """The sweep found `expires` in the past."""
+        if self._lingering or self.transport.get_write_buffer_size():
+            self.transport.abort()
+        elif self._parser.between:
+            self.transport.close()
+        else:
+            late = errors.DeadlineExceeded("REQUEST_TIMEOUT", "the request took too long to arrive")
+            self._refuse(Refusal(408, late))
+
+    def drain(self) -> None:
+        """Close as soon as nothing is running; streams are ended with their farewell."""
+        self._draining = True
+        if self._outlet is not None:
+            self._outlet.retire(calls_faults.draining())
+        elif self._task is None and self._parser.between and not self._lingering:
+            self.transport.close()
+
+    @property
+    def idle(self) -> bool:
+        """True when no call is running."""
+        return not self._busy()
+
+    # --- requests ---
+
+    def _busy(self) -> bool:
+        return self._outlet is not None or self._task is not None
+
+    def _judge(self, head: Head) -> Plan:
+        self._origin = head.headers.get("origin", "")
+        try:
+            return self._core.planner.plan(head, self.peer)
+        except Refusal as refusal:
+            if refusal.http_status == HTTPStatus.FORBIDDEN:
+                self._origin = ""
+            raise
+
+    def _while_busy(self) -> None:
+        if self._outlet is not None and (self._refused is not None or self._parser.ready):
+            error = errors.ResourceExhausted("PIPELINE_LIMIT", "a request came behind a stream")
+            self._refused = Refusal(429, error)
+            self._outlet.end(error)
+
+    def _serve_ready(self) -> None:
+        ready = self._parser.ready
+        while ready and not self._busy() and not self._lingering:
+            self._serve(ready.popleft())
+        if self._refused is not None and not self._busy() and not self._lingering:
+            self._refuse(self._refused)
+        elif self._outlet is not None and (ready or self._refused is not None):
+            self._while_busy()
+
+    def _serve(self, request: Request) -> None:
+        plan: Plan = request.plan  # type: ignore[assignment]  # our own judge made it
+        if isinstance(plan, RpcPlan):
+            self._call(plan, request.body)
+            return
+        self.transport.write(b"".join(plan.response))
+        self._after_answer(close=plan.close)
+
+    def _call(self, plan: RpcPlan, body: bytes) -> None:
+        deadline = self._core.loop.time() + plan.timeout_s
+        method = plan.method
+        call = calls.Call(method.path, plan.metadata, plan.peer, deadline, plan.trace_parent)
+        try:
+            self._core.guard(call, method)
+            if plan.mode is grpcweb.Mode.TEXT:
+                body = grpcweb.decode_text(body)
+            payload = grpcweb.one_message(body, gzip=plan.gzip, max_bytes=method.max_bytes)
+            message = method.request.FromString(payload)
+            if isinstance(method, calls.StreamMethod):
+                self._stream(plan, call, message)
+                return
+            reply = self._run(plan, method, call, message)
+        except DecodeError:
+            self._fail(plan, call, calls_faults.malformed_message())
+        except Exception as fault:
+            self._fail(plan, call, calls_faults.to_error(fault, call))
+        else:
+            if isinstance(reply, (bytes, Message)):
+                self._answer(plan, call, reply)
+            else:
+                self.expires = NEVER
+                self._task = self._core.spawn(self._wait(plan, call, reply), method.path)
+
+    def _run(
+        self, plan: RpcPlan, method: calls.UnaryMethod, call: calls.Call, message: Any
+    ) -> calls.Reply | Awaitable[calls.Reply]:
+        if not plan.sampled or not telemetry.enabled():
+            return method.handler(call, message)
+        parent = {"traceparent": plan.trace_parent}
+        with telemetry.span(call.method, kind="server", parent=parent):
+            reply = method.handler(call, message)
+        return reply
+
+    # --- unary ---
+
+    async def _wait(self, plan: RpcPlan, call: calls.Call, reply: Awaitable[calls.Reply]) -> None:
+        loop = self._core.loop
+        started = loop.time()
+        error: errors.RallypointError | None = None
+        result: calls.Reply = b""
+        parent = {"traceparent": call.trace_parent} if call.trace_parent else None
+        try:
+            async with asyncio.timeout_at(call.deadline):
+                with telemetry.span(call.method, kind="server", parent=parent):
+                    result = await reply
+        except TimeoutError:
+            error = calls_faults.deadline()
+        except Exception as fault:
+            error = calls_faults.to_error(fault, call)
+        except asyncio.CancelledError:
+            plan.tally.count(errors.Code.CANCELLED)
+            raise
+        finally:
+            self._task = None
+        plan.tally.waited(loop.time() - started)
+        if self.transport.is_closing():
+            return
+        if error is not None:
+            self._fail(plan, call, error)
+        else:
+            self._answer(plan, call, result)
+        self._serve_ready()
+
+    def _answer(self, plan: RpcPlan, call: calls.Call, reply: calls.Reply) -> None:
+        body = reply if isinstance(reply, bytes) else reply.SerializeToString()
+        size = len(body)
+        if call.headers or call.trailers or plan.mode is grpcweb.Mode.TEXT:
+            trailer = grpcweb.trailer_frame(self._core.end_lines(call, None))
+            self._write(plan, call, grpcweb.frame(body) + trailer)
+        else:
+            total = grpcweb.PREFIX_BYTES + size + len(grpcweb.OK_TRAILER)
+            prefix = size.to_bytes(4, "big")
+            self.transport.write(
+                b"%b%d\r\n\r\n\0%b%b%b" % (plan.head, total, prefix, body, grpcweb.OK_TRAILER)
+            )
+        plan.tally.count_ok()
+        self._after_answer(close=plan.close)
+
+    def _fail(self, plan: RpcPlan, call: calls.Call, error: errors.RallypointError) -> None:
+        if isinstance(plan.method, calls.StreamMethod):
+            outlet = WebOutlet(self._core, self, plan, call)
+            outlet.end(error)
+            return
+        self._write(plan, call, grpcweb.trailer_frame(self._core.end_lines(call, error)))
+        plan.tally.count(int(error.code))
+        self._after_answer(close=plan.close)
+
+    def _write(self, plan: RpcPlan, call: calls.Call, frames: bytes) -> None:
+        body = grpcweb.encode(frames, plan.mode)
+        extra = grpcweb.fields(call.headers)
+        head = plan.head
+        if extra:
+            start = plan.head.index(b"\r\n") + 2
+            head = b"".join((plan.head[:start], extra, plan.head[start:]))
+        self.transport.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
+
+    # --- stream ---
+
+    def _stream(self, plan: RpcPlan, call: calls.Call, message: Any) -> None:
+        method = plan.method
+        assert isinstance(method, calls.StreamMethod)
+        self.expires = NEVER
+        outlet = self._outlet = WebOutlet(self._core, self, plan, call)
+        outlet.start(lambda: method.handler(call, message, outlet))
+
+    # --- the end of a response, and of the connection ---
+
+    def _rest(self) -> None:
+        settings = self._core.settings
+        wait_s = settings.idle_timeout_s if self._parser.between else settings.request_timeout_s
+        self.expires = self._core.loop.time() + wait_s
+
+    def _after_answer(self, *, close: bool) -> None:
+        if close or self._draining:
+            self._linger()
+        else:
+            self._rest()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._refused = refusal
+        cors = origin.allow_lines(self._origin)
+        self.transport.write(self._core.refusal(refusal, cors))
+        self._linger()
+
+    def _linger(self) -> None:
+        if self._lingering:
+            return
+        self._lingering = True
+        self.expires = self._core.loop.time() + _LINGER_S
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    def _discard(self, size: int) -> None:
+        self._discarded += size
+        if self._discarded > _LINGER_BYTES:
+            self.transport.abort()
