@@ -1,0 +1,244 @@
+"""What a client knows of its seat: tokens, tables, inputs not yet acknowledged. No I/O, no clock.
+
+Bytes of the stream go in, what happened comes out (docs/wire.md §2-5):
+
+    receive(bytes) ▸ Welcomed | Stepped | Told | Ended | None (a keep-alive)
+    Resync raised  ▸ something was lost: join again, a keyframe will follow
+
+The same object lives through all streams of a seat: epochs, event ids and inputs survive a break.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+
+from rallypoint.games import codec, schema
+from rallypoint.v1 import room_pb2
+
+MAX_UNACKED = 8
+KEPT_TOKENS = 2
+
+
+class Resync(Exception):
+    """The stream cannot be followed any more: join again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Welcomed:
+    """A stream began."""
+
+    welcome: room_pb2.Welcome
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """The tables are now those of `tick`; `events` are new ones only."""
+
+    tick: int
+    keyframe: bool
+    ack: int
+    events: tuple[room_pb2.Event, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A word about the stream that does not end it."""
+
+    control: room_pb2.Control
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The room closed (`result` may be empty) or the seat was taken away."""
+
+    reason: str
+    result: room_pb2.MatchResult
+    kicked: bool = False
+
+
+Happening = Welcomed | Stepped | Told | Ended
+
+
+class Seat:
+    """One seat in one room. `only` names the tables to decode; all when None."""
+
+    def __init__(
+        self, room_id: str, seat_token: bytes, *, only: Collection[str] | None = None
+    ) -> None:
+        self.room_id = room_id
+        self.slot = 0
+        self.stream_token = b""
+        self.epoch = 0
+        self.tick = 0
+        self.ack = 0
+        self.schema: schema.Schema | None = None
+        self._tokens = [seat_token]
+        self._only = only
+        self._decoder: codec.Decoder | None = None
+        self._skipped: frozenset[int] = frozenset()
+        self._needs_keyframe = True
+        self._last_event = 0
+        self._next_seq = 1
+        self._unacked: collections.deque[tuple[int, bytes]] = collections.deque(maxlen=MAX_UNACKED)
+
+    @property
+    def tables(self) -> Mapping[str, Mapping[str, schema.Array]]:
+        """The wire numbers of all tables, by table and column."""
+        return {} if self._decoder is None else self._decoder.tables
+
+    @property
+    def tokens(self) -> tuple[bytes, ...]:
+        """The seat tokens to offer, the newest first."""
+        return tuple(self._tokens)
+
+    def values(self, table: str) -> dict[str, schema.Array]:
+        """A table's columns with their meaning, one value per row."""
+        if self._decoder is None:
+            raise Resync("no schema yet")
+        return self._decoder.values(table)
+
+    def join_request(self) -> bytes:
+        """The JoinRequest that opens the next stream."""
+        return room_pb2.JoinRequest(
+            room_id=self.room_id, seat_tokens=self._tokens
+        ).SerializeToString()
+
+    # -- down
+
+    def receive(self, message: bytes) -> Happening | None:
+        """Take one message of the stream."""
+        try:
+            response = room_pb2.JoinResponse.FromString(message)
+        except DecodeError as error:
+            raise Resync("a message cannot be decoded") from error
+        match response.WhichOneof("kind"):
+            case "frame":
+                return self._step(response.frame)
+            case "welcome":
+                return self._welcome(response.welcome)
+            case "control":
+                return self._control(response.control)
+        return None
+
+    def _welcome(self, welcome: room_pb2.Welcome) -> Welcomed:
+        self.slot = welcome.slot
+        self.stream_token = welcome.stream_token
+        if welcome.seat_token and welcome.seat_token not in self._tokens:
+            self._tokens = [welcome.seat_token, *self._tokens][:KEPT_TOKENS]
+        self.epoch = max(self.epoch, welcome.epoch)
+        self._next_seq = max(self._next_seq, welcome.input_seq + 1)
+        self.ack = max(self.ack, welcome.input_seq)
+        self._forget_acked()
+        self.schema = schema_of(welcome.schema)
+        self._decoder = codec.Decoder(self.schema)
+        self._skipped = frozenset(
+            table.id
+            for table in self.schema.tables
+            if self._only is not None and table.name not in self._only
+        )
+        self._needs_keyframe = True
+        return Welcomed(welcome)
+
+    def _step(self, frame: room_pb2.Frame) -> Stepped | None:
+        decoder = self._decoder
+        if decoder is None:
+            raise Resync("a frame came before the welcome")
+        if frame.epoch < self.epoch:
+            return None
+        keyframe = frame.base_tick == 0
+        if frame.epoch > self.epoch:
+            self.epoch = frame.epoch
+            self._needs_keyframe = True
+        if not keyframe and (self._needs_keyframe or frame.base_tick != self.tick):
+            raise Resync(f"a delta to tick {frame.base_tick}, but here is {self.tick}")
+        self._apply(decoder, frame)
+        self._needs_keyframe = False
+        self.tick = frame.tick
+        self._acknowledge(int(decoder.tables[schema.SEATS_TABLE]["ack"][self.slot]))
+        return Stepped(frame.tick, keyframe, self.ack, self._new_events(frame.events))
+
+    def _apply(self, decoder: codec.Decoder, frame: room_pb2.Frame) -> None:
+        try:
+            if frame.base_tick == 0:
+                decoder.clear()
+            for section in frame.sections:
+                if section.table not in self._skipped:
+                    decoder.apply(section.table, section.data)
+        except codec.WireError as error:
+            raise Resync(str(error)) from error
+
+    def _new_events(self, events: Iterable[room_pb2.Event]) -> tuple[room_pb2.Event, ...]:
+        found = tuple(event for event in events if event.id > self._last_event)
+        if found:
+            self._last_event = found[-1].id
+        return found
+
+    def _control(self, control: room_pb2.Control) -> Told | Ended:
+        match control.kind:
+            case room_pb2.CONTROL_KIND_CLOSED:
+                return Ended(control.reason, control.result)
+            case room_pb2.CONTROL_KIND_KICKED:
+                return Ended(control.reason, control.result, kicked=True)
+            case room_pb2.CONTROL_KIND_RECONNECT:
+                raise Resync(control.reason or "asked to join again")
+        return Told(control)
+
+    # -- up
+
+    def push_input(self, packed: bytes) -> int:
+        """Remember an input until it is acknowledged; its seq. The oldest of too many goes."""
+        seq = self._next_seq
+        self._next_seq += 1
+        self._unacked.append((seq, packed))
+        return seq
+
+    def input_request(self) -> bytes | None:
+        """The SendInputRequest with all unacknowledged inputs; None when there are none."""
+        if not self._unacked or not self.stream_token:
+            return None
+        return room_pb2.SendInputRequest(
+            stream_token=self.stream_token,
+            ack_tick=self.tick,
+            first_seq=self._unacked[0][0],
+            inputs=[packed for _, packed in self._unacked],
+        ).SerializeToString()
+
+    def _acknowledge(self, low: int) -> None:
+        """Widen the low 16 bits to the seq that lies nearest after the last known one."""
+        ahead = (low - self.ack) & 0xFFFF
+        if ahead < 0x8000:
+            self.ack += ahead
+            self._forget_acked()
+
+    def _forget_acked(self) -> None:
+        while self._unacked and self._unacked[0][0] <= self.ack:
+            self._unacked.popleft()
+
+
+def schema_of(message: room_pb2.Schema) -> schema.Schema:
+    """The plain schema of a welcome; Resync when it names something unknown."""
+    try:
+        tables = tuple(
+            schema.TableSpec(
+                table.id,
+                table.name,
+                table.rows,
+                _columns(table.columns),
+                schema.Visibility(table.visibility),
+            )
+            for table in message.tables
+        )
+        return schema.Schema(tables, _columns(message.input))
+    except ValueError as error:
+        raise Resync(f"the schema cannot be read: {error}") from error
+
+
+def _columns(columns: Iterable[room_pb2.Column]) -> tuple[schema.ColumnSpec, ...]:
+    return tuple(
+        schema.ColumnSpec(column.name, schema.Kind(column.kind), column.min, column.max)
+        for column in columns
+    )
