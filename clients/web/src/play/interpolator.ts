@@ -1,0 +1,71 @@
+// Others are drawn a little in the past, between two states that have both arrived.
+//
+// Time here is the server's: ticks. The clock runs smoothly at the tick rate and is nudged toward
+// the newest arrival, so that jitter of the network does not show.
+
+export interface InterpolatorOptions {
+  readonly tickHz: number;
+  /** How far in the past to draw. */
+  readonly delayMs?: number;
+}
+
+const DELAY_MS = 100;
+const KEPT = 32;
+/** Beyond this the clock jumps instead of slewing: a reload, a sleep, a long gap. */
+const JUMP_MS = 400;
+const SLEW = 0.08;
+
+export class Interpolator<State> {
+  readonly #tickMs: number;
+  readonly #delayMs: number;
+  #states: { readonly tick: number; readonly state: State }[] = [];
+  /** performance.now() at which tick 0 would have arrived. */
+  #originMs: number | undefined;
+
+  constructor(options: InterpolatorOptions) {
+    this.#tickMs = 1000 / options.tickHz;
+    this.#delayMs = options.delayMs ?? DELAY_MS;
+  }
+
+  /** Take the state of a tick, as it arrives. A tick that goes back starts anew. */
+  push(tick: number, state: State, atMs: number): void {
+    const newest = this.#states.at(-1);
+    if (newest && tick <= newest.tick) this.reset();
+    this.#states.push({ tick, state });
+    if (this.#states.length > KEPT) this.#states.shift();
+    const origin = atMs - tick * this.#tickMs;
+    const off = this.#originMs === undefined ? Number.POSITIVE_INFINITY : origin - this.#originMs;
+    if (Math.abs(off) > JUMP_MS) this.#originMs = origin;
+    else if (this.#originMs !== undefined) this.#originMs += off * SLEW;
+  }
+
+  reset(): void {
+    this.#states = [];
+    this.#originMs = undefined;
+  }
+
+  /** The two states around the drawn moment and the place between them, 0 to 1. */
+  at(nowMs: number): { readonly from: State; readonly to: State; readonly mix: number } | undefined {
+    const first = this.#states[0];
+    const last = this.#states.at(-1);
+    if (!first || !last || this.#originMs === undefined) return undefined;
+    const tick = (nowMs - this.#delayMs - this.#originMs) / this.#tickMs;
+    if (tick >= last.tick) return { from: last.state, to: last.state, mix: 1 };
+    const next = this.#states.findIndex((item) => item.tick > tick);
+    const to = this.#states[next] ?? last;
+    const from = this.#states[next - 1] ?? first;
+    const span = to.tick - from.tick;
+    return { from: from.state, to: to.state, mix: span > 0 ? Math.max(0, (tick - from.tick) / span) : 1 };
+  }
+}
+
+/** Between two numbers. */
+export function mixed(from: number, to: number, mix: number): number {
+  return from + (to - from) * mix;
+}
+
+/** Between two angles, the short way round. */
+export function mixedAngle(from: number, to: number, mix: number): number {
+  const turn = ((to - from + Math.PI) % (2 * Math.PI) + 2 * Math.PI) % (2 * Math.PI) - Math.PI;
+  return from + turn * mix;
+}

@@ -1,0 +1,375 @@
+// A seat in a room, kept through lost streams: one server stream down, unary calls up.
+//
+//   connecting ─▶ live ⇄ reconnecting ─▶ ended
+//
+// The stream is given up after 2 s of silence, the server's keep-alive comes after 0.5 s. Every new
+// stream offers both seat tokens and begins with a keyframe; inputs that were not applied go along
+// with the next ones.
+import { ControlKind, RoomService } from "../gen/rallypoint/v1/room_pb";
+import type { Control, Frame, JoinResponse, MatchResult, SeatInfo, Welcome } from "../gen/rallypoint/v1/room_pb";
+import { Backoff, pause } from "../rpc/backoff";
+import { Channel } from "../rpc/channel";
+import type { ChannelOptions } from "../rpc/channel";
+import { Code, RallypointError } from "../rpc/error";
+import { InputPacker, Tables, WireError } from "./columns";
+import { FrameGate } from "./gate";
+import { Outbox } from "./outbox";
+import { withToken } from "./seats";
+import type { Seat, SeatStore } from "./seats";
+import { Meter } from "./stats";
+import type { RoomStatistics } from "./stats";
+
+export type RoomState = "connecting" | "live" | "reconnecting" | "ended";
+
+/** How it ended. Only `replaced` leaves the seat to be taken again, by `resume()`. */
+export interface Ending {
+  readonly how: "closed" | "kicked" | "left" | "replaced" | "refused";
+  /** UPPER_SNAKE. */
+  readonly reason: string;
+  readonly result?: MatchResult | undefined;
+}
+
+export interface GameEvent {
+  readonly id: number;
+  readonly type: number;
+  readonly body: Uint8Array;
+}
+
+export interface FrameUpdate {
+  readonly tick: number;
+  readonly keyframe: boolean;
+  readonly tables: Tables;
+  /** Seq of the newest own input in this state. */
+  readonly ackSeq: number;
+  readonly events: readonly GameEvent[];
+  /** performance.now() of its arrival. */
+  readonly atMs: number;
+}
+
+export interface RoomHandlers {
+  onState?(state: RoomState): void;
+  onWelcome?(welcome: Welcome): void;
+  onFrame?(update: FrameUpdate): void;
+  onSeat?(seat: SeatInfo): void;
+  onControl?(kind: ControlKind, reason: string): void;
+  onEnded?(ending: Ending): void;
+}
+
+export interface RoomOptions {
+  readonly channel: Pick<ChannelOptions, "url" | "credentials" | "fetch">;
+  readonly seats: SeatStore;
+  readonly seat: Seat;
+  readonly handlers: RoomHandlers;
+  readonly backoff?: Backoff;
+}
+
+const SILENCE_MS = 2_000;
+const FIRST_WORD_MS = 5_000;
+const WATCH_MS = 250;
+const MOST_IN_FLIGHT = 2;
+const INPUT_DEADLINE_MS = 2_000;
+const MESSAGE_TRIES = 6;
+const REFUSED_INPUTS = 5;
+const FINAL: ReadonlySet<Code> = new Set([
+  Code.NOT_FOUND,
+  Code.PERMISSION_DENIED,
+  Code.FAILED_PRECONDITION,
+  Code.INVALID_ARGUMENT,
+  Code.UNIMPLEMENTED,
+]);
+
+export class RoomConnection {
+  readonly #options: RoomOptions;
+  readonly #channel: Channel;
+  readonly #backoff: Backoff;
+  readonly #outbox = new Outbox();
+  readonly #gate = new FrameGate();
+  readonly #meter = new Meter();
+  #seat: Seat;
+  #state: RoomState = "connecting";
+  #welcome: Welcome | undefined;
+  #tables: Tables | undefined;
+  #packer: InputPacker | undefined;
+  #stopped = new AbortController();
+  #stream: AbortController | undefined;
+  #tick = 0;
+  #streams = 0;
+  #inFlight = 0;
+  #sentSeq = 0;
+  #refusedInputs = 0;
+
+  constructor(options: RoomOptions) {
+    this.#options = options;
+    this.#seat = options.seat;
+    this.#backoff = options.backoff ?? new Backoff();
+    this.#channel = new Channel({
+      ...options.channel,
+      onTraffic: ({ received, sent }) => this.#meter.traffic(received, sent, performance.now()),
+    });
+  }
+
+  get state(): RoomState {
+    return this.#state;
+  }
+
+  get welcome(): Welcome | undefined {
+    return this.#welcome;
+  }
+
+  get tables(): Tables | undefined {
+    return this.#tables;
+  }
+
+  get tick(): number {
+    return this.#tick;
+  }
+
+  get epoch(): bigint {
+    return this.#gate.epoch;
+  }
+
+  statistics(): RoomStatistics {
+    const unacked = this.#outbox.unacked.inputs.length;
+    const more = { tick: this.#tick, reconnects: Math.max(0, this.#streams - 1), unacked };
+    return this.#meter.statistics(more, performance.now());
+  }
+
+  /** Join and stay joined. Resolves when the room has ended for this client. */
+  async run(): Promise<void> {
+    this.#options.seats.save(this.#seat);
+    while (!this.#stopped.signal.aborted) {
+      let retryAfterMs = 0;
+      try {
+        if (await this.#follow()) continue;
+      } catch (error) {
+        retryAfterMs = this.#judge(error);
+      }
+      if (this.#stopped.signal.aborted) return;
+      this.#become("reconnecting");
+      await pause(this.#backoff.next(retryAfterMs), this.#stopped.signal);
+    }
+  }
+
+  /** Make one input; it is sent at once, and again until applied. Returns its seq. */
+  sendInput(values: Readonly<Record<string, number>>): number {
+    if (!this.#packer) throw new RallypointError({ code: Code.FAILED_PRECONDITION, reason: "NOT_JOINED", message: "no welcome yet" });
+    const seq = this.#outbox.add(this.#packer.pack(values));
+    this.#meter.inputMade(seq, performance.now());
+    this.#flush();
+    return seq;
+  }
+
+  /** The values as the server will read them. */
+  quantized(values: Readonly<Record<string, number>>): Record<string, number> {
+    return this.#packer?.quantized(values) ?? { ...values };
+  }
+
+  /** Send one command and return the game's answer. Retried with the same id until it arrives. */
+  async sendMessage(type: number, body: Uint8Array): Promise<Uint8Array> {
+    const requestId = this.#seat.nextRequestId;
+    this.#keep({ ...this.#seat, nextRequestId: requestId + 1 });
+    const backoff = new Backoff();
+    for (;;) {
+      try {
+        const streamToken = this.#welcome?.streamToken ?? new Uint8Array();
+        const request = { streamToken, requestId, type, body };
+        return (await this.#channel.unary(RoomService.method.sendMessage, request)).body;
+      } catch (error) {
+        const mayRetry = this.#state === "reconnecting" || (error instanceof RallypointError && error.transient);
+        if (!mayRetry || this.#stopped.signal.aborted || backoff.failures >= MESSAGE_TRIES) throw error;
+      }
+      await pause(backoff.next(), this.#stopped.signal);
+    }
+  }
+
+  /** Give up the seat for good. */
+  async leave(): Promise<void> {
+    const streamToken = this.#welcome?.streamToken;
+    this.#end({ how: "left", reason: "LEFT" });
+    if (streamToken) await this.#channel.unary(RoomService.method.leave, { streamToken }, { keepalive: true });
+  }
+
+  /** Let go of the stream and keep the seat: for leaving the page. */
+  detach(): void {
+    this.#stopped.abort();
+    this.#stream?.abort();
+  }
+
+  /** Break the stream as a bad network would. For tests and demonstrations. */
+  interrupt(): void {
+    this.#stream?.abort();
+  }
+
+  /** Follow one stream to its end. True: open the next one at once. */
+  async #follow(): Promise<boolean> {
+    const stream = new AbortController();
+    this.#stream = stream;
+    const watch = new SilenceWatch(() => stream.abort());
+    const request = { roomId: this.#seat.roomId, seatTokens: [...this.#seat.tokens] };
+    let again = false;
+    try {
+      for await (const message of this.#channel.stream(RoomService.method.join, request, { signal: stream.signal })) {
+        watch.heard(SILENCE_MS);
+        again = this.#take(message);
+        if (again || this.#stopped.signal.aborted) break;
+      }
+    } finally {
+      watch.stop();
+    }
+    return again;
+  }
+
+  #take(message: JoinResponse): boolean {
+    switch (message.kind.case) {
+      case "welcome":
+        this.#begin(message.kind.value);
+        return false;
+      case "frame":
+        return this.#frame(message.kind.value);
+      case "control":
+        return this.#control(message.kind.value);
+      default:
+        return false;
+    }
+  }
+
+  #begin(welcome: Welcome): void {
+    if (!this.#gate.begin(welcome.epoch)) {
+      throw new RallypointError({ code: Code.UNAVAILABLE, reason: "STALE_EPOCH", message: "an old owner answered" });
+    }
+    this.#streams += 1;
+    this.#welcome = welcome;
+    this.#tables = new Tables(welcome.schema?.tables ?? []);
+    this.#packer = new InputPacker(welcome.schema?.input ?? []);
+    this.#outbox.resume(welcome.inputSeq);
+    this.#sentSeq = 0;
+    this.#refusedInputs = 0;
+    this.#keep(withToken(this.#seat, welcome.seatToken));
+    this.#options.handlers.onWelcome?.(welcome);
+  }
+
+  #frame(frame: Frame): boolean {
+    const verdict = this.#gate.judge(frame);
+    if (verdict !== "apply" || !this.#tables || !this.#welcome) return verdict === "rejoin";
+    const keyframe = frame.baseTick === 0;
+    this.#tables.apply(frame.sections, keyframe);
+    const events = this.#gate.applied(frame);
+    const atMs = performance.now();
+    this.#tick = frame.tick;
+    this.#meter.frame(atMs);
+    const ackSeq = this.#outbox.acknowledge(this.#tables.table("seats").get("ack", this.#welcome.slot));
+    this.#meter.inputApplied(ackSeq, atMs);
+    this.#backoff.reset();
+    this.#become("live");
+    const update = { tick: frame.tick, keyframe, tables: this.#tables, ackSeq, events, atMs };
+    this.#options.handlers.onFrame?.(update);
+    this.#flush();
+    return false;
+  }
+
+  #control(control: Control): boolean {
+    switch (control.kind) {
+      case ControlKind.CLOSED:
+        this.#end({ how: "closed", reason: control.reason, result: control.result });
+        return false;
+      case ControlKind.KICKED:
+        this.#end({ how: control.reason === "STREAM_REPLACED" ? "replaced" : "kicked", reason: control.reason });
+        return false;
+      case ControlKind.RECONNECT:
+        return true;
+      case ControlKind.SEAT:
+        if (control.seat) this.#options.handlers.onSeat?.(control.seat);
+        return false;
+      default:
+        this.#options.handlers.onControl?.(control.kind, control.reason);
+        return false;
+    }
+  }
+
+  /** Decide what a failed stream means; returns how long the server asks to wait. */
+  #judge(error: unknown): number {
+    if (this.#stopped.signal.aborted) return 0;
+    if (error instanceof WireError) return 0;
+    if (!(error instanceof RallypointError)) throw error;
+    if (error.reason === "STREAM_REPLACED") this.#end({ how: "replaced", reason: error.reason });
+    else if (FINAL.has(error.code)) this.#end({ how: "refused", reason: error.reason || (Code[error.code] ?? "") });
+    return error.retryAfterMs ?? 0;
+  }
+
+  #flush(): void {
+    const welcome = this.#welcome;
+    if (!welcome || this.#state !== "live" || this.#inFlight >= MOST_IN_FLIGHT) return;
+    const { firstSeq, inputs } = this.#outbox.unacked;
+    if (inputs.length === 0 || this.#sentSeq === this.#outbox.newest) return;
+    this.#sentSeq = this.#outbox.newest;
+    const request = { streamToken: welcome.streamToken, ackTick: this.#tick, firstSeq, inputs: [...inputs] };
+    this.#inFlight += 1;
+    void this.#sendInputs(request).finally(() => {
+      this.#inFlight -= 1;
+      this.#flush();
+    });
+  }
+
+  async #sendInputs(request: { streamToken: Uint8Array; ackTick: number; firstSeq: number; inputs: Uint8Array[] }): Promise<void> {
+    const stream = this.#stream;
+    const startedMs = performance.now();
+    try {
+      const options = { deadlineMs: INPUT_DEADLINE_MS, ...(stream && { signal: stream.signal }) };
+      await this.#channel.unary(RoomService.method.sendInput, request, options);
+      this.#meter.roundTrip(performance.now() - startedMs);
+      this.#refusedInputs = 0;
+    } catch (error) {
+      if (stream?.signal.aborted) return;
+      this.#refusedInputs += 1;
+      // The next input carries these along; a stream whose token is refused needs a new one.
+      if (this.#refusedInputs >= REFUSED_INPUTS && !(error instanceof RallypointError && error.transient)) stream?.abort();
+      await pause(100, stream?.signal);
+      this.#sentSeq = 0;
+    }
+  }
+
+  #keep(seat: Seat): void {
+    this.#seat = seat;
+    if (!this.#stopped.signal.aborted) this.#options.seats.save(seat);
+  }
+
+  #become(state: RoomState): void {
+    if (this.#state === state || this.#state === "ended") return;
+    this.#state = state;
+    this.#options.handlers.onState?.(state);
+  }
+
+  #end(ending: Ending): void {
+    if (this.#state === "ended") return;
+    this.#become("ended");
+    this.#stopped.abort();
+    this.#stream?.abort();
+    if (ending.how !== "replaced") this.#options.seats.clear();
+    this.#options.handlers.onEnded?.(ending);
+  }
+}
+
+/** Calls back after a silence, but not because this page itself was asleep. */
+class SilenceWatch {
+  readonly #timer: ReturnType<typeof setInterval>;
+  #deadlineMs = performance.now() + FIRST_WORD_MS;
+  #checkedMs = performance.now();
+
+  constructor(onSilence: () => void) {
+    this.#timer = setInterval(() => {
+      const now = performance.now();
+      const asleepMs = now - this.#checkedMs - WATCH_MS;
+      this.#checkedMs = now;
+      if (asleepMs > SILENCE_MS / 2) this.#deadlineMs = now + SILENCE_MS;
+      else if (now > this.#deadlineMs) onSilence();
+    }, WATCH_MS);
+  }
+
+  heard(nextWithinMs: number): void {
+    this.#deadlineMs = performance.now() + nextWithinMs;
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+}
