@@ -1,0 +1,203 @@
+"""The Attach stream to one room node: batches up, responses down, made anew when it breaks.
+
+    link = Link(address, owner=…, gateway_id=…, settings=…)
+    task: await link.run()                      # until closed
+    link.input(encoded)                         # hot: one list append
+    link.control(lambda request: request.…)     # joins, leaves, messages, resyncs
+
+What is pending leaves in one AttachRequest at most `flush_s` after the first of it came; joins and
+messages leave at once. While the node is out of reach inputs are dropped (clients send all that is
+unacknowledged again) and the owner is told, so that it can say everything else anew: the first
+request of every stream is the owner's `greeting`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import grpc
+import grpc.aio
+
+from rallypoint.internal.v1.room_host_pb2 import AttachRequest, AttachResponse
+from rallypoint.kit import rpc
+
+log = logging.getLogger(__name__)
+
+METHOD = "/rallypoint.internal.v1.RoomHostService/Attach"
+_BACKOFF_FIRST_S = 0.05
+_BACKOFF_MAX_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """How a link batches and how much it holds."""
+
+    flush_s: float = 0.005
+    """How long the first pending input may wait for company."""
+    pending_inputs_max: int = 8192
+    """Inputs held for a node that takes them slowly; above it the newest are dropped."""
+
+
+class _Ended(Exception):
+    """The stream is over without an error."""
+
+
+class Owner(Protocol):
+    """Who uses a link."""
+
+    def greeting(self) -> AttachRequest:
+        """What a new stream must say first: all clients that are held for this node."""
+
+    def received(self, response: AttachResponse) -> None:
+        """Take one response, in the event loop, without waiting."""
+
+    def detached(self) -> None:
+        """The stream broke; what was sent may or may not have arrived."""
+
+
+class Link:
+    """One node's stream. Single loop, no locks: callers and `run` share the event loop."""
+
+    def __init__(
+        self, address: str, *, owner: Owner, gateway_id: str, settings: LinkSettings
+    ) -> None:
+        self.address = address
+        self.attached = False
+        self._owner = owner
+        self._gateway_id = gateway_id
+        self._settings = settings
+        self._control = AttachRequest()
+        self._inputs: list[bytes] = []
+        self._armed: asyncio.TimerHandle | None = None
+        self._wake = asyncio.Event()
+        self._closed = asyncio.Event()
+        self.dropped_inputs = 0
+
+    def input(self, encoded: bytes) -> None:
+        """Take one encoded `inputs` field of an AttachRequest; the hot path."""
+        inputs = self._inputs
+        if len(inputs) >= self._settings.pending_inputs_max or not self.attached:
+            self.dropped_inputs += 1
+            return
+        inputs.append(encoded)
+        if self._armed is None:
+            loop = asyncio.get_running_loop()
+            self._armed = loop.call_later(self._settings.flush_s, self._wake.set)
+
+    def control(self, write: Callable[[AttachRequest], object]) -> bool:
+        """Let `write` add to the next request, sent at once; False while the node is away."""
+        if not self.attached:
+            return False
+        write(self._control)
+        self._wake.set()
+        return True
+
+    def close(self) -> None:
+        """Let `run` return."""
+        self._closed.set()
+
+    async def run(self) -> None:
+        """Hold the stream until `close`, with back-off between attempts."""
+        backoff_s = _BACKOFF_FIRST_S
+        while not self._closed.is_set():
+            started = asyncio.get_running_loop().time()
+            await self._once()
+            if asyncio.get_running_loop().time() - started > _BACKOFF_MAX_S:
+                backoff_s = _BACKOFF_FIRST_S
+            await self._wait_closed(backoff_s * random.uniform(0.5, 1.0))
+            backoff_s = min(_BACKOFF_MAX_S, backoff_s * 2)
+
+    async def _wait_closed(self, timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._closed.wait()
+        except TimeoutError:
+            return
+
+    async def _once(self) -> None:
+        """One stream, from its greeting to its end."""
+        channel = rpc.channel(self.address, name="gateway")
+        try:
+            await self._converse(channel)
+        except* (grpc.aio.AioRpcError, asyncio.InvalidStateError) as broken:
+            cause = "; ".join(_describe(problem) for problem in broken.exceptions)
+            log.info("attach_broken", extra={"node": self.address, "error": cause})
+        except* Exception:
+            # A node that talks nonsense costs its own stream, never the gateway.
+            log.exception("attach_failed", extra={"node": self.address})
+        finally:
+            self._forget()
+            await channel.close()
+
+    async def _converse(self, channel: grpc.aio.Channel) -> None:
+        # Requests are bytes already: inputs are joined, not copied through protobuf objects.
+        open_stream: Any = channel.stream_stream(
+            METHOD, request_serializer=None, response_deserializer=AttachResponse.FromString
+        )
+        call: Any = open_stream()
+        try:
+            greeting = self._owner.greeting()
+            greeting.gateway_id = self._gateway_id
+            self.attached = True
+            await call.write(greeting.SerializeToString())
+            log.info("attached", extra={"node": self.address})
+            await self._pump(call)
+        finally:
+            call.cancel()
+
+    async def _pump(self, call: Any) -> None:
+        """Write and read until the node ends the stream, it breaks or the link is closed."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._write(call), name=f"attach-write {self.address}")
+                tasks.create_task(self._end_when_closed(), name=f"attach-close {self.address}")
+                await self._read(call)
+        except* _Ended:
+            log.info("attach_ended", extra={"node": self.address})
+
+    async def _end_when_closed(self) -> None:
+        await self._closed.wait()
+        raise _Ended
+
+    async def _write(self, call: Any) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if batch := self._take():
+                await call.write(batch)
+
+    async def _read(self, call: Any) -> None:
+        received = self._owner.received
+        while True:
+            response = await call.read()
+            if response is grpc.aio.EOF:
+                raise _Ended
+            received(response)
+
+    def _take(self) -> bytes:
+        """Everything pending as one encoded AttachRequest."""
+        if self._armed is not None:
+            self._armed.cancel()
+            self._armed = None
+        batch = b"".join([self._control.SerializeToString(), *self._inputs])
+        self._inputs.clear()
+        self._control.Clear()
+        return batch
+
+    def _forget(self) -> None:
+        """Drop what is pending: the next stream starts with a greeting."""
+        self.attached = False
+        self._take()
+        self._wake.clear()
+        self._owner.detached()
+
+
+def _describe(problem: Exception) -> str:
+    if isinstance(problem, grpc.aio.AioRpcError):
+        return f"{problem.code().name} {problem.details()}"
+    return repr(problem)

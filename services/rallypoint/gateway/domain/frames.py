@@ -1,0 +1,69 @@
+"""A client's frame from a room's parts, without a protobuf object (docs/wire.md §7).
+
+A node sends encoded fields of `rallypoint.v1.Frame`; what a client reads is field 2 of
+`JoinResponse`: `0x12 ‖ varint(length) ‖ parts…`. Whether that is a keyframe (base_tick, field 3,
+absent or 0) is asked only for a client that waits for one, so looking it up may cost a scan.
+"""
+
+from __future__ import annotations
+
+_BASE_TICK = 3
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+class FrameMalformed(Exception):
+    """Bytes that are no fields of a Frame: the node speaks something else."""
+
+
+def varint(number: int) -> bytes:
+    """The protobuf varint of a number ≥ 0."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+def as_message(body: bytes) -> bytes:
+    """The serialized JoinResponse around an encoded Frame."""
+    size = len(body)
+    if size < 0x80:
+        return b"\x12%c%b" % (size, body)
+    if size < 0x4000:
+        return b"\x12%c%c%b" % (size & 0x7F | 0x80, size >> 7, body)
+    return b"\x12" + varint(size) + body
+
+
+def is_keyframe(body: bytes) -> bool:
+    """Whether an encoded Frame is a keyframe; FrameMalformed when it cannot be read."""
+    base_tick, at = 0, 0
+    try:
+        while at < len(body):
+            key, at = _read_varint(body, at)
+            kind = key & 7
+            if kind == _VARINT:
+                value, at = _read_varint(body, at)
+                if key >> 3 == _BASE_TICK:
+                    base_tick = value
+            elif kind == _BYTES:
+                size, at = _read_varint(body, at)
+                at += size
+            elif kind in (_FIXED32, _FIXED64):
+                at += 4 if kind == _FIXED32 else 8
+            else:
+                raise FrameMalformed(f"wire type {kind}")
+    except IndexError as problem:
+        raise FrameMalformed("cut short") from problem
+    return base_tick == 0
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, at
+        shift += 7

@@ -1,0 +1,398 @@
+"""What one gateway and one room node say to each other, on behalf of the gateway's clients.
+
+`Node` owns a link (`attach`) and the tables of what is carried over it. Per frame and client the
+work is one dictionary look-up and the fan-out's `push`: whole responses are collected into one
+push, streams in step are looked up without asking, and only a client that is not in step makes us
+look at what kind of frame it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from rallypoint.gateway import attach, fanout, rooms_stream
+from rallypoint.gateway.domain import frames, sync
+from rallypoint.gateway.rooms_stream import Room, Stream
+from rallypoint.internal.v1 import room_host_pb2 as host
+from rallypoint.kit import errors
+from rallypoint.kit.errors import Code
+from rallypoint.v1 import room_pb2
+
+AWAY_RETRY_S = 0.5
+# Refusals that say "not here" rather than "not you".
+_ELSEWHERE = {Code.NOT_FOUND, Code.UNAVAILABLE, Code.FAILED_PRECONDITION}
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened on the hot paths since the last sweep moved it into the metrics."""
+
+    inputs: int = 0
+    """Inputs taken."""
+    stale: int = 0
+    """Frames withheld: of a lower epoch, or no keyframe while their client needs one."""
+
+
+@dataclass(slots=True)
+class Board:
+    """What all nodes of a gateway share."""
+
+    fan_out: fanout.FanOut
+    stream_token: Callable[[Stream], bytes]
+    """Makes the token of a stream whose seat and generation are known."""
+    clock: Callable[[], float]
+    """The event loop's clock."""
+    by_slot: dict[int, Stream] = field(default_factory=dict)
+    lost: set[Room] = field(default_factory=set)
+    """Rooms whose node does not answer for them: `rooms_recovery` looks for the next one."""
+    counts: Counts = field(default_factory=Counts)
+    calls: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    clients: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    def lose(self, room: Room) -> None:
+        """Let somebody look for the room's node."""
+        if room.lost_at is None:
+            room.lost_at = self.clock()
+        self.lost.add(room)
+
+    def found(self, room: Room) -> None:
+        """The room's node answers."""
+        room.lost_at = None
+        self.lost.discard(room)
+
+    def add(self, stream: Stream) -> None:
+        """Count a stream among its room's."""
+        stream.room.streams[stream.client] = stream
+        stream.room.unsettled.add(stream)
+
+    def place(self, stream: Stream) -> bool:
+        """Give the stream a place in the fan-out; False when its client has left already."""
+        stream.slot = stream.outlet.slot
+        if stream.slot < 0:
+            return False
+        self.by_slot[stream.slot] = stream
+        stream.outlet.on_close(functools.partial(self.drop_slot, stream))
+        return True
+
+    def drop_slot(self, stream: Stream) -> None:
+        """Forget a stream's place in the fan-out: it may be given to another client now."""
+        if self.by_slot.get(stream.slot) is stream:
+            del self.by_slot[stream.slot]
+        if stream.room.node is not None:
+            stream.room.node.in_step.pop(stream.client, None)
+        stream.slot = -1
+
+    def remove(self, stream: Stream) -> None:
+        """Take a stream out of every table. Idempotent."""
+        self.drop_slot(stream)
+        stream.room.streams.pop(stream.client, None)
+        if stream.room.node is not None:
+            stream.room.node.streams.pop(stream.client, None)
+        stream.step(sync.Event.ENDED)
+
+    def end(
+        self,
+        stream: Stream,
+        error: errors.RallypointError | None = None,
+        *,
+        control: bytes | None = None,
+    ) -> None:
+        """Say the last word and end the call; the node knows or has been told."""
+        if not stream.joined.done():
+            stream.refuse(error or errors.NotFound("ROOM_UNKNOWN", "the room has ended"))
+        elif control is not None:
+            stream.say(control)
+        self.remove(stream)
+        stream.outlet.end(error)
+
+
+class Node:
+    """One room node: its rooms, the streams carried over its link, and the calls under way."""
+
+    def __init__(
+        self, address: str, board: Board, *, gateway_id: str, settings: attach.LinkSettings
+    ) -> None:
+        self.address = address
+        self.link = attach.Link(address, owner=self, gateway_id=gateway_id, settings=settings)
+        self.rooms: dict[str, Room] = {}
+        self.in_step: dict[int, int] = {}
+        """Fan-out slot by client number, of streams in step only: the hot look-up."""
+        self.streams: dict[int, Stream] = {}
+        self.idle_since: float | None = None
+        self._board = board
+        self._calls: dict[int, asyncio.Future[bytes]] = {}
+
+    # --- what clients want ---
+
+    def take(self, room: Room) -> None:
+        """Carry a room and its streams from now on."""
+        room.node = self
+        self.rooms[room.room_id] = room
+        for stream in room.streams.values():
+            self.join(stream)
+
+    def give_up(self, room: Room) -> None:
+        """Carry a room no more; its streams wait for the next node."""
+        self.rooms.pop(room.room_id, None)
+        for stream in room.streams.values():
+            self.streams.pop(stream.client, None)
+            self.in_step.pop(stream.client, None)
+            stream.step(sync.Event.DETACHED)
+        room.node = None
+
+    def join(self, stream: Stream) -> None:
+        """Ask for the stream's seat, now or with the next greeting."""
+        self.streams[stream.client] = stream
+        self.link.control(lambda request: request.joins.append(stream.as_join()))
+
+    def ask_again(self, room: Room) -> None:
+        """Ask once more for the seats of a room's streams that the node refused to take back."""
+        now = self._board.clock()
+        for stream in room.streams.values():
+            if stream.phase is sync.Phase.AWAY and now - stream.asked_at >= AWAY_RETRY_S:
+                stream.asked_at = now
+                self.join(stream)
+
+    def leave(self, stream: Stream) -> None:
+        """The client went; its seat is kept for the grace time."""
+        if self.streams.pop(stream.client, None) is not None:
+            left = host.ClientLeave(client=stream.client)
+            self.link.control(lambda request: request.leaves.append(left))
+
+    def give_seat_up(self, seat: host.SeatRef) -> None:
+        """The player gives the seat up for good; Unavailable while the node is away."""
+        left = host.ClientLeave(for_good=True, seat=seat)
+        if not self.link.control(lambda request: request.leaves.append(left)):
+            raise away()
+
+    def resync(self, stream: Stream) -> None:
+        """Ask for a keyframe for this stream."""
+        stream.asked_at = self._board.clock()
+        self.link.control(lambda request: request.resyncs.append(stream.client))
+
+    async def message(self, message: host.ClientMessage, timeout_s: float) -> bytes:
+        """Deliver a command and return the game's answer, or raise its refusal."""
+        call = message.call = next(self._board.calls)
+        reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._calls[call] = reply
+        try:
+            if not self.link.control(lambda request: request.messages.append(message)):
+                raise away()
+            async with asyncio.timeout(timeout_s):
+                return await reply
+        finally:
+            del self._calls[call]
+
+    # --- what the link says (attach.Owner) ---
+
+    def greeting(self) -> host.AttachRequest:
+        """Every stream asks for its seat again."""
+        return host.AttachRequest(joins=[stream.as_join() for stream in self.streams.values()])
+
+    def detached(self) -> None:
+        """The link broke: streams wait, calls fail, rooms are looked for."""
+        self.in_step.clear()
+        for stream in self.streams.values():
+            stream.step(sync.Event.DETACHED)
+        for reply in self._calls.values():
+            if not reply.done():
+                reply.set_exception(away())
+        for room in self.rooms.values():
+            self._board.lose(room)
+
+    def received(self, response: host.AttachResponse) -> None:
+        """Take one flush of the node: seats first, then frames, then last words."""
+        for joined in response.joined:
+            self._joined(joined)
+        if response.frames:
+            self._frames(response.frames)
+        for reply in response.replies:
+            self._replied(reply)
+        for control in response.controls:
+            self._controlled(control)
+        for kick in response.kicks:
+            self._kicked(kick)
+
+    # --- seats ---
+
+    def _joined(self, joined: host.ClientJoined) -> None:
+        stream = self.streams.get(joined.client)
+        if stream is None:
+            # Left while the answer was on its way: the node has been told.
+            return
+        if not joined.HasField("welcome"):
+            self._refused(stream, joined)
+        elif stream.phase is sync.Phase.JOINING:
+            self._welcome(stream, joined)
+        elif stream.phase is sync.Phase.AWAY and joined.generation == stream.generation:
+            stream.step(sync.Event.REJOINED)
+            stream.asked_at = self._board.clock()
+            self._board.found(stream.room)
+        else:
+            # The seat goes on under another generation, so this stream's token is void.
+            self.leave(stream)
+            self._board.end(stream, control=reconnect("SEAT_CHANGED"))
+
+    def _welcome(self, stream: Stream, joined: host.ClientJoined) -> None:
+        welcome = joined.welcome
+        if stream.schema_hash not in (0, welcome.schema.hash):
+            stream.refuse(errors.FailedPrecondition("SCHEMA_MISMATCH", "another schema is played"))
+            return
+        stream.seat_slot = welcome.slot
+        stream.generation = joined.generation
+        stream.room.epoch = max(stream.room.epoch, welcome.epoch)
+        welcome.stream_token = self._board.stream_token(stream)
+        if not self._board.place(stream):
+            return
+        stream.step(sync.Event.WELCOMED)
+        stream.sent_at = stream.asked_at = self._board.clock()
+        if not stream.joined.done():
+            stream.joined.set_result(None)
+        stream.say(room_pb2.JoinResponse(welcome=welcome).SerializeToString())
+        self._board.found(stream.room)
+
+    def _refused(self, stream: Stream, joined: host.ClientJoined) -> None:
+        error = errors.from_code(joined.code, joined.reason)
+        if stream.phase is sync.Phase.JOINING:
+            stream.refuse(error)
+        elif joined.code in _ELSEWHERE or joined.reason == "EPOCH_STALE":
+            self._board.lose(stream.room)
+        else:
+            self._board.end(stream, error)
+
+    # --- frames ---
+
+    def _frames(self, room_frames: Iterable[host.RoomFrame]) -> None:
+        slots: list[int] = []
+        bodies: list[bytes] = []
+        seen: set[str] = set()
+        now = self._board.clock()
+        for frame in room_frames:
+            room_id = frame.room_id
+            room = self.rooms.get(room_id)
+            if room is None or (frame.epoch != room.epoch and not self._raise(room, frame.epoch)):
+                continue
+            if room_id in seen:
+                # Two ticks in one flush: whoever misses the first must not get the second.
+                self._push(slots, bodies)
+                slots, bodies = [], []
+            seen.add(room_id)
+            count = 0
+            for route in frame.routes:
+                body, found = self._route(frame, route)
+                slots += found
+                bodies += [body] * len(found)
+                count += len(found)
+            if count >= len(room.streams) - len(room.unsettled):
+                room.full_at = now
+        self._push(slots, bodies)
+
+    def _route(self, frame: host.RoomFrame, route: host.Route) -> tuple[bytes, list[int]]:
+        parts, clients = frame.parts, route.clients
+        body = b"".join([parts[index] for index in route.parts])
+        in_step = self.in_step
+        try:
+            found = [in_step[client] for client in clients]
+        except KeyError:
+            found = self._settle(clients, keyframe=frames.is_keyframe(body))
+        return frames.as_message(body), found
+
+    def _settle(self, clients: Sequence[int], *, keyframe: bool) -> list[int]:
+        """The slots of those clients that may get this frame; a keyframe brings them in step."""
+        found: list[int] = []
+        for client in clients:
+            stream = self.streams.get(client)
+            if stream is None or stream.slot < 0:
+                continue
+            if not sync.takes(stream.phase, keyframe=keyframe):
+                self._board.counts.stale += 1
+                continue
+            if keyframe:
+                stream.step(sync.Event.KEYFRAME)
+                self.in_step[client] = stream.slot
+            found.append(stream.slot)
+        return found
+
+    def _raise(self, room: Room, epoch: int) -> bool:
+        """Whether frames of this epoch count; a higher one voids all deltas of before."""
+        if epoch < room.epoch:
+            self._board.counts.stale += 1
+            return False
+        room.epoch = epoch
+        for stream in room.streams.values():
+            if stream.phase is not sync.Phase.JOINING:
+                stream.step(sync.Event.EPOCH_RAISED)
+                self.in_step.pop(stream.client, None)
+        return True
+
+    def _push(self, slots: list[int], bodies: list[bytes]) -> None:
+        for slot, problem in self._board.fan_out.push(slots, bodies):
+            self.missed(slot, problem)
+
+    def missed(self, slot: int, problem: fanout.Problem) -> None:
+        """A frame was not written: nothing but a keyframe may follow it."""
+        stream = self._board.by_slot.get(slot)
+        if stream is None:
+            return
+        if problem is fanout.Problem.BEHIND:
+            stream.step(sync.Event.SKIPPED)
+            stream.asked_at = rooms_stream.NEVER
+            self.in_step.pop(stream.client, None)
+        else:
+            # The connection is gone; the stream's handler hears of it and cleans up.
+            self._board.drop_slot(stream)
+
+    # --- replies and last words ---
+
+    def _replied(self, reply: host.MessageReply) -> None:
+        waiting = self._calls.get(reply.call)
+        if waiting is None or waiting.done():
+            return
+        if reply.code:
+            waiting.set_exception(errors.from_code(reply.code, reply.reason))
+        else:
+            waiting.set_result(reply.body)
+
+    def _controlled(self, said: host.RoomControl) -> None:
+        kind = said.control.kind
+        message = rooms_stream.control(kind, source=said.control)
+        now = self._board.clock()
+        for client in list(said.clients):
+            stream = self.streams.get(client)
+            if stream is None or stream.phase is sync.Phase.JOINING:
+                continue
+            if kind == room_pb2.CONTROL_KIND_CLOSED:
+                self._board.end(stream, control=message)
+            else:
+                stream.say(message)
+                stream.sent_at = now
+        if kind == room_pb2.CONTROL_KIND_MOVED and said.room_id in self.rooms:
+            self._board.lose(self.rooms[said.room_id])
+
+    def _kicked(self, kick: host.ClientKick) -> None:
+        stream = self.streams.get(kick.client)
+        if stream is None:
+            return
+        if kick.reason == "STREAM_REPLACED":
+            replaced = errors.Aborted("STREAM_REPLACED", "a newer stream took the seat")
+            self._board.end(stream, replaced)
+            return
+        last_word = rooms_stream.control(room_pb2.CONTROL_KIND_KICKED, kick.reason)
+        error = None if kick.reason == "LEFT" else errors.PermissionDenied(kick.reason)
+        self._board.end(stream, error, control=last_word)
+
+
+def away() -> errors.Unavailable:
+    """The answer while a room's node cannot be reached."""
+    return errors.Unavailable(
+        "ROOM_AWAY", "the room cannot be reached now", retry_after_s=AWAY_RETRY_S
+    )
+
+
+def reconnect(reason: str) -> bytes:
+    """The control that asks a client to join again."""
+    return rooms_stream.control(room_pb2.CONTROL_KIND_RECONNECT, reason)

@@ -1,0 +1,77 @@
+"""Find the next node of a room whose node does not answer for it.
+
+A room is lost when its Attach broke, when its node refused to take its clients back, or when it
+was told to have moved. Until the node answers again its ownership record is read: another owner or
+a higher epoch moves the room's streams there, no record ends them (CLOSED `ROOM_LOST`), the same
+record means waiting, at most `give_up_s`. Client streams stay open all the while and hear
+keep-alives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from rallypoint.gateway import rooms_stream
+from rallypoint.gateway.rooms_node import Board
+from rallypoint.gateway.rooms_registry import Registry
+from rallypoint.gateway.rooms_stream import Room
+from rallypoint.kit import errors
+from rallypoint.v1 import room_pb2
+
+log = logging.getLogger(__name__)
+
+PERIOD_S = 0.25
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class Recovery:
+    """Looks for lost rooms, one after the other: reading a record takes a fraction of a ms."""
+
+    def __init__(self, board: Board, registry: Registry, *, give_up_s: float) -> None:
+        self._board = board
+        self._registry = registry
+        self._give_up_s = give_up_s
+
+    async def run(self) -> None:
+        """Recover until cancelled."""
+        while True:
+            await asyncio.sleep(PERIOD_S)
+            if self._board.lost:
+                await self.once()
+
+    async def once(self) -> None:
+        """Look at every lost room once."""
+        for room in list(self._board.lost):
+            try:
+                await self._look(room)
+            except errors.Unavailable as problem:
+                # NATS is away: nobody can know better, so everybody waits.
+                log.info("recovery_waits", extra={"reason": str(problem)})
+                return
+
+    async def _look(self, room: Room) -> None:
+        if not room.streams:
+            # Nobody here waits for it; the next call looks it up again.
+            self._registry.forget(room)
+            return
+        place = await self._registry.place(room.room_id)
+        if room.lost_at is None or room not in self._board.lost:
+            return
+        if place is None:
+            self._close(room)
+        elif room.node is None or place.differs(room.node.address, room.placed_epoch):
+            log.info("room_moved", extra={"room": room.room_id, "node": place.address})
+            self._registry.move(room, place)
+        elif self._board.clock() - room.lost_at > self._give_up_s:
+            self._close(room)
+        else:
+            room.node.ask_again(room)
+
+    def _close(self, room: Room) -> None:
+        log.warning("room_lost", extra={"room": room.room_id, "streams": len(room.streams)})
+        message = rooms_stream.control(room_pb2.CONTROL_KIND_CLOSED, "ROOM_LOST")
+        for stream in list(room.streams.values()):
+            self._board.end(stream, control=message)
+        self._registry.forget(room)

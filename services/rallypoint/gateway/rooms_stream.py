@@ -1,0 +1,113 @@
+"""One client's stream and one room, as this gateway knows them.
+
+A `Stream` moves through `domain.sync`; a `Room` holds the streams of one room here and the node
+that runs it now. Both are plain state: `rooms_node` writes frames to them, `rooms_sweep` looks
+after the quiet and the slow, `rooms_recovery` finds a lost room's next node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rallypoint.gateway import calls
+from rallypoint.gateway.domain import sync
+from rallypoint.internal.v1.room_host_pb2 import ClientJoin
+from rallypoint.kit import errors
+from rallypoint.v1 import room_pb2
+
+if TYPE_CHECKING:
+    from rallypoint.gateway.rooms_node import Node
+
+NEVER = float("-inf")
+
+
+@dataclass(slots=True, eq=False)
+class Room:
+    """One room. Rooms without streams stay a while for the calls of clients at other gateways."""
+
+    room_id: str
+    epoch: int
+    node: Node | None = None
+    streams: dict[int, Stream] = field(default_factory=dict)
+    """All streams of the room here, also those that wait for their welcome, by client number."""
+    unsettled: set[Stream] = field(default_factory=set)
+    """Those of them that are not in step."""
+    full_at: float = NEVER
+    """When a frame last went to every stream that was in step, loop time."""
+    placed_epoch: int = 0
+    """The epoch of the ownership record that led to `node`."""
+    lost_at: float | None = None
+    """Since when its node does not answer for it."""
+    used: bool = True
+    """Something happened since the last sweep of idle rooms."""
+
+
+@dataclass(slots=True, eq=False)
+class Stream:
+    """One client stream, from the join to its end."""
+
+    client: int
+    """The gateway's number for it; never used twice."""
+    room: Room
+    outlet: calls.Outlet
+    player_id: str
+    seat_tokens: tuple[bytes, ...]
+    schema_hash: int
+    token_expires_s: float
+    """When the access token it was opened with ends, unix time."""
+    joined: asyncio.Future[None]
+    """Done once welcomed; carries the error of a refusal."""
+    phase: sync.Phase = sync.Phase.JOINING
+    slot: int = -1
+    """Its place in the fan-out once welcomed."""
+    seat_slot: int = 0
+    generation: int = 0
+    sent_at: float = NEVER
+    """When something other than a frame was last written, loop time."""
+    asked_at: float = NEVER
+    """When a keyframe was last asked for, loop time."""
+
+    def step(self, event: sync.Event) -> None:
+        """Move on, and keep the room's set of streams that are not in step."""
+        self.phase = sync.step(self.phase, event)
+        if self.phase in (sync.Phase.IN_STEP, sync.Phase.ENDED):
+            self.room.unsettled.discard(self)
+        else:
+            self.room.unsettled.add(self)
+
+    def as_join(self) -> ClientJoin:
+        """What asks a node for this stream's seat: with tokens at first, later by generation."""
+        waiting = self.phase is sync.Phase.JOINING
+        return ClientJoin(
+            client=self.client,
+            room_id=self.room.room_id,
+            player_id=self.player_id,
+            seat_tokens=self.seat_tokens if waiting else (),
+            generation=self.generation,
+            slot=self.seat_slot,
+        )
+
+    def refuse(self, error: errors.RallypointError) -> None:
+        """Answer the waiting join with an error."""
+        if not self.joined.done():
+            self.joined.set_exception(error)
+
+    def say(self, message: bytes) -> None:
+        """Send one message outside the fan-out; a client that cannot take it is cut."""
+        try:
+            self.outlet.send(message)
+        except errors.ResourceExhausted as overflow:
+            self.outlet.end(overflow)
+
+
+def control(
+    kind: room_pb2.ControlKind.ValueType,
+    reason: str = "",
+    *,
+    source: room_pb2.Control | None = None,
+) -> bytes:
+    """A serialized JoinResponse with a control; `source` gives one whole."""
+    said = source or room_pb2.Control(kind=kind, reason=reason)
+    return room_pb2.JoinResponse(control=said).SerializeToString()

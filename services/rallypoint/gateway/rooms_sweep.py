@@ -1,0 +1,127 @@
+"""What no frame triggers: one task looks after all streams ten times a second.
+
+- Keep-alive: an empty message to every stream that was silent for `quiet_s` (a room whose frames go
+  to everybody is skipped in one comparison, so this costs per room, not per stream).
+- Keyframes: for a stream that is behind or still without its keyframe one is asked for again, once
+  its client reads: the probe is the keep-alive itself, and it drives the cut of slow readers too.
+- Sessions: a stream lives on while this gateway knows an access token of its player that has not
+  expired; else it ends with a RECONNECT control and UNAUTHENTICATED.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from rallypoint.gateway.domain import sync
+from rallypoint.gateway.rooms_node import Board, reconnect
+from rallypoint.gateway.rooms_stream import Room, Stream
+from rallypoint.kit import errors, metrics
+
+PERIOD_S = 0.1
+KEYFRAME_WAIT_S = 1.0
+_ASKING = (sync.Phase.FRESH, sync.Phase.BEHIND)
+KEEP_ALIVE = b""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepSettings:
+    """The sweep's times."""
+
+    quiet_s: float = 0.4
+    """Silence after which a stream gets an empty message; with the period at most 500 ms."""
+    sessions_every_s: float = 1.0
+    """How often the ends of sessions are looked at."""
+
+
+class Sweep:
+    """The periodic part of the rooms."""
+
+    def __init__(
+        self,
+        board: Board,
+        rooms: Callable[[], Iterable[Room]],
+        *,
+        session_end_s: Callable[[str], float],
+        now_s: Callable[[], float],
+        settings: SweepSettings,
+    ) -> None:
+        self._board = board
+        self._rooms = rooms
+        self._session_end_s = session_end_s
+        self._now_s = now_s
+        self._settings = settings
+        self._sessions_at = 0.0
+        self.inputs_per_s = 0.0
+        """SendInput calls per second, smoothed over about two seconds."""
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        while True:
+            await asyncio.sleep(PERIOD_S)
+            self.once(self._board.clock())
+
+    def once(self, now: float) -> None:
+        """One sweep at loop time `now`."""
+        self._keep_alive(now)
+        if now >= self._sessions_at:
+            self._sessions_at = now + self._settings.sessions_every_s
+            self._end_sessions()
+        self._publish()
+
+    def _keep_alive(self, now: float) -> None:
+        due = [stream for room in self._rooms() for stream in self._due(room, now)]
+        if not due:
+            return
+        slots = [stream.slot for stream in due]
+        problems = dict(self._board.fan_out.push(slots, [KEEP_ALIVE] * len(slots)))
+        for slot, stream in zip(slots, due, strict=True):
+            node = stream.room.node
+            if (problem := problems.get(slot)) is not None:
+                if node is not None:
+                    node.missed(slot, problem)
+                continue
+            stream.sent_at = now
+            if node is not None and self._wants_keyframe(stream, now):
+                node.resync(stream)
+
+    def _due(self, room: Room, now: float) -> Iterator[Stream]:
+        """The streams of a room that must hear something."""
+        silent = now - self._settings.quiet_s
+        streams = room.unsettled if room.full_at > silent else room.streams.values()
+        for stream in streams:
+            if stream.slot < 0:
+                continue
+            heard = stream.sent_at
+            if stream.phase is sync.Phase.IN_STEP:
+                heard = max(heard, room.full_at)
+            if heard <= silent or self._wants_keyframe(stream, now):
+                yield stream
+
+    def _wants_keyframe(self, stream: Stream, now: float) -> bool:
+        return stream.phase in _ASKING and now - stream.asked_at >= KEYFRAME_WAIT_S
+
+    def _end_sessions(self) -> None:
+        now = self._now_s()
+        streams = [stream for room in self._rooms() for stream in room.streams.values()]
+        for stream in streams:
+            if stream.token_expires_s > now:
+                continue
+            stream.token_expires_s = self._session_end_s(stream.player_id)
+            if stream.token_expires_s <= now:
+                self._end_session(stream)
+
+    def _end_session(self, stream: Stream) -> None:
+        if stream.room.node is not None:
+            stream.room.node.leave(stream)
+        error = errors.Unauthenticated("TOKEN_EXPIRED", "the session was not renewed")
+        self._board.end(stream, error, control=reconnect("TOKEN_EXPIRED"))
+
+    def _publish(self) -> None:
+        """Move the hot paths' plain counters into the metrics."""
+        counts = self._board.counts
+        metrics.GATEWAY_INPUTS.inc(counts.inputs)
+        metrics.GATEWAY_FRAMES_STALE.inc(counts.stale)
+        self.inputs_per_s += (counts.inputs / PERIOD_S - self.inputs_per_s) * PERIOD_S / 2
+        counts.inputs = counts.stale = 0

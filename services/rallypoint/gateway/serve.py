@@ -1,0 +1,216 @@
+"""Compose a gateway and run it: sessions, guard, matchmaking, rooms behind two edges.
+
+Start: keys, then both listeners, then ready. Stop: not ready ▸ nothing new is accepted ▸ streams
+get a RECONNECT control and end ▸ calls under way finish ▸ Attach streams close. The heavy
+cryptography is loaded in the background once the gateway is ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from rallypoint.gateway import (
+    calls,
+    fanout,
+    limits,
+    matchmaking,
+    rooms,
+    sessions,
+    tokens,
+    tokens_keys,
+    tokens_studio,
+)
+from rallypoint.gateway.config import Settings
+from rallypoint.gateway.rooms_node import Board, Node
+from rallypoint.gateway.rooms_recovery import Recovery
+from rallypoint.gateway.rooms_registry import Place, Registry
+from rallypoint.gateway.rooms_stream import Stream
+from rallypoint.gateway.rooms_sweep import Sweep
+from rallypoint.gateway.static import StaticFiles
+from rallypoint.gateway.web_server import Edge
+from rallypoint.internal.v1.events_pb2 import OwnRecord
+from rallypoint.kit import metrics, names, rpc, subjects
+from rallypoint.kit.bus import Bus
+from rallypoint.kit.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+GAUGES_EVERY_S = 5.0
+
+
+@dataclass(slots=True)
+class Gateway:
+    """The parts of a running gateway."""
+
+    access: tokens.AccessTokens
+    studio: tokens_studio.StudioTokens
+    guard: limits.Guard
+    streams: limits.StreamLimit
+    methods: calls.Methods
+    board: Board
+    registry: Registry
+    sweep: Sweep
+    recovery: Recovery
+
+
+async def serve(settings: Settings, runtime: Runtime) -> None:
+    """Run until asked to stop."""
+    loop = asyncio.get_running_loop()
+    channel = rpc.channel(settings.matchmaking_address, name=runtime.settings.instance)
+    fan_out = fanout.make("uv", fanout.FanOutLimits(), clock=loop.time)
+    gateway = compose(settings, runtime, fan_out=fan_out, matchmaking_channel=channel)
+    edge = Edge(
+        gateway.methods,
+        settings=settings.edge,
+        fan_out=fan_out,
+        tasks=runtime.tasks,
+        guard=gateway.guard,
+        files=StaticFiles(settings.web_root) if settings.web_root else None,
+    )
+    runtime.health.status(lambda: _status(gateway, edge))
+    _spawn_background(gateway, runtime)
+    port = await edge.listen(settings.web_host, settings.web_port, reuse_port=settings.reuse_port)
+    log.info("listening", extra={"web_port": port})
+    runtime.health.set_ready(True)
+    runtime.spawn(_warm(gateway.access), name="gateway.warm")
+    await runtime.wait_stopping()
+    runtime.health.set_ready(False)
+    await edge.drain(timeout_s=runtime.settings.drain_s)
+    for node in gateway.registry.nodes:
+        node.link.close()
+    await channel.close()
+
+
+def compose(
+    settings: Settings, runtime: Runtime, *, fan_out: fanout.FanOut, matchmaking_channel: Any
+) -> Gateway:
+    """The object graph, without listeners and tasks."""
+    loop = asyncio.get_running_loop()
+    seeds = tokens_keys.load_or_create(settings.signing_key_path())
+    access = tokens.AccessTokens(seeds, runtime.clock, life_s=settings.sessions.access_life_s)
+    issuers = [tokens_studio.parse_issuer(text) for text in settings.jwks_issuers]
+    studio = tokens_studio.StudioTokens(issuers, runtime.clock)
+    guard = limits.Guard(
+        access, settings.limits, trusted=settings.edge.trusted_ranges, clock=loop.time
+    )
+    streams = limits.StreamLimit(settings.rooms.streams_per_player)
+    board, registry, room_api = _rooms(settings, runtime, streams=streams, fan_out=fan_out)
+    session_api = sessions.SessionApi(
+        access,
+        studio,
+        runtime.store,
+        clock=runtime.clock,
+        settings=settings.sessions,
+        refused=guard.failed,
+    )
+    matchmaking_api = matchmaking.MatchmakingApi(
+        matchmaking_channel, streams, clock=loop.time, settings=settings.matchmaking
+    )
+    sweep = Sweep(
+        board,
+        lambda: registry.rooms,
+        session_end_s=access.session_end_s,
+        now_s=runtime.clock.now,
+        settings=settings.sweep,
+    )
+    return Gateway(
+        access=access,
+        studio=studio,
+        guard=guard,
+        streams=streams,
+        methods=calls.Methods(
+            [*session_api.methods(), *matchmaking_api.methods(), *room_api.methods()]
+        ),
+        board=board,
+        registry=registry,
+        sweep=sweep,
+        recovery=Recovery(board, registry, give_up_s=settings.room_lost_after_s),
+    )
+
+
+def _rooms(
+    settings: Settings, runtime: Runtime, *, streams: limits.StreamLimit, fan_out: fanout.FanOut
+) -> tuple[Board, Registry, rooms.RoomApi]:
+    """RoomService and what carries it."""
+    gateway_id = f"{runtime.settings.instance}/{runtime.incarnation}"
+
+    def stream_token(stream: Stream) -> bytes:
+        return api.stream_token(stream)
+
+    def open_node(address: str) -> Node:
+        node = Node(address, board, gateway_id=gateway_id, settings=settings.link)
+        runtime.spawn(node.link.run(), name=f"attach {address}")
+        return node
+
+    board = Board(fan_out, stream_token, asyncio.get_running_loop().time)
+    registry = Registry(board, Owners(runtime.bus).place, open_node)
+    api = rooms.RoomApi(
+        board,
+        registry,
+        streams,
+        clock=runtime.clock,
+        cluster_key=settings.cluster_key_bytes(),
+        settings=settings.rooms,
+    )
+    return board, registry, api
+
+
+class Owners:
+    """Reads `rooms/own.<room>`."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._kv = bus.kv(subjects.OWNERS.name)
+
+    async def place(self, room_id: str) -> Place | None:
+        """Where a room runs; None when it has no owner; Unavailable without NATS."""
+        entry = await self._kv.get(subjects.own(names.RoomId(room_id)))
+        if entry is None or entry.value is None:
+            return None
+        record = OwnRecord.FromString(entry.value)
+        return Place(record.address, record.epoch)
+
+
+def _spawn_background(gateway: Gateway, runtime: Runtime) -> None:
+    runtime.spawn(gateway.sweep.run(), name="gateway.sweep")
+    runtime.spawn(gateway.recovery.run(), name="gateway.recovery")
+    runtime.spawn(gateway.studio.run(), name="gateway.jwks")
+    runtime.spawn(_gauges(gateway), name="gateway.gauges")
+
+
+async def _warm(access: tokens.AccessTokens) -> None:
+    """Pay for the cryptography's imports before the first player does."""
+    await asyncio.to_thread(access.warm)
+
+
+async def _gauges(gateway: Gateway) -> None:
+    """Keep the gauges and forget what is idle."""
+    loop = asyncio.get_running_loop()
+    dropped = 0
+    while True:
+        await asyncio.sleep(GAUGES_EVERY_S)
+        registry = gateway.registry
+        registry.sweep(loop.time())
+        nodes = list(registry.nodes)
+        attached = sum(node.link.attached for node in nodes)
+        metrics.GATEWAY_NODES.labels("attached").set(attached)
+        metrics.GATEWAY_NODES.labels("away").set(len(nodes) - attached)
+        metrics.GATEWAY_ROOMS.set(len(list(registry.rooms)))
+        metrics.GATEWAY_ROOM_STREAMS.set(len(gateway.board.by_slot))
+        now_dropped = sum(node.link.dropped_inputs for node in nodes)
+        metrics.GATEWAY_INPUTS_DROPPED.inc(max(0, now_dropped - dropped))
+        dropped = now_dropped
+
+
+def _status(gateway: Gateway, edge: Edge) -> dict[str, Any]:
+    """What /statusz says."""
+    return {
+        "streams": len(gateway.board.by_slot),
+        "players": gateway.streams.players(),
+        "rooms": len(list(gateway.registry.rooms)),
+        "inputs_per_s": round(gateway.sweep.inputs_per_s, 1),
+        "connections": edge.statistics().connections,
+        "nodes": {node.address: node.link.attached for node in gateway.registry.nodes},
+    }
