@@ -20,7 +20,7 @@ listen: "127.0.0.1:{port}"
 server_name: "rallypoint"
 max_payload: 1MB
 feature_flags {{ js_ack_fc_v2: false }}
-jetstream {{ store_dir: "{store}", sync_interval: "1s" }}
+jetstream {{ store_dir: "{store}", sync_interval: "1s", max_file_store: 8GB }}
 """
 
 

@@ -3,7 +3,7 @@
     free ──acquire──▶ held ──renewed each 4 s──▶ held … ──TTL 15 s without──▶ free
 
 The epoch is reserved first, by compare-and-set on `config/epoch.<name>` (which never expires), so
-no two takeovers share one, not even when the first stopped half-way; then the lease is made with it.
+no two takeovers share one, not even when the first stopped half-way; then the lease is made so.
 The same stable holder in a new process takes its own lease over at once. A holder is safe to act
 while `is_held`: renewals count from before they were sent, with a margin before the TTL.
 The value is `rallypoint.internal.v1.LeaseRecord`, encoded here since kit knows no stubs.

@@ -84,3 +84,36 @@ GATEWAY_ROOMS = Gauge("rallypoint_gateway_rooms_count", "Rooms known here")
 GATEWAY_ROOM_STREAMS = Gauge("rallypoint_gateway_room_streams_count", "Client streams of rooms")
 GATEWAY_NODES = Gauge("rallypoint_gateway_nodes_count", "Attach streams, by state", ["state"])
 GATEWAY_ROOMS_LOST = Counter("rallypoint_gateway_rooms_lost_total", "Rooms closed as ROOM_LOST")
+
+# --- matchmaking ---
+MM_WAIT_SECONDS = Histogram(
+    "rallypoint_mm_ticket_wait_seconds",
+    "From the start of the search to its outcome: assigned, requeued, cancelled or expired",
+    ["queue", "outcome"],
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600),
+)
+MM_TICKETS = Gauge("rallypoint_mm_pool_tickets_count", "Tickets searching", ["queue"])
+MM_CYCLE_SECONDS = Histogram(
+    "rallypoint_mm_cycle_duration_seconds",
+    "One look of the matcher",
+    ["queue"],
+    buckets=(0.0002, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25),
+)
+MM_SPREAD = Histogram(
+    "rallypoint_mm_match_spread_points",
+    "Largest distance of displayed ratings in a match",
+    ["queue"],
+    buckets=(5, 10, 25, 50, 100, 200, 400, 800, 1600),
+)
+MM_CONFLICTS = Counter(
+    "rallypoint_mm_commit_conflicts_total", "Matches refused because a ticket had left", ["queue"]
+)
+MM_ALLOCATIONS = Counter(
+    "rallypoint_mm_allocations_total", "Allocate calls, by OK or reason", ["queue", "outcome"]
+)
+MM_RESULTS = Counter(
+    "rallypoint_mm_results_total",
+    "Results read: rated, unrated, duplicate, stale or malformed",
+    ["queue", "outcome"],
+)
+MM_WATCHERS = Gauge("rallypoint_mm_watchers_count", "Open WatchTicket streams", ["queue"])
