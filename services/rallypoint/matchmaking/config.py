@@ -18,7 +18,7 @@ DEFAULT_QUEUES = """[
 
 
 @dataclass(frozen=True, slots=True)
-class MatchmakingSettings:
+class Settings:
     """What a matchmaking process is told."""
 
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
@@ -27,7 +27,7 @@ class MatchmakingSettings:
     queues: str = DEFAULT_QUEUES
     """A JSON list of queue documents (domain/queues.py)."""
     queue_cycle_ms: int = 250
-    """A queue with searchers is matched at least this often; sooner once enough came for a match."""
+    """A queue with searchers is matched at least this often; sooner once a match may be full."""
     queue_gap_ms: int = 20
     """Cycles are at least this far apart: at high rates the batch is what buys quality."""
     ticket_retention_s: float = 600.0

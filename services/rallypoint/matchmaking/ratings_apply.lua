@@ -4,8 +4,7 @@
 -- Returns {FENCED, epoch}, {DUPLICATE} (only the position moves) or {APPLIED}.
 local epoch = redis.call('GET', KEYS[1])
 if epoch ~= ARGV[1] then return {'FENCED', epoch or ''} end
-local position = tonumber(redis.call('GET', KEYS[3]) or '0')
-if tonumber(ARGV[3]) > position then redis.call('SET', KEYS[3], ARGV[3]) end
+redis.call('SET', KEYS[3], ARGV[3])
 if ARGV[2] == '' or redis.call('ZSCORE', KEYS[2], ARGV[2]) then return {'DUPLICATE'} end
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. ARGV[5])
 redis.call('ZADD', KEYS[2], ARGV[4], ARGV[2])

@@ -138,7 +138,8 @@ def _sort(
     axis_skill, axis_zone = skill[by_axis], own_zone[by_axis]
     sorted_already = (np.diff(axis_zone) > 0) | (np.diff(axis_skill) > 0)
     if not sorted_already.all():
-        by_axis = np.lexsort((-waited[rows], skill, own_zone))
+        age = waited[rows] + columns.priority[rows]
+        by_axis = np.lexsort((-age, skill, own_zone))
     order = rows[by_axis]
     return _Sorted(
         order=order,
