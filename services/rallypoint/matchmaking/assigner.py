@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from rallypoint.internal.v1 import allocation_pb2, allocation_pb2_grpc
 from rallypoint.internal.v1 import matchmaking_store_pb2 as pb
 from rallypoint.kit import errors, metrics, rpc, telemetry
-from rallypoint.matchmaking.config import Settings
+from rallypoint.matchmaking.config import MatchmakingSettings
 from rallypoint.matchmaking.lane import Lane
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Assigner:
     """Asks fleet for rooms; at most `allocate_parallel` calls at a time."""
 
     def __init__(
-        self, fleet: allocation_pb2_grpc.AllocationServiceAsyncStub, settings: Settings
+        self, fleet: allocation_pb2_grpc.AllocationServiceAsyncStub, settings: MatchmakingSettings
     ) -> None:
         self._fleet = fleet
         self._settings = settings

@@ -18,7 +18,7 @@ DEFAULT_QUEUES = """[
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class MatchmakingSettings:
     """What a matchmaking process is told."""
 
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)

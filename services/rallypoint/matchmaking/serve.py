@@ -14,7 +14,7 @@ from rallypoint.kit import rpc
 from rallypoint.kit.runtime import Runtime
 from rallypoint.matchmaking import leader
 from rallypoint.matchmaking.assigner import Assigner
-from rallypoint.matchmaking.config import Settings
+from rallypoint.matchmaking.config import MatchmakingSettings
 from rallypoint.matchmaking.domain import matching, queues
 from rallypoint.matchmaking.domain.pace import Pace
 from rallypoint.matchmaking.lane import Lane
@@ -27,7 +27,7 @@ SERVICE = "rallypoint.v1.MatchmakingService"
 NEEDS = ("bus", "store")
 
 
-async def serve(settings: Settings, runtime: Runtime) -> None:
+async def serve(settings: MatchmakingSettings, runtime: Runtime) -> None:
     """Run until asked to stop. Raises InvalidArgument `QUEUE_INVALID` for a bad queue document."""
     lanes = {
         name: _lane(config, settings, runtime)
@@ -60,7 +60,7 @@ async def serve(settings: Settings, runtime: Runtime) -> None:
     await channel.close()
 
 
-def _lane(config: queues.QueueConfig, settings: Settings, runtime: Runtime) -> Lane:
+def _lane(config: queues.QueueConfig, settings: MatchmakingSettings, runtime: Runtime) -> Lane:
     store = runtime.store
     return Lane(
         config=config,
