@@ -3,7 +3,7 @@
     lock            held (flock) while an `up` runs on it
     state.json      pid and start time of every process, so that a later run finds leftovers
     cluster.key     32 random bytes, hex, 0600: HMAC of stream tokens
-    signing.pem     Ed25519, 0600: signs access tokens
+    signing-key.pem Ed25519, 0600: signs access tokens; made by the gateway
     logs/           one JSON log per process; the last runs' are kept as .1 and .2
     nats/ redis/    the brokers' files
 
@@ -124,25 +124,12 @@ def write_state(directory: Path, pids: Mapping[str, int], *, facts: Mapping[str,
 
 
 def keys(directory: Path) -> plan.Keys:
-    """The secrets of the directory, made on first use."""
+    """The secrets of the directory; the cluster's is made on first use."""
     cluster = directory / "cluster.key"
     if not cluster.exists():
         _write_secret(cluster, secrets.token_hex(32).encode())
-    signing = directory / "signing.pem"
-    if not signing.exists():
-        _write_secret(signing, _new_signing_key())
+    signing = directory / "signing-key.pem"  # made by the first gateway
     return plan.Keys(cluster_key_hex=cluster.read_text().strip(), signing_key_file=signing)
-
-
-def _new_signing_key() -> bytes:
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ed25519
-
-    return ed25519.Ed25519PrivateKey.generate().private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
 
 
 def _write_secret(path: Path, content: bytes) -> None:

@@ -30,6 +30,7 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "gateway": ("nats", "redis", "matchmaking", "room-state"),
     "bots": ("gateway",),
 }
+LOOPBACK = "127.0.0.0/8,::1/128"
 BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 STEADY_S = 30.0
 
@@ -259,6 +260,8 @@ def _gateway_environment(name: str, wish: Wish, *, ports: Ports, keys: Keys) -> 
         "RALLYPOINT_CLUSTER_KEY": keys.cluster_key_hex,
         "RALLYPOINT_SIGNING_KEY_FILE": str(keys.signing_key_file),
         "RALLYPOINT_REUSE_PORT": "true" if wish.gateways > 1 else "false",
+        # Everybody at this machine, bots included, shares one address: no limits by address here.
+        "RALLYPOINT_TRUSTED_RANGES": LOOPBACK,
     }
     if wish.web_root is not None:
         environment["RALLYPOINT_WEB_ROOT"] = str(wish.web_root)

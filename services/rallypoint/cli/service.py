@@ -22,17 +22,18 @@ PROFILE = "RALLYPOINT_PROFILE"
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Where a service is and which brokers it wants connected."""
+    """Where a service and its settings are, and which brokers it wants connected."""
 
     package: str
+    settings: str
     needs: tuple[str, ...]
 
 
 SERVICES: Mapping[str, Service] = {
-    "gateway": Service("rallypoint.gateway", ("bus", "store")),
-    "matchmaking": Service("rallypoint.matchmaking", ("bus", "store")),
-    "fleet": Service("rallypoint.fleet", ("bus", "store")),
-    "room-state": Service("rallypoint.room_state", ("bus",)),
+    "gateway": Service("rallypoint.gateway", "Settings", ("bus", "store")),
+    "matchmaking": Service("rallypoint.matchmaking", "MatchmakingSettings", ("bus", "store")),
+    "fleet": Service("rallypoint.fleet", "FleetSettings", ("bus", "store")),
+    "room-state": Service("rallypoint.room_state", "RoomStateSettings", ("bus",)),
 }
 
 
@@ -56,7 +57,7 @@ def run(arguments: list[str]) -> int:
 
 def _settings_class(service: Service) -> type[runtime.HasRuntime]:
     config = importlib.import_module(f"{service.package}.config")
-    found: type[runtime.HasRuntime] = config.Settings
+    found: type[runtime.HasRuntime] = getattr(config, service.settings)
     return found
 
 

@@ -34,11 +34,18 @@ class Row:
             str(self.pid or "-"),
             self._state(),
             _shown(self.status.get("rooms")),
-            _shown(self.status.get("players", self.status.get("clients"))),
-            _shown(self.status.get("tickets")),
+            _shown(self.status.get("players")),
+            _shown(self._tickets()),
             f"{tick:.1f} ms" if isinstance(tick, int | float) else "",
             f"{self.rss_bytes / 1e6:.0f} MB" if self.rss_bytes else "-",
         )
+
+    def _tickets(self) -> int | None:
+        """All queues' waiting tickets."""
+        queues = self.status.get("queues")
+        if not isinstance(queues, Mapping):
+            return None
+        return sum(int(queue.get("tickets", 0)) for queue in queues.values())
 
     def _state(self) -> str:
         state = "yes" if self.ready else "no"
