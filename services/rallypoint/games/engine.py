@@ -1,0 +1,385 @@
+"""The engine: up to 64 rooms of one game, stepped together. No sockets, no clock.
+
+Whoever owns one calls `open`, the seat hooks, `offer`, `answer` and `step` in any order from one
+thread, and asks `take_ended` after each for rooms that finished, were closed or failed. A room that
+ended keeps its slot, so that its last frame can be written, until `release`.
+
+A tick of a column game works on all rooms. When it raises, everything is put back as it was before
+(the arena's copy) and the rooms are stepped one by one: the one that raises again is put back alone
+and ends with GAME_ERROR, the others go on. The other hooks concern one room from the start.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from rallypoint.games.arena import Arena
+from rallypoint.games.columns import Input, Table
+from rallypoint.games.definition import Book, Definition, Seats
+from rallypoint.games.dice import Dice
+from rallypoint.games.frames import FrameWriter
+from rallypoint.games.game import Refused
+from rallypoint.games.inputs import InputRings
+from rallypoint.games.room import Effects, Outcome, Room, Rooms, Seat, SeatState
+
+CAPACITY: Final = 64
+GAME_ERROR: Final = "GAME_ERROR"
+
+
+class _NoInput(Input):
+    """Stands in for the input of a game that takes none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomSpec:
+    """What a room is made from."""
+
+    id: str
+    seats: Sequence[Seat]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    epoch: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A room that is over: with an outcome, or with a reason; `error` is what a hook raised."""
+
+    slot: int
+    outcome: Outcome | None = None
+    reason: str = ""
+    error: Exception | None = None
+
+
+@dataclass(slots=True)
+class _Open:
+    """A room and what the engine keeps of it outside the arena."""
+
+    room: Room
+    ended: bool = False
+    timers: list[tuple[int, str]] = field(default_factory=list)
+
+
+class RoomTable:
+    """Rooms of one game that share columns; a room is addressed by its slot."""
+
+    def __init__(self, definition: Definition, capacity: int = CAPACITY) -> None:
+        self.definition = definition
+        self.capacity = capacity
+        self.tick = 0
+        self.rollbacks = 0
+        self.arena = Arena(definition.layouts, capacity)
+        self.writer = FrameWriter(definition, self.arena)
+        self._host = definition.host()
+        self._rings = InputRings(definition.input or _NoInput, capacity, definition.seats)
+        self._seats = self.arena.bind(Seats, slice(0, capacity))
+        self._book = self.arena.bind(Book, slice(0, capacity))
+        self._open: list[_Open | None] = [None] * capacity
+        self._live = np.zeros(capacity, np.bool_)
+        self._first_tick = np.zeros(capacity, np.int64)
+        self._ended: list[Ended] = []
+        self._kicks: list[tuple[int, int, str]] = []
+        self._bound: dict[tuple[int, int], dict[type[Table], Table]] = {}
+
+    # --- rooms ---
+
+    @property
+    def rooms(self) -> int:
+        """Slots taken."""
+        return sum(entry is not None for entry in self._open)
+
+    @property
+    def high(self) -> int:
+        """One more than the highest slot taken."""
+        return next((s + 1 for s in range(self.capacity - 1, -1, -1) if self._open[s]), 0)
+
+    def room(self, slot: int) -> Room:
+        """The room of a slot."""
+        entry = self._open[slot]
+        if entry is None:
+            raise LookupError(f"slot {slot} is free")
+        entry.room.tick = self.tick
+        return entry.room
+
+    def open(self, spec: RoomSpec) -> int:
+        """Make a room and return its slot. Raises what the game's on_create raises."""
+        if len(spec.seats) > self.definition.seats:
+            raise Refused("TOO_MANY_PLAYERS", f"the game has {self.definition.seats} seats")
+        slot = self._open.index(None)
+        self.arena.clear_room(slot)
+        self.writer.open(slot, spec.epoch)
+        self._book.dice[slot, 0] = spec.seed & 0xFFFFFFFFFFFFFFFF
+        room = self._make_room(slot, spec)
+        for seat in spec.seats:
+            self._seats.state[slot, seat.slot] = SeatState.RESERVED
+        try:
+            self._host.create(room)
+        except Exception:
+            self.arena.clear_room(slot)
+            raise
+        for index in range(self.definition.seats):
+            self._rings.reset(self._index(slot, index), 0)
+        self._open[slot] = _Open(room)
+        self._live[slot] = True
+        self._first_tick[slot] = self.tick
+        self._commit(slot, room.effects)
+        return slot
+
+    def release(self, slot: int) -> None:
+        """Free the slot of a room that ended."""
+        entry = self._open[slot]
+        if entry is not None:
+            self._host.forget(entry.room)
+        self._open[slot] = None
+        self._live[slot] = False
+        self.arena.clear_room(slot)
+
+    def close(self, slot: int, reason: str) -> None:
+        """End a room from outside."""
+        self._end(Ended(slot, reason=reason))
+
+    def take_ended(self) -> list[Ended]:
+        """Rooms that ended since the last call, each once."""
+        ended, self._ended = self._ended, []
+        return ended
+
+    def take_kicks(self) -> list[tuple[int, int, str]]:
+        """Seats (slot, seat, reason) that games took away since the last call."""
+        kicks, self._kicks = self._kicks, []
+        return kicks
+
+    # --- seats ---
+
+    def seat_state(self, slot: int, seat: int) -> SeatState:
+        """How a seat is."""
+        return SeatState(int(self._seats.state[slot, seat]))
+
+    def join(self, slot: int, seat: int) -> None:
+        """A player takes the seat: for the first time, again, or from another stream."""
+        before = self.seat_state(slot, seat)
+        self._seats.state[slot, seat] = SeatState.CONNECTED
+        if before is SeatState.RESERVED:
+            self._hook("on_join", slot, seat)
+        elif before is SeatState.DROPPED:
+            self._rings.reset(self._index(slot, seat))
+            self._hook("on_rejoin", slot, seat)
+        else:
+            self._rings.reset(self._index(slot, seat))
+
+    def drop(self, slot: int, seat: int) -> None:
+        """The player's stream broke."""
+        self._seats.state[slot, seat] = SeatState.DROPPED
+        self._rings.release(self._index(slot, seat))
+        self._hook("on_drop", slot, seat)
+
+    def leave(self, slot: int, seat: int, reason: str) -> None:
+        """The player is gone for good."""
+        self._seats.state[slot, seat] = SeatState.LEFT
+        self._rings.release(self._index(slot, seat))
+        self._hook("on_leave", slot, seat, reason)
+
+    def applied_seq(self, slot: int, seat: int) -> int:
+        """The seq of the newest input applied."""
+        return int(self._rings.applied[self._index(slot, seat)])
+
+    def offer(self, slot: int, seat: int, first_seq: int, inputs: Sequence[bytes]) -> None:
+        """Inputs arrived."""
+        self._rings.offer(slot * self.definition.seats + seat, first_seq, inputs)
+
+    def answer(self, slot: int, seat: int, kind: int, body: bytes) -> bytes:
+        """A message arrived; raises Refused for what the game refuses and GameFailed else."""
+        room = self.room(slot)
+        try:
+            reply = self._host.call("on_message", room, seat, kind, body)
+        except Refused:
+            room.effects = Effects()
+            raise
+        except Exception as error:
+            self._fail(slot, error)
+            raise GameFailed(GAME_ERROR) from error
+        self._commit(slot, room.effects)
+        return bytes(reply)
+
+    # --- time ---
+
+    def step(self) -> None:
+        """One tick of all rooms."""
+        self.tick += 1
+        high = self.high
+        if not high:
+            return
+        self._rings.take()
+        seats = self.definition.seats
+        acks = self._rings.applied[: high * seats].reshape(high, seats)
+        self._seats.ack[:high] = acks & 0xFFFF
+        with np.errstate(all="ignore"):
+            self._fire_timers(high)
+            if self._host.isolating:
+                self._step_isolated(high)
+            else:
+                self._step_columns(high)
+        self._close_old(high)
+
+    def deltas(self) -> list[bytes]:
+        """A frame per slot against those before; the writer has keyframes and seats' own parts."""
+        return self.writer.deltas(self.high, self.tick)
+
+    def _step_isolated(self, high: int) -> None:
+        rooms = self._rooms(0, high)
+        self._host.tick(rooms)
+        for slot, error in rooms.failures.items():
+            self._fail(slot, error)
+        for slot, entry in self._running(high):
+            self._commit(slot, entry.room.effects)
+
+    def _step_columns(self, high: int) -> None:
+        rooms = self._rooms(0, high)
+        self.arena.save()
+        try:
+            self._host.tick(rooms)
+        except Exception:
+            self.rollbacks += 1
+            self.arena.restore()
+            self._step_apart(high)
+        else:
+            self._commit_all(rooms, 0)
+
+    def _step_apart(self, high: int) -> None:
+        for slot, _ in self._running(high):
+            rooms = self._rooms(slot, slot + 1)
+            try:
+                self._host.tick(rooms)
+            except Exception as error:
+                self.arena.restore_room(slot)
+                self._fail(slot, error)
+            else:
+                self._commit_all(rooms, slot)
+
+    def _fire_timers(self, high: int) -> None:
+        for slot, entry in self._running(high):
+            if not entry.timers:
+                continue
+            due = [name for tick, name in entry.timers if tick <= self.tick]
+            if due:
+                entry.timers = [timer for timer in entry.timers if timer[0] > self.tick]
+            for name in due:
+                self._hook(name, slot)
+
+    def _close_old(self, high: int) -> None:
+        oldest = self.tick - int(self.definition.info.max_age_s * self.definition.info.tick_hz)
+        if oldest <= 0:
+            return
+        for slot in np.flatnonzero(self._live[:high] & (self._first_tick[:high] < oldest)).tolist():
+            self.close(slot, "ROOM_TOO_OLD")
+
+    def _running(self, high: int) -> Iterator[tuple[int, _Open]]:
+        for slot in range(high):
+            entry = self._open[slot]
+            if entry is not None and not entry.ended:
+                yield slot, entry
+
+    # --- what hooks did ---
+
+    def _hook(self, hook: str, slot: int, *arguments: Any) -> None:
+        entry = self._open[slot]
+        if entry is None or entry.ended:
+            return
+        entry.room.tick = self.tick
+        try:
+            self._host.call(hook, entry.room, *arguments)
+        except Exception as error:
+            self._fail(slot, error)
+        else:
+            self._commit(slot, entry.room.effects)
+
+    def _commit_all(self, rooms: Rooms, offset: int) -> None:
+        for index, effects in rooms.effects.items():
+            if self._live[offset + index]:
+                self._commit(offset + index, effects)
+
+    def _commit(self, slot: int, effects: Effects) -> None:
+        entry = self._open[slot]
+        if entry is None or entry.ended:
+            return
+        if effects is entry.room.effects:
+            entry.room.effects = Effects()
+        if effects.events:
+            self.writer.emit(slot, self.tick, effects.events)
+        tick_hz = self.definition.info.tick_hz
+        for seconds, name in effects.timers:
+            entry.timers.append((self.tick + max(1, round(seconds * tick_hz)), name))
+        self._kicks += [(slot, seat, reason) for seat, reason in effects.kicks]
+        if effects.outcome is not None:
+            self._end(Ended(slot, outcome=effects.outcome))
+        elif effects.close_reason:
+            self._end(Ended(slot, reason=effects.close_reason))
+
+    def _fail(self, slot: int, error: Exception) -> None:
+        self._end(Ended(slot, reason=GAME_ERROR, error=error))
+
+    def _end(self, ended: Ended) -> None:
+        entry = self._open[ended.slot]
+        if entry is None or entry.ended:
+            return
+        entry.ended = True
+        self._live[ended.slot] = False
+        self._ended.append(ended)
+
+    # --- views ---
+
+    def _index(self, slot: int, seat: int) -> int:
+        return slot * self.definition.seats + seat
+
+    def _make_room(self, slot: int, spec: RoomSpec) -> Room:
+        def bind_input() -> Input:
+            return self._rings.bind(slice(slot, slot + 1)).at(0)
+
+        room = Room(
+            id=spec.id,
+            options=spec.options,
+            seats=spec.seats,
+            bind=lambda table: self.arena.bind(table, slot),
+            bind_input=bind_input,
+            states=self._seats.state[slot],
+            dice=Dice(self._book.dice[slot]),
+            tick_hz=self.definition.info.tick_hz,
+        )
+        room.tick = room.first_tick = self.tick
+        return room
+
+    def _rooms(self, start: int, stop: int) -> Rooms:
+        seats = self.definition.seats
+        taken = self._rings.fresh[start * seats : stop * seats]
+        dt_s = 1.0 / self.definition.info.tick_hz
+        return Rooms(
+            bind=self._binder(start, stop),
+            bind_input=lambda: self._rings.bind(slice(start, stop)),
+            dice=Dice(self._book.dice[start:stop, 0]),
+            live=self._live[start:stop],
+            age_s=(self.tick - self._first_tick[start:stop]) * dt_s,
+            tick=self.tick,
+            dt_s=dt_s,
+            states=self._seats.state[start:stop],
+            taken=taken.reshape(stop - start, seats),
+            room=lambda index: self.room(start + index),
+        )
+
+    def _binder(self, start: int, stop: int) -> Callable[[type[Table]], Table]:
+        """Binding costs microseconds per table, so that of the usual range is kept."""
+        if len(self._bound) > self.capacity:
+            self._bound.clear()
+        kept = self._bound.setdefault((start, stop), {})
+
+        def bind(table: type[Table]) -> Table:
+            bound = kept.get(table)
+            if bound is None:
+                bound = kept[table] = self.arena.bind(table, slice(start, stop))
+            return bound
+
+        return bind
+
+
+class GameFailed(Exception):
+    """A hook raised; its room has ended with GAME_ERROR."""

@@ -1,0 +1,147 @@
+"""What a studio writes: a class of one of two styles over the same tables.
+
+`ColumnGame` has one instance for all rooms of a process's table; its `on_tick` moves all of them at
+once with numpy. `RoomGame` has one instance per room, which is `self`; simple, and right for games
+with little to do per tick. Both get the same hooks, called in the room's own order, never
+concurrently. A hook that raises closes its room with the reason GAME_ERROR; `Refused` is an answer.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, TypeVar
+
+from rallypoint.games.columns import Input, Table
+from rallypoint.games.room import Room, Rooms
+from rallypoint.kit import errors
+
+SERVER_MAX_PLAYERS: Final = 255
+F = TypeVar("F", bound=Callable[..., bytes | None])
+
+
+class Refused(errors.InvalidArgument):
+    """The game says no: INVALID_ARGUMENT with a reason, UPPER_SNAKE. The room goes on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GameInfo:
+    """What the platform needs to know of a game."""
+
+    name: str
+    """[a-z0-9-]{1,32}; queues name it."""
+    max_players: int
+    """Seats of a room."""
+    min_players: int = 1
+    tick_hz: int = 20
+    """Steps of the simulation per second."""
+    send_hz: int = 0
+    """Frames per second, a divisor of tick_hz; 0 is the same."""
+    input_hz: int = 0
+    """Inputs per second that clients should send; 0 is tick_hz, or none without an input."""
+    grace_s: float = 30.0
+    """How long a seat is kept after its stream broke."""
+    reserve_s: float = 30.0
+    """How long a seat is kept for a player who never came."""
+    max_age_s: float = 7200.0
+    """A room that is older is closed with the reason ROOM_TOO_OLD."""
+    title: str = ""
+    version: str = "1"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.tick_hz <= 120:
+            raise ValueError(f"{self.name}: tick_hz must be 1 to 120")
+        if self.send_hz and self.tick_hz % self.send_hz:
+            raise ValueError(f"{self.name}: send_hz must divide tick_hz")
+        if not 1 <= self.min_players <= self.max_players <= SERVER_MAX_PLAYERS:
+            raise ValueError(f"{self.name}: players must be 1 ≤ min ≤ max ≤ {SERVER_MAX_PLAYERS}")
+
+
+def message(kind: int) -> Callable[[F], F]:
+    """Mark a method as the answer to messages with this number; it returns the reply's bytes."""
+
+    def mark(method: F) -> F:
+        method.message_kind = kind  # type: ignore[attr-defined]
+        return method
+
+    return mark
+
+
+class _Declared:
+    """What both styles declare."""
+
+    info: ClassVar[GameInfo]
+    tables: ClassVar[Sequence[type[Table]]] = ()
+    input: ClassVar[type[Input] | None] = None
+    message_methods: ClassVar[Mapping[int, str]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        marked = {
+            method.message_kind: name
+            for name, method in vars(cls).items()
+            if hasattr(method, "message_kind")
+        }
+        cls.message_methods = {**cls.message_methods, **marked}
+
+    def _answer(self, kind: int, *arguments: Any) -> bytes:
+        name = self.message_methods.get(kind)
+        if name is None:
+            raise Refused("MESSAGE_UNKNOWN", f"the game has no message {kind}")
+        return getattr(self, name)(*arguments) or b""
+
+
+class ColumnGame(_Declared):
+    """A game whose tick works on all rooms at once; hooks other than the tick get one room."""
+
+    def on_create(self, room: Room) -> None:
+        """Set up a room; all its columns are zero. Raise Refused for options that make no sense."""
+
+    def on_join(self, room: Room, seat: int) -> None:
+        """A player came for the first time."""
+
+    def on_drop(self, room: Room, seat: int) -> None:
+        """A player's stream broke; the seat is kept for the grace time."""
+
+    def on_rejoin(self, room: Room, seat: int) -> None:
+        """A player is back."""
+
+    def on_leave(self, room: Room, seat: int, reason: str) -> None:
+        """A player is gone for good: LEFT, GRACE_EXPIRED or NO_SHOW."""
+
+    def on_message(self, room: Room, seat: int, kind: int, body: bytes) -> bytes:
+        """Answer a message; by default the method marked with `@message(kind)` does."""
+        return self._answer(kind, room, seat, body)
+
+    def on_tick(self, rooms: Rooms) -> None:
+        """One step of all rooms. May be called again for single rooms after it raised."""
+
+
+class RoomGame(_Declared):
+    """A game with one object per room: tables, seats, dice and timers are on `self.room`."""
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+
+    def on_create(self) -> None:
+        """Set up the room; all its columns are zero. Raise Refused for senseless options."""
+
+    def on_join(self, seat: int) -> None:
+        """A player came for the first time."""
+
+    def on_drop(self, seat: int) -> None:
+        """A player's stream broke; the seat is kept for the grace time."""
+
+    def on_rejoin(self, seat: int) -> None:
+        """A player is back."""
+
+    def on_leave(self, seat: int, reason: str) -> None:
+        """A player is gone for good: LEFT, GRACE_EXPIRED or NO_SHOW."""
+
+    def on_message(self, seat: int, kind: int, body: bytes) -> bytes:
+        """Answer a message; by default the method marked with `@message(kind)` does."""
+        return self._answer(kind, seat, body)
+
+    def on_tick(self, dt_s: float) -> None:
+        """One step of the room."""
+
+
+Game = ColumnGame | RoomGame

@@ -1,0 +1,166 @@
+"""Run rooms without sockets or clock: what a game's tests use.
+
+room = RoomHarness(MyGame, players=2, options={"time_limit_s": 5})
+room.join(0)
+room.send(0, dx=100)               # one input
+room.run(seconds=1.0)
+assert room.seen("players")["x"][0] > 0    # what clients see, through the real wire format
+assert room.reply(0, PLACE, b"\\x04") == b""
+room.outcome, room.closed, room.error, room.events
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from rallypoint.games import codec
+from rallypoint.games.columns import Table
+from rallypoint.games.definition import define
+from rallypoint.games.engine import Ended, RoomSpec, RoomTable
+from rallypoint.games.game import Game
+from rallypoint.games.room import Outcome, Room, Seat
+from rallypoint.games.schema import Array
+
+T = TypeVar("T", bound=Table)
+SECTIONS = 4
+EVENTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class SeenEvent:
+    """An event as a client gets it."""
+
+    id: int
+    kind: int
+    body: bytes
+
+
+class RoomHarness:
+    """One room of a game, stepped by hand. Every player has joined unless `join=False`."""
+
+    def __init__(
+        self,
+        game: type[Game],
+        *,
+        players: int = 2,
+        options: Mapping[str, Any] | None = None,
+        seed: int = 1,
+        join: bool = True,
+    ) -> None:
+        self.definition = define(game)
+        self._engine = RoomTable(self.definition, capacity=1)
+        seats = [Seat(slot, f"player-{slot}", f"Player {slot}", slot) for slot in range(players)]
+        spec = RoomSpec(id="harness", seats=seats, options=options or {}, seed=seed)
+        self._slot = self._engine.open(spec)
+        self._decoder = codec.Decoder(self.definition.schema)
+        self._seqs = [0] * players
+        self._ended: Ended | None = None
+        self.events: list[SeenEvent] = []
+        self.kicks: list[tuple[int, str]] = []
+        for seat in range(players if join else 0):
+            self.join(seat)
+
+    @property
+    def room(self) -> Room:
+        """The room as the game sees it."""
+        return self._engine.room(self._slot)
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The result, once the game has finished the match."""
+        return self._ended.outcome if self._ended else None
+
+    @property
+    def closed(self) -> str:
+        """The reason the room ended without a result; empty while it runs."""
+        return self._ended.reason if self._ended else ""
+
+    @property
+    def error(self) -> Exception | None:
+        """What a hook raised."""
+        return self._ended.error if self._ended else None
+
+    def join(self, seat: int) -> None:
+        """The player takes the seat, or comes back."""
+        self._engine.join(self._slot, seat)
+        self._collect()
+
+    def drop(self, seat: int) -> None:
+        """The player's stream breaks."""
+        self._engine.drop(self._slot, seat)
+        self._collect()
+
+    def leave(self, seat: int, reason: str = "LEFT") -> None:
+        """The player is gone for good."""
+        self._engine.leave(self._slot, seat, reason)
+        self._collect()
+
+    def send(self, seat: int, **values: float) -> None:
+        """One input, columns that are not named being 0."""
+        self._seqs[seat] += 1
+        data = codec.pack_input(self.definition.schema.input, values)
+        self._engine.offer(self._slot, seat, self._seqs[seat], [data])
+
+    def reply(self, seat: int, kind: int, body: bytes = b"") -> bytes:
+        """The game's answer to a message; raises what it raises."""
+        try:
+            return self._engine.answer(self._slot, seat, kind, body)
+        finally:
+            self._collect()
+
+    def step(self, ticks: int = 1) -> None:
+        """Some steps of the simulation, until the room ends."""
+        for _ in range(ticks):
+            if self._ended is None:
+                self._engine.step()
+                self._see(self._engine.deltas()[self._slot])
+                self._collect()
+
+    def run(self, seconds: float) -> None:
+        """As many steps as take `seconds` of play."""
+        self.step(round(seconds * self.definition.info.tick_hz))
+
+    def table(self, table: type[T]) -> T:
+        """The server's columns, arrays of shape (rows,)."""
+        return self.room.table(table)
+
+    def seen(self, table: str) -> dict[str, Array]:
+        """A table's columns as a client has decoded them from the frames."""
+        return self._decoder.values(table)
+
+    def _see(self, frame: bytes) -> None:
+        for number, data in fields(frame):
+            if number == SECTIONS:
+                section = dict(fields(data))
+                self._decoder.apply(int(section[1]), bytes(section[3]))
+            elif number == EVENTS:
+                event = dict(fields(data))
+                self.events.append(SeenEvent(event[1], event[2], event.get(3, b"")))
+
+    def _collect(self) -> None:
+        for ended in self._engine.take_ended():
+            self._ended = ended
+        self.kicks += [(seat, reason) for _, seat, reason in self._engine.take_kicks()]
+
+
+def fields(data: bytes) -> Iterator[tuple[int, Any]]:
+    """The fields of an encoded protobuf message: varints as int, the rest as bytes."""
+    at = 0
+    while at < len(data):
+        tag, at = _varint(data, at)
+        value, at = _varint(data, at)
+        if tag & 7 == 2:
+            yield tag >> 3, data[at : at + value]
+            at += value
+        else:
+            yield tag >> 3, value
+
+
+def _varint(data: Sequence[int], at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        octet = data[at]
+        value |= (octet & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if octet < 0x80:
+            return value, at

@@ -1,0 +1,227 @@
+"""The room as a game sees it: one (`Room`), or many at once in a column game's tick (`Rooms`).
+
+Both only write into columns and into a list of effects; the engine commits those after the hook
+returned, and throws them away when it raised.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, TypeVar
+
+import numpy as np
+
+from rallypoint.games.columns import Input, Table
+from rallypoint.games.dice import Dice
+from rallypoint.games.schema import Array
+
+T = TypeVar("T", bound=Table)
+I = TypeVar("I", bound=Input)  # noqa: E741  # the letter of Input
+Bind = Callable[[type[Table]], Table]
+
+
+class SeatState(IntEnum):
+    """The `state` column of table `seats`."""
+
+    EMPTY = 0
+    RESERVED = 1
+    CONNECTED = 2
+    DROPPED = 3
+    LEFT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Who has a seat."""
+
+    slot: int
+    player_id: str
+    display_name: str
+    team: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How one seat did; rank 1 is best and equal ranks are a draw."""
+
+    slot: int
+    rank: int
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result of a match."""
+
+    placements: tuple[Placement, ...]
+    rated: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Emitted:
+    """An event without its id yet."""
+
+    kind: int
+    body: bytes
+
+
+@dataclass(slots=True)
+class Effects:
+    """What a hook wants to happen to one room."""
+
+    events: list[Emitted] = field(default_factory=list)
+    outcome: Outcome | None = None
+    close_reason: str = ""
+    kicks: list[tuple[int, str]] = field(default_factory=list)
+    timers: list[tuple[float, str]] = field(default_factory=list)
+
+
+class Room:
+    """One room: `options` is what the queue's configuration says, `seats` who was matched.
+
+    `seat_states` has a `SeatState` per seat; it is the platform's, so read it only.
+    """
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        options: Mapping[str, Any],
+        seats: Sequence[Seat],
+        bind: Bind,
+        bind_input: Callable[[], Input],
+        states: Array,
+        dice: Dice,
+        tick_hz: int,
+    ) -> None:
+        self.id = id
+        self.options = options
+        self.seats = tuple(seats)
+        self.seat_states = states
+        self.dice = dice
+        self.dt_s = 1.0 / tick_hz
+        self.effects = Effects()
+        self.tick = 0
+        self.first_tick = 0
+        self._bind = bind
+        self._bind_input = bind_input
+        self._tables: dict[type[Table], Any] = {}
+
+    @property
+    def age_s(self) -> float:
+        """Seconds of simulation since the room was made."""
+        return (self.tick - self.first_tick) * self.dt_s
+
+    def table(self, table: type[T]) -> T:
+        """A table of this room: arrays of shape (rows,), read and written in place."""
+        bound: Any = self._tables.get(table)
+        if bound is None:
+            bound = self._tables[table] = self._bind(table)
+        return bound  # type: ignore[no-any-return]  # its key is its type
+
+    def input(self, kind: type[I]) -> I:
+        """The current input of each seat: arrays of shape (seats,)."""
+        bound = self._bind_input()
+        if not isinstance(bound, kind):
+            raise TypeError(f"the game declares {type(bound).__name__} as its input")
+        return bound
+
+    def emit(self, kind: int, body: bytes = b"") -> None:
+        """Tell all clients that something happened: reliable, in order, once."""
+        self.effects.events.append(Emitted(kind, body))
+
+    def finish(self, placements: Sequence[Placement], *, rated: bool = True) -> None:
+        """End the match with a result. The first call counts."""
+        if self.effects.outcome is None:
+            self.effects.outcome = Outcome(tuple(placements), rated)
+
+    def close(self, reason: str) -> None:
+        """End the room without a result."""
+        self.effects.close_reason = reason
+
+    def kick(self, seat: int, reason: str) -> None:
+        """Take a seat away."""
+        self.effects.kicks.append((seat, reason))
+
+    def after(self, seconds: float, method: str) -> None:
+        """Call the game's method of that name once, `seconds` of simulation from now."""
+        self.effects.timers.append((seconds, method))
+
+
+class Rooms:
+    """Many rooms at once: arrays have a leading axis of rooms, some of which may not be `live`.
+
+    `age_s` has the seconds each room has run, `tick` the number of the tick (the frame's number),
+    `connected` tells for each seat whether its player is there, `taken` how many inputs it got.
+    """
+
+    def __init__(
+        self,
+        *,
+        bind: Bind,
+        bind_input: Callable[[], Input],
+        dice: Dice,
+        live: Array,
+        age_s: Array,
+        tick: int,
+        dt_s: float,
+        states: Array,
+        taken: Array,
+        room: Callable[[int], Room],
+    ) -> None:
+        self.live = live
+        self.age_s = age_s
+        self.tick = tick
+        self.dt_s = dt_s
+        self.dice = dice
+        self.states = states
+        self.taken = taken
+        self.effects: dict[int, Effects] = {}
+        self.failures: dict[int, Exception] = {}
+        self._bind = bind
+        self._bind_input = bind_input
+        self._room = room
+
+    def __len__(self) -> int:
+        return len(self.live)
+
+    @property
+    def connected(self) -> Array:
+        """For each room and seat, whether its player is there."""
+        return np.asarray(self.states == SeatState.CONNECTED)
+
+    def table(self, table: type[T]) -> T:
+        """A table: arrays of shape (rooms, rows), read and written in place."""
+        return self._bind(table)  # type: ignore[return-value]  # bind gives what it was asked for
+
+    def input(self, kind: type[I]) -> I:
+        """The current inputs: arrays of shape (rooms, seats)."""
+        bound = self._bind_input()
+        if not isinstance(bound, kind):
+            raise TypeError(f"the game declares {type(bound).__name__} as its input")
+        return bound
+
+    def room(self, index: int) -> Room:
+        """One of them, to read its seats and options. Use this object's own emit and finish."""
+        return self._room(index)
+
+    def emit(self, index: int, kind: int, body: bytes = b"") -> None:
+        """Tell all clients of a room that something happened."""
+        self._effects(index).events.append(Emitted(kind, body))
+
+    def finish(self, index: int, placements: Sequence[Placement], *, rated: bool = True) -> None:
+        """End a room's match with a result."""
+        self._effects(index).outcome = Outcome(tuple(placements), rated)
+
+    def close(self, index: int, reason: str) -> None:
+        """End a room without a result."""
+        self._effects(index).close_reason = reason
+
+    def _effects(self, index: int) -> Effects:
+        return self.effects.setdefault(int(index), Effects())
+
+
+def ranked(scores: Mapping[int, float]) -> list[Placement]:
+    """Placements by score, highest first; equal scores share a rank (1, 2, 2, 4)."""
+    ordered = sorted(scores.values(), reverse=True)
+    return [Placement(slot, ordered.index(score) + 1, score) for slot, score in scores.items()]

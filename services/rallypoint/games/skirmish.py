@@ -1,0 +1,365 @@
+"""Skirmish: a real-time arena for 2 to 8 players, written with the column API.
+
+**Tables** (after `seats`; rows of `players` are seats, q16 ranges in brackets)
+
+| table | rows | columns |
+|---|---|---|
+| `players` | 8 | `x` [0, 1600] `y` [0, 900] q16; `aim` u16; `score` u16; `deaths` u16; `health` u8 (0 = dead or absent); `boost` u8 (1 = double damage) |
+| `shots` | 24 | `x` `y` q16: where it was fired; `aim` u16; `born` u16: tick modulo 65,536 of firing; `live` u8. Row = 3 * seat + 0..2 |
+| `items` | 6 | `x` `y` q16; `kind` u8: 0 absent, 1 health (+50), 2 boost (double damage for 5 s) |
+| `match` | 1 | `ends` u32: the tick at which time is up |
+
+**Input** at 20 Hz, idle policy repeat: `dx` `dy` i8 [-100, 100] percent of full speed; `aim` u16; `fire` u8.
+An angle is `aim * 2π / 65536`, 0 = to the right, growing clockwise because y points down.
+
+**Movement**, the same double-precision arithmetic on both sides, in this order, each tick for each
+living player with the input applied last (constants below; STEP = SPEED / 20 = 13):
+
+    dx = input.dx / 100; dy = input.dy / 100
+    over = max(sqrt(dx * dx + dy * dy), 1)
+    x = min(max(x + dx / over * STEP, RADIUS), WIDTH - RADIUS)      likewise y with HEIGHT
+    for (ox, oy, r) of OBSTACLES:                  # at most one is met: they stand far enough apart
+        reach = r + RADIUS; ex = x - ox; ey = y - oy; d2 = ex * ex + ey * ey
+        if d2 < reach * reach:                     # d2 = 0 cannot be reached from outside
+            f = reach / sqrt(d2); x = ox + ex * f; y = oy + ey * f
+
+Players do not block each other. A shot flies straight: at tick t it is at
+`x + cos(angle) * SHOT_STEP * (t - born)`, for at most SHOT_TICKS ticks; obstacles and walls stop it.
+
+**Events** (bytes): 1 HIT attacker, victim, damage · 2 KILL attacker, victim · 3 PICKUP seat, kind ·
+4 SPAWN seat. **Options**: `time_limit_s` (120), `score_limit` (0 = none). No messages.
+"""  # noqa: E501  # tables
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from rallypoint.games.columns import Input, Table, flag, hidden, i8, q16, u8, u16, u32
+from rallypoint.games.game import ColumnGame, GameInfo, Refused
+from rallypoint.games.room import Placement, Room, Rooms, SeatState
+from rallypoint.games.schema import Array
+
+WIDTH: Final = 1600.0
+HEIGHT: Final = 900.0
+RADIUS: Final = 18.0
+STEP: Final = 13.0
+"""Units a player moves in a tick: 260 per second at 20 Hz."""
+OBSTACLES: Final = (
+    (400.0, 250.0, 60.0), (1200.0, 250.0, 60.0), (800.0, 450.0, 90.0),
+    (400.0, 650.0, 60.0), (1200.0, 650.0, 60.0),
+)  # fmt: skip
+SPAWNS: Final = (
+    (120.0, 120.0), (1480.0, 780.0), (1480.0, 120.0), (120.0, 780.0),
+    (800.0, 120.0), (800.0, 780.0), (120.0, 450.0), (1480.0, 450.0),
+)  # fmt: skip
+ITEM_SPOTS: Final = (
+    (600.0, 450.0), (1000.0, 450.0), (800.0, 250.0),
+    (800.0, 650.0), (250.0, 450.0), (1350.0, 450.0),
+)  # fmt: skip
+MAX_HEALTH: Final = 100
+DAMAGE: Final = 25
+SHOT_STEP: Final = 45.0
+SHOT_TICKS: Final = 15
+SHOTS_EACH: Final = 3
+HIT_RADIUS: Final = RADIUS + 4.0
+FIRE_TICKS: Final = 5
+RESPAWN_TICKS: Final = 40
+ITEM_RADIUS: Final = RADIUS + 14.0
+ITEM_TICKS: Final = 200
+BOOST_TICKS: Final = 100
+HEALTH_ITEM: Final = 1
+BOOST_ITEM: Final = 2
+HIT: Final = 1
+KILL: Final = 2
+PICKUP: Final = 3
+SPAWN: Final = 4
+
+_OBSTACLE_X = np.array([x for x, _, _ in OBSTACLES])
+_OBSTACLE_Y = np.array([y for _, y, _ in OBSTACLES])
+_OBSTACLE_R = np.array([r for _, _, r in OBSTACLES])
+_REACH = _OBSTACLE_R + RADIUS
+_ANGLE = 2 * np.pi / 65536
+
+
+class Players(Table):
+    """One row per seat."""
+
+    x = q16(0, WIDTH)
+    y = q16(0, HEIGHT)
+    aim = u16()
+    score = u16()
+    deaths = u16()
+    health = u8()
+    boost = u8()
+    cooldown = hidden("i4")
+    next_shot = hidden("i4")
+    boost_left = hidden("i4")
+    respawn_in = hidden("i4")
+
+
+class Shots(Table, rows=8 * SHOTS_EACH):
+    """Three rows per seat, used in turn; a shot is over before its row comes again."""
+
+    x = q16(0, WIDTH)
+    y = q16(0, HEIGHT)
+    aim = u16()
+    born = u16()
+    live = u8()
+    left = hidden("i4")
+    now_x = hidden()
+    now_y = hidden()
+    step_x = hidden()
+    step_y = hidden()
+    damage = hidden("i4")
+
+
+class Items(Table, rows=len(ITEM_SPOTS)):
+    """Things to pick up."""
+
+    x = q16(0, WIDTH)
+    y = q16(0, HEIGHT)
+    kind = u8()
+    home_kind = hidden("u1")
+    back_in = hidden("i4")
+
+
+class Match(Table, rows=1):
+    """The clock."""
+
+    ends = u32()
+    score_limit = hidden("i4")
+
+
+class Move(Input, idle="repeat"):
+    """What a player wants."""
+
+    dx = i8(-100, 100)
+    dy = i8(-100, 100)
+    aim = u16()
+    fire = flag()
+
+
+class Skirmish(ColumnGame):
+    """The arena."""
+
+    info = GameInfo(name="skirmish", title="Skirmish", min_players=2, max_players=8, tick_hz=20)
+    tables = (Players, Shots, Items, Match)
+    input = Move
+
+    def on_create(self, room: Room) -> None:
+        """Set the clock and lay out the items."""
+        limit_s = float(room.options.get("time_limit_s", 120))
+        if not 1 <= limit_s <= 3600:
+            raise Refused("OPTIONS_INVALID", "time_limit_s must be 1 to 3600")
+        match, items = room.table(Match), room.table(Items)
+        match.ends = room.tick + round(limit_s / room.dt_s)
+        match.score_limit = int(room.options.get("score_limit", 0))
+        items.x = [x for x, _ in ITEM_SPOTS]
+        items.y = [y for _, y in ITEM_SPOTS]
+        items.home_kind = room.dice.shuffled([HEALTH_ITEM, BOOST_ITEM] * (len(ITEM_SPOTS) // 2))
+        items.kind = items.home_kind
+
+    def on_join(self, room: Room, seat: int) -> None:
+        """Enter the arena."""
+        players = room.table(Players)
+        _spawn(players.at(slice(seat, seat + 1)), seat)
+        room.emit(SPAWN, bytes((seat,)))
+
+    def on_leave(self, room: Room, seat: int, reason: str) -> None:
+        """Leave the arena; the last one standing has won."""
+        players = room.table(Players)
+        players.health[seat] = 0
+        players.respawn_in[seat] = 0
+        states = room.seat_states
+        there = [other.slot for other in room.seats if states[other.slot] != SeatState.LEFT]
+        if len(there) < 2 <= len(room.seats):
+            room.finish(_placements(room, players.score, states))
+
+    def on_tick(self, rooms: Rooms) -> None:
+        """Move, shoot, hit, pick up, come back, end."""
+        players, shots, move = rooms.table(Players), rooms.table(Shots), rooms.input(Move)
+        alive = players.health > 0
+        _move(players, move, alive)
+        _fire(rooms, players, shots, move.fire & alive)
+        _fly(rooms, players, shots)
+        _pick_up(rooms, players, rooms.table(Items))
+        _come_back(rooms, players)
+        _end(rooms, players, rooms.table(Match))
+
+
+def _move(players: Players, move: Move, alive: Array) -> None:
+    dx = move.dx / 100.0 * alive
+    dy = move.dy / 100.0 * alive
+    over = np.maximum(np.sqrt(dx * dx + dy * dy), 1.0)
+    x = np.clip(players.x + dx / over * STEP, RADIUS, WIDTH - RADIUS)
+    y = np.clip(players.y + dy / over * STEP, RADIUS, HEIGHT - RADIUS)
+    ex, ey = x[..., None] - _OBSTACLE_X, y[..., None] - _OBSTACLE_Y
+    d2 = ex * ex + ey * ey
+    inside = d2 < _REACH * _REACH
+    if inside.any():
+        at = np.nonzero(inside)
+        factor = _REACH[at[-1]] / np.sqrt(d2[at])
+        x[at[:-1]] = _OBSTACLE_X[at[-1]] + ex[at] * factor
+        y[at[:-1]] = _OBSTACLE_Y[at[-1]] + ey[at] * factor
+    np.copyto(players.x, x, where=alive)
+    np.copyto(players.y, y, where=alive)
+    np.copyto(players.aim, move.aim, where=alive)
+
+
+def _fire(rooms: Rooms, players: Players, shots: Shots, wanting: Array) -> None:
+    cooldown = players.cooldown
+    np.maximum(cooldown - 1, 0, out=cooldown)
+    wanting &= cooldown == 0
+    if not wanting.any():
+        return
+    room, seat = np.nonzero(wanting)
+    at = (room, seat * SHOTS_EACH + players.next_shot[room, seat])
+    players.next_shot[room, seat] = (players.next_shot[room, seat] + 1) % SHOTS_EACH
+    cooldown[room, seat] = FIRE_TICKS
+    aim = players.aim[room, seat]
+    shots.x[at] = shots.now_x[at] = players.x[room, seat]
+    shots.y[at] = shots.now_y[at] = players.y[room, seat]
+    shots.aim[at] = aim
+    shots.step_x[at] = np.cos(aim * _ANGLE) * SHOT_STEP
+    shots.step_y[at] = np.sin(aim * _ANGLE) * SHOT_STEP
+    shots.born[at] = rooms.tick & 0xFFFF
+    shots.left[at] = SHOT_TICKS
+    shots.damage[at] = DAMAGE * (1 + players.boost[room, seat].astype(np.int32))
+    shots.live[at] = 1
+
+
+def _fly(rooms: Rooms, players: Players, shots: Shots) -> None:
+    """Move shots fired in earlier ticks; the first player met on the way is hit."""
+    flying = shots.live != 0
+    flying &= shots.born != (rooms.tick & 0xFFFF)
+    if not flying.any():
+        return
+    room, row = at = np.nonzero(flying)
+    step_x, step_y = shots.step_x[at], shots.step_y[at]
+    from_x, from_y = shots.now_x[at], shots.now_y[at]
+    met = _met(players, room, row // SHOTS_EACH, (from_x, from_y, step_x, step_y))
+    x, y = from_x + step_x, from_y + step_y
+    shots.now_x[at], shots.now_y[at] = x, y
+    left = shots.left[at] - 1
+    shots.left[at] = left
+    struck = met >= 0
+    over = struck | (left <= 0) | _stopped(x, y)
+    shots.live[room[over], row[over]] = 0
+    for index in np.flatnonzero(struck).tolist():
+        damage = int(shots.damage[room[index], row[index]])
+        _hit(
+            rooms,
+            players,
+            (int(room[index]), int(row[index]) // SHOTS_EACH, int(met[index])),
+            damage,
+        )
+
+
+def _met(players: Players, room: Array, owner: Array, path: Sequence[Array]) -> Array:
+    """The seat each shot meets first on its path (from x, y; step x, y), or -1."""
+    from_x, from_y, step_x, step_y = (part[:, None] for part in path)
+    to_x, to_y = players.x[room] - from_x, players.y[room] - from_y
+    along = np.clip((to_x * step_x + to_y * step_y) / (SHOT_STEP * SHOT_STEP), 0.0, 1.0)
+    off_x, off_y = to_x - along * step_x, to_y - along * step_y
+    near = off_x * off_x + off_y * off_y < HIT_RADIUS * HIT_RADIUS
+    near &= players.health[room] > 0
+    near[np.arange(len(owner)), owner] = False
+    first = np.where(near, along, 2.0).argmin(axis=1)
+    return np.where(near.any(axis=1), first, -1)
+
+
+def _stopped(x: Array, y: Array) -> Array:
+    """Whether a wall or an obstacle is there."""
+    ex, ey = x[:, None] - _OBSTACLE_X, y[:, None] - _OBSTACLE_Y
+    inside = (ex * ex + ey * ey < _OBSTACLE_R * _OBSTACLE_R).any(axis=1)
+    outside = (x < 0) | (x > WIDTH) | (y < 0) | (y > HEIGHT)
+    return np.asarray(inside | outside)
+
+
+def _hit(rooms: Rooms, players: Players, who: tuple[int, int, int], damage: int) -> None:
+    room, attacker, victim = who
+    health = int(players.health[room, victim])
+    if health == 0:  # another shot of this tick was faster
+        return
+    players.health[room, victim] = max(0, health - damage)
+    rooms.emit(room, HIT, bytes((attacker, victim, damage)))
+    if damage >= health:
+        players.score[room, attacker] += 1
+        players.deaths[room, victim] += 1
+        players.respawn_in[room, victim] = RESPAWN_TICKS
+        players.boost[room, victim] = players.boost_left[room, victim] = 0
+        rooms.emit(room, KILL, bytes((attacker, victim)))
+
+
+def _pick_up(rooms: Rooms, players: Players, items: Items) -> None:
+    _tick_items(players, items)
+    ex = players.x[:, :, None] - items.x[:, None, :]
+    ey = players.y[:, :, None] - items.y[:, None, :]
+    near = ex * ex + ey * ey < ITEM_RADIUS * ITEM_RADIUS
+    if not near.any():
+        return
+    for room, seat, row in np.argwhere(near).tolist():
+        kind = int(items.kind[room, row])
+        health = int(players.health[room, seat])
+        if kind == 0 or health == 0 or (kind == HEALTH_ITEM and health == MAX_HEALTH):
+            continue
+        if kind == HEALTH_ITEM:
+            players.health[room, seat] = min(MAX_HEALTH, health + 50)
+        else:
+            players.boost[room, seat], players.boost_left[room, seat] = 1, BOOST_TICKS
+        items.kind[room, row], items.back_in[room, row] = 0, ITEM_TICKS
+        rooms.emit(room, PICKUP, bytes((seat, kind)))
+
+
+def _tick_items(players: Players, items: Items) -> None:
+    """Items come back, boosts run out."""
+    waiting = items.back_in > 0
+    if waiting.any():
+        items.back_in -= waiting
+        np.copyto(items.kind, items.home_kind, where=waiting & (items.back_in == 0))
+    boosted = players.boost_left > 0
+    if boosted.any():
+        players.boost_left -= boosted
+        players.boost = players.boost_left > 0
+
+
+def _come_back(rooms: Rooms, players: Players) -> None:
+    waiting = players.respawn_in > 0
+    if not waiting.any():
+        return
+    players.respawn_in -= waiting
+    for room, seat in np.argwhere(waiting & (players.respawn_in == 0)).tolist():
+        _spawn(players.at((slice(room, room + 1), seat)), seat)
+        rooms.emit(room, SPAWN, bytes((seat,)))
+
+
+def _spawn(player: Players, seat: int) -> None:
+    """Put one player, a view of one row, at the next of its places."""
+    x, y = SPAWNS[(seat + 3 * int(player.deaths[0])) % len(SPAWNS)]
+    player.x = x
+    player.y = y
+    player.health = MAX_HEALTH
+    player.cooldown = 0
+
+
+def _end(rooms: Rooms, players: Players, match: Match) -> None:
+    over = rooms.live & (match.ends[:, 0] <= rooms.tick)
+    limits = match.score_limit[:, 0]
+    if limits.any():
+        over |= rooms.live & (limits > 0) & (players.score.max(axis=1) >= limits)
+    for room in np.flatnonzero(over).tolist():
+        placements = _placements(rooms.room(room), players.score[room], rooms.states[room])
+        rooms.finish(room, placements)
+
+
+def _placements(room: Room, scores: Array, states: Array) -> list[Placement]:
+    """By score; who left early comes after everybody who stayed."""
+    keys = {
+        seat.slot: (states[seat.slot] != SeatState.LEFT, int(scores[seat.slot]))
+        for seat in room.seats
+    }
+    ordered = sorted(keys.values(), reverse=True)
+    return [
+        Placement(slot, ordered.index(key) + 1, float(scores[slot])) for slot, key in keys.items()
+    ]
