@@ -9,6 +9,7 @@ from pathlib import Path
 from rallypoint.gateway.attach import LinkSettings
 from rallypoint.gateway.limits import LimitSettings
 from rallypoint.gateway.matchmaking import MatchmakingSettings
+from rallypoint.gateway.native import NativeLimits
 from rallypoint.gateway.rooms import RoomSettings
 from rallypoint.gateway.rooms_sweep import SweepSettings
 from rallypoint.gateway.sessions import SessionSettings
@@ -31,6 +32,7 @@ class Settings:
     rooms: RoomSettings = field(default_factory=RoomSettings)
     sweep: SweepSettings = field(default_factory=SweepSettings)
     link: LinkSettings = field(default_factory=LinkSettings)
+    native: NativeLimits = field(default_factory=NativeLimits)
 
     web_host: str = "127.0.0.1"
     """Where browsers come in: gRPC-Web over HTTP/1.1 and the web client's files."""

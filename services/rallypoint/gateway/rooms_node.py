@@ -71,9 +71,9 @@ class Board:
 
     def place(self, stream: Stream) -> bool:
         """Give the stream a place in the fan-out; False when its client has left already."""
-        stream.slot = stream.outlet.slot
-        if stream.slot < 0:
+        if stream.outlet.closed:
             return False
+        stream.slot = stream.outlet.slot
         self.by_slot[stream.slot] = stream
         stream.outlet.on_close(functools.partial(self.drop_slot, stream))
         return True

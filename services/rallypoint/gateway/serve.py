@@ -24,6 +24,7 @@ from rallypoint.gateway import (
     tokens_studio,
 )
 from rallypoint.gateway.config import Settings
+from rallypoint.gateway.native import NativeEdge
 from rallypoint.gateway.rooms_node import Board, Node
 from rallypoint.gateway.rooms_recovery import Recovery
 from rallypoint.gateway.rooms_registry import Place, Registry
@@ -62,7 +63,23 @@ async def serve(settings: Settings, runtime: Runtime) -> None:
     channel = rpc.channel(settings.matchmaking_address, name=runtime.settings.instance)
     fan_out = fanout.make("uv", fanout.FanOutLimits(), clock=loop.time)
     gateway = compose(settings, runtime, fan_out=fan_out, matchmaking_channel=channel)
-    edge = Edge(
+    web, native = _edges(gateway, settings, runtime, fan_out)
+    runtime.health.status(lambda: _status(gateway, web))
+    _spawn_background(gateway, runtime)
+    await _listen(settings, web, native)
+    runtime.health.set_ready(True)
+    runtime.spawn(_warm(gateway.access), name="gateway.warm")
+    await runtime.wait_stopping()
+    runtime.health.set_ready(False)
+    await _drain(gateway, web, native, timeout_s=runtime.settings.drain_s)
+    await channel.close()
+
+
+def _edges(
+    gateway: Gateway, settings: Settings, runtime: Runtime, fan_out: fanout.FanOut
+) -> tuple[Edge, NativeEdge | None]:
+    """The two ways in; native gRPC only when it has a port."""
+    web = Edge(
         gateway.methods,
         settings=settings.edge,
         fan_out=fan_out,
@@ -70,18 +87,41 @@ async def serve(settings: Settings, runtime: Runtime) -> None:
         guard=gateway.guard,
         files=StaticFiles(settings.web_root) if settings.web_root else None,
     )
-    runtime.health.status(lambda: _status(gateway, edge))
-    _spawn_background(gateway, runtime)
-    port = await edge.listen(settings.web_host, settings.web_port, reuse_port=settings.reuse_port)
-    log.info("listening", extra={"web_port": port})
-    runtime.health.set_ready(True)
-    runtime.spawn(_warm(gateway.access), name="gateway.warm")
-    await runtime.wait_stopping()
-    runtime.health.set_ready(False)
-    await edge.drain(timeout_s=runtime.settings.drain_s)
+    if settings.native_port < 0:
+        return web, None
+    native = NativeEdge(
+        gateway.methods,
+        settings=settings.edge,
+        fan_out=fan_out,
+        tasks=runtime.tasks,
+        guard=gateway.guard,
+        health=runtime.health,
+        reflection=runtime.settings.environment == "development",
+        limits=settings.native,
+    )
+    return web, native
+
+
+async def _listen(settings: Settings, web: Edge, native: NativeEdge | None) -> None:
+    native_port = 0
+    if native is not None:
+        native_port = await native.listen(settings.native_host, settings.native_port)
+    web_port = await web.listen(
+        settings.web_host, settings.web_port, reuse_port=settings.reuse_port
+    )
+    log.info("listening", extra={"web_port": web_port, "native_port": native_port})
+
+
+async def _drain(
+    gateway: Gateway, web: Edge, native: NativeEdge | None, *, timeout_s: float
+) -> None:
+    """Both edges at once, then the links: their last leaves reach the nodes."""
+    drains = [web.drain(timeout_s=timeout_s)]
+    if native is not None:
+        drains.append(native.drain(timeout_s=timeout_s))
+    await asyncio.gather(*drains)
     for node in gateway.registry.nodes:
         node.link.close()
-    await channel.close()
 
 
 def compose(
