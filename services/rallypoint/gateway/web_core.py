@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rallypoint.gateway import calls
+from rallypoint.gateway.calls_stream import StreamCore
 from rallypoint.gateway.domain import grpcweb, http_response
 from rallypoint.gateway.domain.http_request import Refusal
-from rallypoint.gateway.fanout import FanOut
 from rallypoint.gateway.web_plan import Planner, RpcPlan
 from rallypoint.gateway.web_settings import EdgeSettings
 from rallypoint.kit import errors, metrics
@@ -26,7 +26,7 @@ class Core:
     settings: EdgeSettings
     planner: Planner
     guard: calls.Guard
-    fan_out: FanOut
+    streams: StreamCore
     details: Details
 
     def spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

@@ -292,7 +292,7 @@ class Connection(asyncio.Protocol):
         assert isinstance(method, calls.StreamMethod)
         self.expires = NEVER
         outlet = self._outlet = WebOutlet(self._core, self, plan, call)
-        outlet.start(lambda: method.handler(call, message, outlet))
+        outlet.run(lambda: method.handler(call, message, outlet))
 
     # --- the end of a response, and of the connection ---
 

@@ -14,6 +14,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from rallypoint.gateway import calls
+from rallypoint.gateway.calls_stream import StreamCore
 from rallypoint.gateway.domain import buckets
 from rallypoint.gateway.fanout import FanOut, FanOutStatistics
 from rallypoint.gateway.static import StaticFiles
@@ -54,13 +55,15 @@ class Edge:
         details: Details = status.to_details,
     ) -> None:
         self._settings = settings
+        loop = asyncio.get_running_loop()
+        self._fan_out = fan_out
         self._core = Core(
-            loop=asyncio.get_running_loop(),
+            loop=loop,
             tasks=tasks,
             settings=settings,
             planner=Planner(methods, settings, files),
             guard=guard,
-            fan_out=fan_out,
+            streams=StreamCore(loop, tasks, fan_out, settings.max_pending_bytes),
             details=details,
         )
         rate = settings.new_connections_per_ip_per_s
@@ -134,7 +137,7 @@ class Edge:
             self._count_pushed()
 
     def _count_pushed(self) -> None:
-        before, now = self._pushed, self._core.fan_out.statistics()
+        before, now = self._pushed, self._fan_out.statistics()
         count = metrics.GATEWAY_FANOUT_MESSAGES.labels
         count("sent").inc(now.messages - before.messages)
         count("behind").inc(now.behind - before.behind)
@@ -152,7 +155,7 @@ class Edge:
 
     def fan_out_statistics(self) -> FanOutStatistics:
         """What the fan-out did since start."""
-        return self._core.fan_out.statistics()
+        return self._fan_out.statistics()
 
     async def drain(self, *, timeout_s: float) -> None:
         """Stop: accept nothing new, end streams with their farewell, let calls finish, then cut."""

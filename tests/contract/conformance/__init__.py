@@ -1,0 +1,1 @@
+"""A server for the Connect conformance runner: our two edges under its ConformanceService."""
