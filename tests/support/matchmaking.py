@@ -15,7 +15,7 @@ import subprocess
 import sys
 import urllib.request
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,15 @@ from rallypoint.v1 import matchmaking_pb2 as v1
 from rallypoint.v1 import matchmaking_pb2_grpc
 
 WITHIN_S = 30.0
+
+
+async def until(reached: Callable[[], Awaitable[bool]], *, within_s: float = WITHIN_S) -> None:
+    """Return once `reached` says True; TimeoutError after `within_s`."""
+    async with asyncio.timeout(within_s):
+        while True:
+            if await reached():
+                return
+            await asyncio.sleep(0.05)
 
 
 def document(queue: str, **changes: Any) -> dict[str, Any]:
@@ -102,6 +111,11 @@ class Process:
 
     async def start(self) -> None:
         """Start it and wait until it is ready."""
+        self.launch()
+        await self.wait_ready()
+
+    def launch(self) -> None:
+        """Start it."""
         with self.log.open("ab") as output:
             self.child = subprocess.Popen(
                 [sys.executable, "-m", "rallypoint", "matchmaking"],
@@ -109,7 +123,6 @@ class Process:
                 stdout=output,
                 stderr=output,
             )
-        await self.wait_ready()
 
     async def wait_ready(self) -> None:
         """Return once /readyz says so."""
@@ -134,9 +147,11 @@ class Process:
 
     async def wait_leading(self, queue: str) -> None:
         """Return once it leads a queue."""
-        async with asyncio.timeout(WITHIN_S):
-            while not (await asyncio.to_thread(self.status))["queues"][queue]["leading"]:
-                await asyncio.sleep(0.05)
+        await until(lambda: self._leads(queue))
+
+    async def _leads(self, queue: str) -> bool:
+        status = await asyncio.to_thread(self.status)
+        return bool(status["queues"][queue]["leading"])
 
     def kill(self) -> None:
         """End it without warning."""
@@ -234,10 +249,12 @@ class Player:
 
     async def wait_state(self, state: int, ticket_id: str = "") -> v1.Ticket:
         """The ticket once it has come to a state."""
-        async with asyncio.timeout(WITHIN_S):
-            while (ticket := await self.get(ticket_id)).state != state:
-                await asyncio.sleep(0.05)
-            return ticket
+
+        async def there() -> bool:
+            return (await self.get(ticket_id)).state == state
+
+        await until(there)
+        return await self.get(ticket_id)
 
 
 @contextlib.asynccontextmanager
@@ -246,3 +263,18 @@ async def players(process_: Process, queue: str, *names: str) -> AsyncIterator[t
     async with rpc.channel(f"127.0.0.1:{process_.grpc_port}", name="test") as channel:
         stub = matchmaking_pb2_grpc.MatchmakingServiceStub(channel)
         yield tuple(Player(name, queue, stub) for name in names)
+
+
+@contextlib.asynccontextmanager
+async def started(
+    brokers: Brokers, directory: Path, queue: dict[str, Any], **settings: str
+) -> AsyncIterator[tuple[Process, FleetPeer]]:
+    """One leading process with one queue, and its fleet peer."""
+    async with fleet_peer() as (peer, address):
+        one = process(brokers, directory, address, queues=[queue], **settings)
+        try:
+            await one.start()
+            await one.wait_leading(queue["queue"])
+            yield one, peer
+        finally:
+            one.kill()
