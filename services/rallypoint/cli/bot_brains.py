@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import cmath
+import math
 import random
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from rallypoint.client import room, seat
-from rallypoint.games import tictactoe
+from rallypoint.games import skirmish, tictactoe
 from rallypoint.kit import errors
 
 
@@ -70,7 +72,84 @@ class TicTacToe:
         return self._rng.choice(free) if free else None
 
 
+class Skirmish:
+    """Goes after the nearest enemy, circles it, shoots when nothing is between; heals when low."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._side = rng.choice((-1, 1))
+        self._skill = rng.uniform(0.3, 1.0)
+
+    def on_step(self, connection: room.RoomConnection, stepped: seat.Stepped) -> None:
+        """The brain looks when it acts."""
+
+    async def play(self, connection: room.RoomConnection) -> None:
+        """Act at the rate the game wants inputs."""
+        welcome = await connection.wait_joined()
+        period_s = 1 / max(1, welcome.input_hz)
+        while True:
+            connection.send_input(self._act(connection))
+            if self._rng.random() < period_s / 2:  # turn the other way every two seconds or so
+                self._side = -self._side
+            await asyncio.sleep(period_s)
+
+    def _act(self, connection: room.RoomConnection) -> dict[str, float]:
+        players = connection.seat.values("players")
+        slot = connection.seat.slot
+        here = complex(players["x"][slot], players["y"][slot])
+        health = players["health"].tolist()
+        enemies = [
+            complex(x, y)
+            for n, (x, y) in enumerate(zip(players["x"], players["y"], strict=True))
+            if n != slot and health[n]
+        ]
+        if not health[slot] or not enemies:
+            return {}
+        enemy = min(enemies, key=lambda there: abs(there - here))
+        goal = self._goal(connection, here, enemy, health=health[slot])
+        step = goal / max(abs(goal), 1e-9) * 100
+        angle = cmath.phase(enemy - here) + self._rng.gauss(0.0, 0.25 * (1.1 - self._skill))
+        return {
+            "dx": round(step.real),
+            "dy": round(step.imag),
+            "aim": round(angle / math.tau * 65536) % 65536,
+            "fire": abs(enemy - here) < SIGHT and clear(here, enemy),
+        }
+
+    def _goal(
+        self, connection: room.RoomConnection, here: complex, enemy: complex, *, health: int
+    ) -> complex:
+        """The direction to go in."""
+        if health <= skirmish.MAX_HEALTH // 2:
+            items = connection.seat.values("items")
+            healing = [
+                complex(x, y)
+                for x, y, kind in zip(items["x"], items["y"], items["kind"], strict=True)
+                if kind == skirmish.HEALTH_ITEM
+            ]
+            if healing:
+                return min(healing, key=lambda there: abs(there - here)) - here
+        towards = enemy - here
+        return towards if abs(towards) > CLOSE else towards * complex(0.2, self._side)
+
+
+SIGHT = skirmish.SHOT_STEP * skirmish.SHOT_TICKS
+CLOSE = 250.0
+
+
+def clear(here: complex, there: complex) -> bool:
+    """Whether no obstacle stands on the line between two places."""
+    way = there - here
+    length = max(abs(way), 1e-9)
+    for x, y, radius in skirmish.OBSTACLES:
+        to = (complex(x, y) - here) * (way / length).conjugate()
+        if 0 < to.real < length and abs(to.imag) < radius:
+            return False
+    return True
+
+
 BRAINS: Mapping[str, Callable[[random.Random], Brain]] = {
+    "skirmish": Skirmish,
     "tictactoe": TicTacToe,
     "idle": Idle,
 }

@@ -70,19 +70,22 @@ class Child:
             await self.wait()
 
 
+def bind_to_parent(
+    parent: int, *, cpus: Iterable[int] = (), last_signal: signal.Signals = signal.SIGKILL
+) -> None:
+    """Between fork and exec: end when `parent` ends, run on `cpus` when some are named."""
+    _LIBC.prctl(PR_SET_PDEATHSIG, int(last_signal), 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+    if cpus:
+        os.sched_setaffinity(0, cpus)
+
+
 async def start(process: plan.Process, *, log: Path, cpus: Iterable[int] = ()) -> Child:
     """Start a process; its output goes to the end of `log`, its threads to `cpus` when named."""
     parent = os.getpid()
-    pinned = frozenset(cpus)
     # A broker gets to write its file when we vanish; a service without one has nothing to save.
     last_signal = signal.SIGTERM if process.kind in BROKERS else signal.SIGKILL
-
-    def prepare() -> None:
-        _LIBC.prctl(PR_SET_PDEATHSIG, int(last_signal), 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
-        if pinned:
-            os.sched_setaffinity(0, pinned)
 
     with log.open("ab") as output:
         started_s = time.monotonic()
@@ -92,7 +95,7 @@ async def start(process: plan.Process, *, log: Path, cpus: Iterable[int] = ()) -
             stdout=output,
             stderr=output,
             env={**os.environ, **process.environment},
-            preexec_fn=prepare,
+            preexec_fn=lambda: bind_to_parent(parent, cpus=cpus, last_signal=last_signal),
             start_new_session=True,
         )
     return Child(plan=process, process=running, started_s=started_s)

@@ -75,6 +75,8 @@ class Seat:
         self.epoch = 0
         self.tick = 0
         self.ack = 0
+        self.frames = 0
+        self.frame_bytes = 0
         self.schema: schema.Schema | None = None
         self._tokens = [seat_token]
         self._only = only
@@ -117,6 +119,8 @@ class Seat:
             raise Resync("a message cannot be decoded") from error
         match response.WhichOneof("kind"):
             case "frame":
+                self.frames += 1
+                self.frame_bytes += len(message)
                 return self._step(response.frame)
             case "welcome":
                 return self._welcome(response.welcome)

@@ -38,8 +38,8 @@ class Session:
         cls,
         channel: channels.Channel,
         *,
+        game: str,
         name: str = "",
-        game: str = "",
         device_secret: bytes = b"",
         clock: Clock | None = None,
     ) -> Session:
@@ -116,7 +116,7 @@ def _build() -> str:
 
 @contextlib.asynccontextmanager
 async def connect(
-    url: str, *, name: str = "", game: str = "", device_secret: bytes = b""
+    url: str, *, game: str, name: str = "", device_secret: bytes = b""
 ) -> AsyncIterator[Session]:
     """A session on a channel of its own, both closed at the end."""
     channel = channels.open_channel(url)
