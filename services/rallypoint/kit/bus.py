@@ -4,8 +4,8 @@ Facts are published with a message id (a retry is not stored twice) and are acke
 before `publish_fact` returns. Feeds and watches survive reconnects: they are made anew from where
 they stood (nats-py's own are blind for about 19 s after a server restart). Traps of nats-py that
 this module answers: an error callback that raises kills its read loop, so ours cannot; a dead read
-loop still says "connected", so `supervise` pings; KV updates drop the TTL, so `kit.bus_kv` writes by
-itself.
+loop still says "connected", so `supervise` pings; KV updates drop the TTL, so `kit.bus_kv` writes
+by itself.
 """
 
 from __future__ import annotations

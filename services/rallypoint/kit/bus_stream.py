@@ -65,54 +65,52 @@ class Restart(Exception):
 
 
 class Feed:
-    """An inbox and its present consumer. Use as an async context manager; not for two readers."""
+    """An inbox and its present consumer. Use as an async context manager; for one reader."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._inbox = bus.new_inbox()
         self._queue: asyncio.Queue[Message | None] = asyncio.Queue()
-        self._generation = 0
-        self._consumer = ""
         self._expected = 1
         self._subscription: Subscription | None = None
         self._forget = bus.on_reconnect(self._on_reconnect)
 
     async def __aenter__(self) -> Feed:
-        while True:
-            try:
-                self._subscription = await self._bus.subscribe(
-                    f"{self._inbox}.*", self._queue.put_nowait
-                )
-            except bus_wire.BusUnavailable:
-                await asyncio.sleep(_RETRY_MAX_S)
-            else:
-                return self
+        return self
 
     async def __aexit__(self, *unused: object) -> None:
         self._forget()
+        await self._unsubscribe()
+
+    async def _unsubscribe(self) -> None:
         if self._subscription is not None:
             await self._subscription.unsubscribe()
+            self._subscription = None
 
     def _on_reconnect(self) -> None:
         self._queue.put_nowait(None)
 
-    def fresh_inbox(self) -> str:
-        """Forget all that was delivered and return the subject of a new generation."""
-        self._generation += 1
+    async def fresh_inbox(self) -> str:
+        """Leave the old inbox with all that is in it; return a new one, listened to.
+
+        Literal, one per consumer: the server does not see interest through a wildcard. Raises
+        BusUnavailable.
+        """
+        await self._unsubscribe()
         self._expected = 1
-        while not self._queue.empty():
-            self._queue.get_nowait()
-        return f"{self._inbox}.{self._generation}"
+        self._queue = asyncio.Queue()
+        inbox = self._bus.new_inbox()
+        self._subscription = await self._bus.subscribe(inbox, self._queue.put_nowait)
+        return inbox
 
     async def open(self, stream: str, subject: str, start_seq: int | None) -> int:
         """Make the consumer; return how many messages it will deliver that exist already.
 
         Raises BusUnavailable or ApiRefused.
         """
-        name = self._consumer = names.new_id()
+        name = names.new_id()
         config = bus_wire.feed_config(
             filter_subject=subject,
-            deliver_subject=self.fresh_inbox(),
+            deliver_subject=await self.fresh_inbox(),
             start_seq=start_seq,
             heartbeat_s=HEARTBEAT_S,
         )
@@ -130,8 +128,6 @@ class Feed:
                 await self._control(message)
                 continue
             position = bus_wire.parse_position(message.reply)
-            if position.consumer != self._consumer:
-                continue  # what the consumer before this one still had on its way
             if position.consumer_seq != self._expected:
                 raise Restart
             self._expected += 1
@@ -144,17 +140,14 @@ class Feed:
             )
 
     async def receive(self, silence_s: float) -> Message:
-        """Return the next message of this generation; raises Restart on silence or reconnect."""
-        current = f"{self._inbox}.{self._generation}"
-        while True:
-            try:
-                message = self._queue.get_nowait()
-            except asyncio.QueueEmpty:
-                message = await self._wait(silence_s)
-            if message is None:
-                raise Restart
-            if _addressed(message, current):
-                return message
+        """Return the next message; raises Restart on silence or after a reconnect."""
+        try:
+            message = self._queue.get_nowait()
+        except asyncio.QueueEmpty:
+            message = await self._wait(silence_s)
+        if message is None:
+            raise Restart
+        return message
 
     async def _wait(self, silence_s: float) -> Message | None:
         try:
@@ -172,14 +165,6 @@ class Feed:
         last = message.headers.get("Nats-Last-Consumer")
         if last is not None and int(last) >= self._expected:
             raise Restart
-
-
-def _addressed(message: Message, inbox: str) -> bool:
-    """Tell whether a message belongs to the present generation.
-
-    Deliveries keep the subject they were stored under, so only control messages show the inbox.
-    """
-    return not message.headers.get("Status") or message.subject == inbox
 
 
 async def ordered(bus: Bus, stream: str, subject: str, *, start_seq: int) -> AsyncIterator[Fact]:
@@ -245,7 +230,7 @@ async def work(
 async def _batch(bus: Bus, feed: Feed, stream: str, durable: str) -> AsyncGenerator[Delivery, None]:
     """Pull one batch; ends when the server says so."""
     body = json.dumps({"batch": _BATCH, "expires": int(_BATCH_EXPIRES_S * 1e9)}).encode()
-    await bus.pull(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}", body, feed.fresh_inbox())
+    await bus.pull(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}", body, await feed.fresh_inbox())
     for _ in range(_BATCH):
         message = await feed.receive(_BATCH_EXPIRES_S + _SILENCE_S)
         if message.headers.get("Status"):

@@ -65,7 +65,6 @@ class Fence:
 class Position:
     """Where a delivered message stands: in the stream, in its consumer, and what is behind it."""
 
-    consumer: str
     stream_seq: int
     consumer_seq: int
     pending: int
@@ -93,7 +92,6 @@ def parse_position(reply: str) -> Position:
     tokens = reply.split(".")
     shift = 0 if len(tokens) == _V1_TOKENS else 2
     return Position(
-        consumer=tokens[3 + shift],
         stream_seq=int(tokens[5 + shift]),
         consumer_seq=int(tokens[6 + shift]),
         pending=int(tokens[8 + shift]),

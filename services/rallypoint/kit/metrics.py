@@ -117,3 +117,34 @@ MM_RESULTS = Counter(
     ["queue", "outcome"],
 )
 MM_WATCHERS = Gauge("rallypoint_mm_watchers_count", "Open WatchTicket streams", ["queue"])
+
+# --- room-state ---
+ROOM_TICK_SECONDS = Histogram(
+    "rallypoint_room_tick_duration_seconds",
+    "Work of one tick of one table of rooms: simulate, encode, hand over",
+    ["game"],
+    buckets=(0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1),
+)
+ROOM_TICK_LAG_SECONDS = Histogram(
+    "rallypoint_room_tick_lag_seconds",
+    "How late a tick began",
+    ["game"],
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1),
+)
+ROOM_TICKS_DROPPED = Counter("rallypoint_room_ticks_dropped_total", "Ticks given up", ["game"])
+ROOM_ROLLBACKS = Counter(
+    "rallypoint_room_rollbacks_total", "Vectorised ticks that raised and were redone", ["game"]
+)
+ROOM_FRAME_BYTES = Counter(
+    "rallypoint_room_frame_bytes_total", "Bytes of frames handed to gateways", ["game"]
+)
+ROOM_FRAMES_REFUSED = Counter(
+    "rallypoint_room_frames_refused_total", "Flushes that a slow gateway did not take"
+)
+ROOM_ENDED = Counter("rallypoint_room_ended_total", "Rooms that ended", ["game", "reason"])
+ROOM_RESULTS = Counter(
+    "rallypoint_room_results_total", "Results: stored, fenced (not ours any more) or retried",
+    ["outcome"],
+)  # fmt: skip
+ROOM_ROOMS = Gauge("rallypoint_room_rooms_count", "Rooms running")
+ROOM_PLAYERS = Gauge("rallypoint_room_players_count", "Players connected")

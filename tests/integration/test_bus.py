@@ -1,0 +1,297 @@
+"""The bus on a real nats-server: facts, feeds, KV, fences."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from tests.integration.conftest import Connect, Runs
+
+from rallypoint.cli.brokers import Brokers
+from rallypoint.kit import subjects
+from rallypoint.kit.bus import Bus, Conflict, Fact, Message
+from rallypoint.kit.bus_kv import Entry, Kv
+from rallypoint.kit.names import QueueName
+
+Fresh = Callable[[str], str]
+
+
+def test_messages_reach_a_subscriber_in_order(
+    runs: Runs, connected: Connect, brokers: Brokers, fresh: Fresh
+) -> None:
+    async def scenario() -> None:
+        async with connected(brokers) as (bus, _):
+            got: list[bytes] = []
+            subject = fresh("core")
+            await bus.subscribe(subject, lambda message: got.append(message.data))
+            for number in range(100):
+                await bus.publish(subject, b"%d" % number, {"number": str(number)})
+            await _until(lambda: len(got) == 100)
+            assert got == [b"%d" % number for number in range(100)]
+
+    runs(scenario())
+
+
+def test_callback_that_raises_does_not_stop_the_next_message(
+    runs: Runs, connected: Connect, brokers: Brokers, fresh: Fresh
+) -> None:
+    async def scenario() -> None:
+        async with connected(brokers) as (bus, _):
+            got: list[bytes] = []
+
+            def callback(message: Message) -> None:
+                if message.data == b"bad":
+                    raise ValueError("bad")
+                got.append(message.data)
+
+            subject = fresh("core")
+            await bus.subscribe(subject, callback)
+            await bus.publish(subject, b"bad")
+            await bus.publish(subject, b"good")
+            await _until(lambda: got == [b"good"])
+
+    runs(scenario())
+
+
+def test_fact_published_twice_is_stored_once(
+    runs: Runs, connected: Connect, brokers: Brokers, fresh: Fresh
+) -> None:
+    async def scenario() -> None:
+        async with connected(brokers) as (bus, _):
+            subject = subjects.result(QueueName(fresh("queue")))
+            first = await bus.publish_fact(subject, b"one", msg_id=subject)
+            again = await bus.publish_fact(subject, b"one", msg_id=subject)
+            assert again == first
+
+    runs(scenario())
+
+
+def test_ordered_feed_replays_then_follows(
+    runs: Runs, connected: Connect, brokers: Brokers, fresh: Fresh
+) -> None:
+    async def scenario() -> None:
+        async with connected(brokers) as (bus, _):
+            subject = subjects.result(QueueName(fresh("queue")))
+            for number in range(5):
+                await bus.publish_fact(subject, b"%d" % number, msg_id=f"{subject}{number}")
+            feed = bus.ordered("RESULTS", subject)
+            facts = [await anext(feed) for _ in range(5)]
+            await bus.publish_fact(subject, b"5", msg_id=f"{subject}5")
+            facts.append(await anext(feed))
+            assert [fact.data for fact in facts] == [b"%d" % number for number in range(6)]
+            assert (
+                await anext(bus.ordered("RESULTS", subject, start_seq=facts[3].seq))
+            ).data == b"3"
+
+    runs(scenario())
+
+
+def test_worker_gets_an_unacked_fact_again(
+    runs: Runs, connected: Connect, brokers: Brokers, fresh: Fresh
+) -> None:
+    async def scenario() -> None:
+        async with connected(brokers) as (bus, _):
+            queue = fresh("queue")
+            subject = subjects.result(QueueName(queue))
+            await bus.publish_fact(subject, b"one", msg_id=subject)
+            worker = bus.work("RESULTS", subject, durable=queue, ack_wait_s=1.0)
+            first = await anext(worker)
+            await first.retry(0.0)
+            second = await anext(worker)
+            assert second.fact == first.fact
+            await second.ack()
+
+    runs(scenario())
+
+
+def test_create_refuses_a_present_key_and_takes_a_purged_one(
+    runs: Runs, connected: Connect, brokers: Brokers, fresh: Fresh
+) -> None:
+    async def scenario() -> None:
+        async with connected(brokers) as (bus, _):
+            kv, key = bus.kv("rooms"), fresh("own.")
+            revision = await kv.create(key, b"one")
+            with pytest.raises(Conflict):
+                await kv.create(key, b"two")
+            assert await kv.get(key) == Entry(key, b"one", revision)
+            await kv.purge(key, revision=revision)
+            assert await kv.get(key) is None
+            assert await kv.create(key, b"three") > revision
+
+    runs(scenario())
+
+
+def test_update_and_purge_at_an_old_revision_are_refused(
+    runs: Runs, connected: Connect, brokers: Brokers, fresh: Fresh
+) -> None:
+    async def scenario() -> None:
+        async with connected(brokers) as (bus, _):
+            kv, key = bus.kv("rooms"), fresh("own.")
+            old = await kv.create(key, b"one")
+            await kv.update(key, b"two", revision=old)
+            with pytest.raises(Conflict):
+                await kv.update(key, b"three", revision=old)
+            with pytest.raises(Conflict):
+                await kv.purge(key, revision=old)
+
+    runs(scenario())
+
+
+def test_fenced_write_is_refused_after_the_fence_moved(
+    runs: Runs, connected: Connect, brokers: Brokers, fresh: Fresh
+) -> None:
+    async def scenario() -> None:
+        async with connected(brokers) as (bus, _):
+            kv, room = bus.kv("rooms"), fresh("room")
+            revision = await kv.create(f"own.{room}", b"node-1")
+            fence = kv.fence(f"own.{room}", revision)
+            await kv.put(f"snap.{room}", b"state", fence=fence)
+            await kv.update(f"own.{room}", b"node-2", revision=revision)
+            with pytest.raises(Conflict):
+                await kv.put(f"snap.{room}", b"stale", fence=fence)
+
+    runs(scenario())
+
+
+def test_expired_key_is_seen_by_a_watch_and_can_be_created(
+    runs: Runs, connected: Connect, brokers: Brokers, fresh: Fresh
+) -> None:
+    async def scenario() -> None:
+        async with connected(brokers) as (bus, _):
+            kv, key = bus.kv("nodes"), fresh("node")
+            revision = await kv.create(key, b"one", ttl_s=1)
+            watch = kv.watch(key)
+            assert await anext(watch) == Entry(key, b"one", revision)
+            assert (await anext(watch)).key == ""
+            async with asyncio.timeout(10):
+                assert (await anext(watch)).value is None
+            assert await kv.get(key) is None
+            assert await kv.create(key, b"two", ttl_s=1) > revision
+
+    runs(scenario())
+
+
+def test_update_with_ttl_keeps_a_key_alive(
+    runs: Runs, connected: Connect, brokers: Brokers, fresh: Fresh
+) -> None:
+    async def scenario() -> None:
+        async with connected(brokers) as (bus, _):
+            kv, key = bus.kv("leases"), fresh("lease")
+            revision = await kv.create(key, b"one", ttl_s=1)
+            for _ in range(5):
+                await asyncio.sleep(0.5)
+                revision = await kv.update(key, b"one", revision=revision, ttl_s=2)
+            assert await kv.get(key) == Entry(key, b"one", revision)
+
+    runs(scenario())
+
+
+def test_watch_lists_present_keys_then_changes(
+    runs: Runs, connected: Connect, brokers: Brokers, fresh: Fresh
+) -> None:
+    async def scenario() -> None:
+        async with connected(brokers) as (bus, _):
+            kv, base = bus.kv("config"), fresh("watched")
+            await kv.put(f"{base}.a", b"1")
+            await kv.put(f"{base}.b", b"2")
+            watch = kv.watch(f"{base}.*")
+            listed = [await anext(watch) for _ in range(3)]
+            assert [entry.key for entry in listed] == [f"{base}.a", f"{base}.b", ""]
+            await kv.purge(f"{base}.a")
+            gone = await anext(watch)
+            assert (gone.key, gone.value) == (f"{base}.a", None)
+            assert [entry.key for entry in await kv.entries(f"{base}.*")] == [f"{base}.b"]
+
+    runs(scenario())
+
+
+def test_watch_and_feed_survive_a_killed_server(
+    runs: Runs, connected: Connect, own_brokers: Brokers, fresh: Fresh
+) -> None:
+    async def scenario() -> None:
+        async with connected(own_brokers) as (bus, _):
+            kv, subject = bus.kv("config"), subjects.result(QueueName("queue"))
+            await kv.put("a", b"1")
+            await kv.put("b", b"1")
+            await bus.publish_fact(subject, b"0", msg_id="0")
+            watch, feed = kv.watch(">"), bus.ordered("RESULTS", subject)
+            assert [(await anext(watch)).key for _ in range(3)] == ["a", "b", ""]
+            assert (await anext(feed)).data == b"0"
+            await asyncio.to_thread(own_brokers.nats.restart)
+            await _connected_again(bus)
+            await _retried(kv, "a", b"2")
+            await bus.publish_fact(subject, b"1", msg_id="1")
+            assert await _next_value(watch, "a") == b"2"
+            assert await _next_fact(feed) == b"1"
+
+    runs(scenario())
+
+
+def test_key_that_went_while_away_is_told_after_the_reconnect(
+    runs: Runs, connected: Connect, own_brokers: Brokers
+) -> None:
+    async def scenario() -> None:
+        async with connected(own_brokers) as (bus, _):
+            kv = bus.kv("nodes")
+            await kv.put("node-1", b"1", ttl_s=1)
+            watch = kv.watch(">")
+            assert [(await anext(watch)).key for _ in range(2)] == ["node-1", ""]
+            own_brokers.nats.kill()
+            await asyncio.sleep(2.0)
+            await asyncio.to_thread(own_brokers.nats.start)
+            assert await _next_value(watch, "node-1") is None
+
+    runs(scenario())
+
+
+def test_paused_server_is_noticed_and_used_again(
+    runs: Runs, connected: Connect, own_brokers: Brokers
+) -> None:
+    async def scenario() -> None:
+        async with connected(own_brokers) as (bus, _):
+            own_brokers.nats.pause()
+            await _until(lambda: not bus.is_connected, cap_s=40.0)
+            own_brokers.nats.resume()
+            await _connected_again(bus)
+            await _retried(bus.kv("config"), "a", b"1")
+
+    runs(scenario())
+
+
+async def _until(true: Callable[[], bool], *, cap_s: float = 10.0) -> None:
+    async with asyncio.timeout(cap_s):
+        while not true():  # noqa: ASYNC110  # the condition has no event of its own
+            await asyncio.sleep(0.01)
+
+
+async def _connected_again(bus: Bus) -> None:
+    await _until(lambda: bus.is_connected, cap_s=30.0)
+
+
+async def _retried(kv: Kv, key: str, value: bytes) -> None:
+    from rallypoint.kit.bus import BusUnavailable
+
+    for _ in range(50):
+        try:
+            await kv.put(key, value)
+        except BusUnavailable:
+            await asyncio.sleep(0.1)
+        else:
+            return
+    raise AssertionError("JetStream did not come back")
+
+
+async def _next_value(watch: object, key: str) -> bytes | None:
+    async with asyncio.timeout(30):
+        async for entry in watch:  # type: ignore[attr-defined]
+            if entry.key == key:
+                value: bytes | None = entry.value
+                return value
+    raise AssertionError("the watch ended")
+
+
+async def _next_fact(feed: object) -> bytes:
+    async with asyncio.timeout(30):
+        fact: Fact = await anext(feed)  # type: ignore[call-overload]
+    return fact.data
