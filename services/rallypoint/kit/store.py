@@ -58,6 +58,12 @@ class Script:
     sha: str
     _store: Store
 
+    @classmethod
+    def of(cls, name: str, text: str, store: Store) -> Script:
+        """Return the script of a text; `name` labels its metrics."""
+        sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        return cls(name, text, sha, store)
+
     async def __call__(self, *, keys: Sequence[Key], args: Sequence[Arg] = ()) -> Any:
         """Run atomically; return Redis' reply: bytes, int, None or nested lists of them."""
         return (await self._store.script_many([Call(self, keys, args)]))[0]
@@ -110,8 +116,7 @@ class Store:
     def load(self, package: str, file: str) -> Script:
         """Return the Lua script `file` beside the code of `package`."""
         text = importlib.resources.files(package).joinpath(file).read_text(encoding="utf-8")
-        sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-        return Script(file.removesuffix(".lua"), text, sha, self)
+        return Script.of(file.removesuffix(".lua"), text, self)
 
     async def script_many(self, calls: Sequence[Call]) -> list[Any]:
         """Run scripts in one round trip, in order, each atomic by itself; return their replies."""
