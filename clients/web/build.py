@@ -162,4 +162,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except subprocess.CalledProcessError as error:
+        command = " ".join(str(part) for part in error.cmd[:3])
+        sys.exit(f"building the web client failed ({command} … ended with {error.returncode})")

@@ -21,7 +21,7 @@ const result = await build({
   sourcemap: "linked",
   format: "esm",
   target: ["es2022", "chrome109", "firefox115", "safari16"],
-  loader: { ".svg": "file" },
+  loader: { ".woff2": "file" },
   legalComments: "none",
   metafile: true,
   logLevel: "warning",

@@ -9,6 +9,15 @@ export interface InterpolatorOptions {
   readonly delayMs?: number;
 }
 
+/** Between two states. */
+export interface Moment<State> {
+  /** The server's time, in ticks and parts of ticks. */
+  readonly tick: number;
+  readonly from: State;
+  readonly to: State;
+  readonly mix: number;
+}
+
 const DELAY_MS = 100;
 const KEPT = 32;
 /** Beyond this the clock jumps instead of slewing: a reload, a sleep, a long gap. */
@@ -45,17 +54,17 @@ export class Interpolator<State> {
   }
 
   /** The two states around the drawn moment and the place between them, 0 to 1. */
-  at(nowMs: number): { readonly from: State; readonly to: State; readonly mix: number } | undefined {
+  at(nowMs: number, delayMs = this.#delayMs): Moment<State> | undefined {
     const first = this.#states[0];
     const last = this.#states.at(-1);
     if (!first || !last || this.#originMs === undefined) return undefined;
-    const tick = (nowMs - this.#delayMs - this.#originMs) / this.#tickMs;
-    if (tick >= last.tick) return { from: last.state, to: last.state, mix: 1 };
+    const tick = (nowMs - delayMs - this.#originMs) / this.#tickMs;
+    if (tick >= last.tick) return { tick, from: last.state, to: last.state, mix: 1 };
     const next = this.#states.findIndex((item) => item.tick > tick);
     const to = this.#states[next] ?? last;
     const from = this.#states[next - 1] ?? first;
     const span = to.tick - from.tick;
-    return { from: from.state, to: to.state, mix: span > 0 ? Math.max(0, (tick - from.tick) / span) : 1 };
+    return { tick, from: from.state, to: to.state, mix: span > 0 ? Math.max(0, (tick - from.tick) / span) : 1 };
   }
 }
 

@@ -1,0 +1,209 @@
+// The walk through the page: home ▸ queue ▸ match ▸ result, and again. A reload goes on where it was.
+import { Matchmaker } from "../match/find";
+import type { SearchEvent } from "../match/find";
+import type { Assignment, Rating } from "../gen/rallypoint/v1/matchmaking_pb";
+import { Channel } from "../rpc/channel";
+import { RallypointError } from "../rpc/error";
+import { SeatStore } from "../room/seats";
+import type { Seat } from "../room/seats";
+import { randomId } from "../session/encoding";
+import { SessionStore } from "../session/store";
+import { OFFERS, offerOf } from "./catalog";
+import type { Offer } from "./catalog";
+import { refill } from "./element";
+import { explain } from "./explain";
+import { homeScreen } from "./screens/home";
+import { MatchScreen } from "./screens/match";
+import type { Outcome } from "./screens/match";
+import { noticeScreen } from "./screens/notice";
+import { QueueScreen } from "./screens/queue";
+import { resultScreen } from "./screens/result";
+
+export type ScreenName = "home" | "queue" | "match" | "result" | "notice";
+
+const BUILD = "0.1.0";
+const NAME_KEY = "rallypoint.name";
+const GAME_KEY = "rallypoint.game";
+const PROFILE_KEY = "rallypoint.profile";
+
+export class App {
+  readonly #root: HTMLElement;
+  readonly #seats = new SeatStore(sessionStorage);
+  #session: SessionStore;
+  #matchmaker: Matchmaker;
+  #match: MatchScreen | undefined;
+  /** What is on the screen. */
+  screen: ScreenName = "home";
+  /** The rating after the last match, for tests. */
+  lastRating: Rating | undefined;
+
+  constructor(root: HTMLElement) {
+    this.#root = root;
+    this.#session = this.#sessionOf(sessionStorage.getItem(PROFILE_KEY) ?? "guest");
+    this.#matchmaker = this.#matchmakerOf(this.#session);
+  }
+
+  /** The match being played, for tests. */
+  get match(): MatchScreen | undefined {
+    return this.#match;
+  }
+
+  get playerId(): string {
+    return this.#session.current()?.playerId ?? "";
+  }
+
+  /** Go on where a reload interrupted, or begin. */
+  async start(): Promise<void> {
+    const offer = offerOf(sessionStorage.getItem(GAME_KEY) ?? "");
+    const seat = this.#seats.load();
+    if (seat && offer) return this.#play(offer, seat);
+    if (this.#matchmaker.pending() && offer) return this.#search(offer);
+    return this.home();
+  }
+
+  home(): void {
+    this.#show("home", homeScreen({
+      name: localStorage.getItem(NAME_KEY) ?? "",
+      game: sessionStorage.getItem(GAME_KEY) ?? OFFERS[0]?.game ?? "",
+      ratings: this.#session.current() ? (game) => this.#matchmaker.rating(game) : undefined,
+      onPlay: (name, offer) => void this.play(name, offer),
+    }));
+  }
+
+  async play(name: string, offer: Offer): Promise<void> {
+    localStorage.setItem(NAME_KEY, name);
+    sessionStorage.setItem(GAME_KEY, offer.game);
+    await this.#search(offer);
+  }
+
+  async #search(offer: Offer): Promise<void> {
+    const leaving = new AbortController();
+    const screen = new QueueScreen(offer, () => void this.#cancel(leaving));
+    this.#show("queue", screen.element);
+    try {
+      await this.#session.open({ displayName: localStorage.getItem(NAME_KEY) ?? "", game: offer.game, build: BUILD });
+      for await (const event of this.#matchmaker.find(offer.game, leaving.signal)) {
+        screen.take(event);
+        const seat = this.#seatOf(event);
+        if (seat) return void (await this.#play(offer, seat));
+        if (event.kind === "ended") return this.#ended(offer);
+      }
+    } catch (error) {
+      if (!leaving.signal.aborted) this.#searchFailed(offer, error);
+    } finally {
+      screen.dispose();
+    }
+  }
+
+  #seatOf(event: SearchEvent): Seat | undefined {
+    if (event.kind !== "assigned") return undefined;
+    const assignment: Assignment = event.assignment;
+    return this.#seats.save({ roomId: assignment.roomId, tokens: [assignment.seatToken], nextRequestId: 1 });
+  }
+
+  async #cancel(leaving: AbortController): Promise<void> {
+    try {
+      // Too late to leave: the seat is on its way, so stay and take it.
+      if (!(await this.#matchmaker.cancel())) return;
+    } catch {
+      // The ticket ends by itself; the player need not wait for that.
+    }
+    leaving.abort();
+    this.home();
+  }
+
+  #ended(offer: Offer): void {
+    this.#show("notice", noticeScreen({
+      title: "Nobody was found in time",
+      advice: "Searching again often helps; a bot or a friend always does.",
+      actions: [["Search again", () => void this.#search(offer)], ["Back", () => this.home()]],
+    }));
+  }
+
+  #searchFailed(offer: Offer, error: unknown): void {
+    const elsewhere = error instanceof RallypointError && error.reason === "TICKET_EXISTS";
+    const ticketId = elsewhere ? (error.metadata["ticket_id"] ?? "") : "";
+    const here = (): void => {
+      this.#matchmaker.adopt(offer.game, ticketId);
+      void this.#search(offer);
+    };
+    const again = (): void => void this.#search(offer);
+    this.#show("notice", noticeScreen({
+      ...explain(error),
+      actions: elsewhere
+        ? [["Play as another guest", () => this.#another(offer)], ...(ticketId ? [["Search here instead", here] as const] : []), ["Back", () => this.home()]]
+        : [["Try again", again], ["Back", () => this.home()]],
+    }));
+  }
+
+  /** A second player in the same browser: a device secret that only this tab uses. */
+  #another(offer: Offer): void {
+    const profile = `tab-${randomId().slice(0, 8)}`;
+    sessionStorage.setItem(PROFILE_KEY, profile);
+    this.#session = this.#sessionOf(profile);
+    this.#matchmaker = this.#matchmakerOf(this.#session);
+    void this.#search(offer);
+  }
+
+  async #play(offer: Offer, seat: Seat): Promise<void> {
+    const match = new MatchScreen({
+      offer,
+      seat,
+      seats: this.#seats,
+      channel: { url: "", credentials: this.#session },
+      onOver: (outcome) => void this.#over(offer, seat, outcome),
+    });
+    this.#match = match;
+    this.#show("match", match.element);
+    await match.run();
+  }
+
+  async #over(offer: Offer, seat: Seat, outcome: Outcome): Promise<void> {
+    this.#match?.dispose();
+    this.#match = undefined;
+    if (outcome.ending.how === "replaced") return this.#replaced(offer, seat);
+    const screen = resultScreen({
+      offer,
+      outcome,
+      playerId: this.playerId,
+      onAgain: () => void this.#search(offer),
+      onHome: () => this.home(),
+    });
+    this.#show("result", screen.element);
+    if (outcome.ending.how === "left" || outcome.ending.result?.rated === false) return screen.unrated();
+    try {
+      const rating = await this.#matchmaker.ratingAfter(offer.game, seat.roomId);
+      this.lastRating = rating;
+      if (rating) screen.rated(rating);
+      else screen.late();
+    } catch {
+      screen.late();
+    }
+  }
+
+  #replaced(offer: Offer, seat: Seat): void {
+    this.#show("notice", noticeScreen({
+      title: "You are playing in another tab",
+      advice: "A seat has one player at a time. Take it back to go on here.",
+      actions: [["Play here", () => void this.#play(offer, this.#seats.load() ?? seat)], ["Back", () => this.home()]],
+    }));
+  }
+
+  #show(name: ScreenName, content: Element): void {
+    this.screen = name;
+    document.body.dataset["screen"] = name;
+    refill(this.#root, content);
+    const heading = content.querySelector<HTMLElement>("[data-focus]");
+    heading?.focus({ preventScroll: true });
+  }
+
+  #sessionOf(profile: string): SessionStore {
+    // A tab's own guest lives and ends with the tab.
+    const storage = profile === "guest" ? localStorage : sessionStorage;
+    return new SessionStore({ url: "", storage, profile });
+  }
+
+  #matchmakerOf(session: SessionStore): Matchmaker {
+    return new Matchmaker({ channel: new Channel({ url: "", credentials: session }), storage: sessionStorage });
+  }
+}

@@ -1,0 +1,40 @@
+// Errors as a person reads them: what happened, and what to do.
+import { Code, RallypointError } from "../rpc/error";
+
+export interface Explanation {
+  readonly title: string;
+  readonly advice: string;
+}
+
+const BY_REASON: Readonly<Record<string, Explanation>> = {
+  NETWORK: { title: "The server cannot be reached", advice: "Check your connection, then try again." },
+  DEADLINE: { title: "The server did not answer in time", advice: "It may be busy. Try again in a moment." },
+  CLIENT_OUTDATED: { title: "This page is out of date", advice: "Reload to get the new version." },
+  QUEUE_UNKNOWN: { title: "This server does not offer that game", advice: "Go back and choose another one." },
+  SEAT_REFUSED: { title: "Your seat is gone", advice: "You were away longer than the match could wait. Play a new one." },
+  ROOM_UNKNOWN: { title: "The match has ended", advice: "It finished while you were away. Play a new one." },
+  GRACE_EXPIRED: { title: "Your seat is gone", advice: "You were away longer than the match could wait. Play a new one." },
+  NO_SHOW: { title: "You were late", advice: "The match began without you. Play a new one." },
+  GAME_ERROR: { title: "The match broke off", advice: "The game had a fault, and nobody's rating changed. Play a new one." },
+  SCHEMA_MISMATCH: { title: "This page is out of date", advice: "Reload to get the new version." },
+  TICKET_EXISTS: { title: "You are already searching", advice: "Another tab of this browser is in the queue." },
+};
+
+const BY_CODE: Readonly<Partial<Record<Code, Explanation>>> = {
+  [Code.UNAVAILABLE]: { title: "The server is not available", advice: "It may be restarting. Try again in a moment." },
+  [Code.RESOURCE_EXHAUSTED]: { title: "Too many requests", advice: "Wait a few seconds, then try again." },
+  [Code.UNAUTHENTICATED]: { title: "Your session has ended", advice: "Go back and press Play to start a new one." },
+  [Code.NOT_FOUND]: { title: "That is no longer there", advice: "Go back and play a new match." },
+};
+
+export function explain(error: unknown): Explanation {
+  if (!(error instanceof RallypointError)) {
+    return { title: "Something went wrong on this page", advice: "Reload it. If it happens again, tell us what you did." };
+  }
+  const known = BY_REASON[error.reason] ?? BY_CODE[error.code];
+  return known ?? { title: "The server refused", advice: `${error.message || error.reason}. Go back and try again.` };
+}
+
+export function explainReason(reason: string): Explanation {
+  return BY_REASON[reason] ?? { title: "The match is over for you", advice: `The server said ${reason || "nothing more"}.` };
+}

@@ -1,0 +1,132 @@
+// The match: the game's own view under the figures, the banner and the way out.
+import type { SeatInfo, Welcome } from "../../gen/rallypoint/v1/room_pb";
+import type { ChannelOptions } from "../../rpc/channel";
+import { RoomConnection } from "../../room/connection";
+import type { Ending, RoomState } from "../../room/connection";
+import type { Seat, SeatStore } from "../../room/seats";
+import type { Offer } from "../catalog";
+import { element, say } from "../element";
+import type { GameView } from "../game_view";
+import { Hud } from "../hud";
+
+export interface Outcome {
+  readonly ending: Ending;
+  readonly seats: ReadonlyMap<number, SeatInfo>;
+}
+
+export interface MatchOptions {
+  readonly offer: Offer;
+  readonly seat: Seat;
+  readonly seats: SeatStore;
+  readonly channel: Pick<ChannelOptions, "url" | "credentials">;
+  readonly onOver: (outcome: Outcome) => void;
+}
+
+/** Let the last picture stand before the result covers it. */
+const CURTAIN_MS = 900;
+/** A shorter break is not worth a banner. */
+const BANNER_AFTER_MS = 400;
+
+export class MatchScreen {
+  readonly element: HTMLElement;
+  readonly connection: RoomConnection;
+  view: GameView | undefined;
+  readonly #options: MatchOptions;
+  readonly #seats = new Map<number, SeatInfo>();
+  readonly #hud: Hud;
+  readonly #stage = element("div", { class: "stage" }, element("p", { class: "waiting" }, "Taking your seat…"));
+  readonly #banner = element("div", { class: "banner", role: "alert", hidden: true });
+  #bannerTimer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(options: MatchOptions) {
+    this.#options = options;
+    this.connection = new RoomConnection({
+      channel: options.channel,
+      seats: options.seats,
+      seat: options.seat,
+      handlers: {
+        onState: (state) => this.#state(state),
+        onWelcome: (welcome) => this.#welcome(welcome),
+        onFrame: (update) => this.view?.frame(update),
+        onSeat: (seat) => this.#seats.set(seat.slot, seat),
+        onEnded: (ending) => this.#ended(ending),
+      },
+    });
+    this.#hud = new Hud(() => ({ ...this.connection.statistics(), predictionError: this.view?.predictionError() }));
+    this.element = element(
+      "main",
+      { class: `screen match ${options.offer.game}` },
+      this.#stage,
+      element("div", { class: "corner" }, this.#hud.element, this.#leaveButton()),
+      this.#banner,
+    );
+    globalThis.addEventListener("pagehide", this.#pagehide);
+  }
+
+  async run(): Promise<void> {
+    await this.connection.run();
+  }
+
+  dispose(): void {
+    globalThis.removeEventListener("pagehide", this.#pagehide);
+    clearTimeout(this.#bannerTimer);
+    this.connection.detach();
+    this.#hud.dispose();
+    this.view?.dispose();
+  }
+
+  readonly #pagehide = (): void => this.connection.detach();
+
+  #leaveButton(): HTMLElement {
+    const question = element("dialog", { class: "panel", "aria-labelledby": "leave-title" });
+    const close = (): void => question.close();
+    question.append(
+      element("h2", { id: "leave-title" }, "Leave this match?"),
+      element("p", {}, "It counts as a loss, and your seat will not be kept."),
+      element(
+        "div",
+        { class: "actions" },
+        element("button", { class: "button primary", type: "button", click: close }, "Stay"),
+        element("button", { class: "button", type: "button", click: () => this.#leave() }, "Leave"),
+      ),
+    );
+    const open = (): void => question.showModal();
+    const button = element("button", { class: "button quiet", type: "button", click: open }, "Leave");
+    return element("div", {}, button, question);
+  }
+
+  #leave(): void {
+    this.connection.leave().catch(() => undefined);
+  }
+
+  #welcome(welcome: Welcome): void {
+    this.#seats.clear();
+    for (const seat of welcome.seats) this.#seats.set(seat.slot, seat);
+    if (this.view) return this.view.rejoined(welcome);
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    this.view = this.#options.offer.view({ connection: this.connection, welcome, seats: this.#seats, calm });
+    this.#stage.replaceChildren(this.view.element);
+    return undefined;
+  }
+
+  #state(state: RoomState): void {
+    this.element.dataset["state"] = state;
+    clearTimeout(this.#bannerTimer);
+    if (state !== "reconnecting") {
+      this.#banner.hidden = true;
+      return;
+    }
+    const graceMs = this.connection.welcome?.graceMs ?? 0;
+    const kept = graceMs > 0 ? ` Your seat is kept for ${Math.round(graceMs / 1000)} s.` : "";
+    this.#bannerTimer = setTimeout(() => {
+      say(this.#banner, `Connection lost. Reconnecting…${kept}`);
+      this.#banner.hidden = false;
+    }, BANNER_AFTER_MS);
+  }
+
+  #ended(ending: Ending): void {
+    const seats = new Map(this.#seats);
+    const curtainMs = ending.how === "closed" && this.view ? CURTAIN_MS : 0;
+    setTimeout(() => this.#options.onOver({ ending, seats }), curtainMs);
+  }
+}
