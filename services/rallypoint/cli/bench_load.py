@@ -1,7 +1,7 @@
 """The load of `bench rooms`, a process of its own: hundreds of players on one core.
 
 Reads a Spec (JSON, first argument); prints one JSON line per event: `playing` when everybody is in
-a room and warm, `measured` when the seconds are over, then `result`. Inputs go out in slices of 5 ms,
+a room and warm, `measured` when the time is over, then `result`. Inputs go out in slices of 5 ms,
 so that the load is even; every client decodes the seats table of every frame, one in fifty decodes
 everything.
 """

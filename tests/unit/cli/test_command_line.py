@@ -1,0 +1,69 @@
+"""The command line: what is refused, what helps."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from rallypoint.cli import datadir, main, ports, up
+
+
+@pytest.mark.parametrize("command", [c for c in main.COMMANDS if c not in main.SERVICES])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main.main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"rallypoint {command}" in capsys.readouterr().out
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main.main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(command in shown for command in main.COMMANDS)
+
+
+def test_unknown_command_is_refused() -> None:
+    with pytest.raises(SystemExit) as ended:
+        main.main(["nosuch"])
+    assert ended.value.code == 2
+
+
+def test_the_command_line_imports_no_service() -> None:
+    code = "import sys, rallypoint.cli.main; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert not loaded & {"grpc", "numpy", "rich", "nats", "redis", "google.protobuf"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--room-nodes", "0"], ["--gateways", "x"], ["--port", "web"]],
+    ids=["no-node", "not-a-number", "not-a-port"],
+)
+def test_up_refuses_senseless_numbers(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        up.run(arguments)
+    assert ended.value.code == 2
+
+
+def test_up_plays_the_first_named_queue_with_bots() -> None:
+    parsed = up.parser().parse_args(["--queue", "tictactoe", "--bots", "2"])
+    wish = up.wish_of(parsed)
+    assert [queue["queue"] for queue in wish.queues] == ["tictactoe"]
+    assert wish.bots_game == "tictactoe"
+
+
+def test_taken_port_is_refused_with_the_remedy() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(datadir.Refused, match=f"port {port} .* is in use.*--port"):
+            ports.refuse_taken("127.0.0.1", port)
+
+
+def test_free_ports_differ() -> None:
+    found = ports.free(tuple("abcdefgh"))
+    assert len(set(found.by_name.values())) == 8
