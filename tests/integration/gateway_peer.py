@@ -158,7 +158,7 @@ class Peer(room_host_pb2_grpc.RoomHostServiceServicer):
 
     # --- RoomHostService ---
 
-    async def Attach(  # noqa: N802  # gRPC's name
+    async def Attach(  # gRPC's name
         self, requests: AsyncIterator[host.AttachRequest], context: Any
     ) -> AsyncIterator[host.AttachResponse]:
         """Serve one gateway."""
@@ -209,7 +209,7 @@ class Peer(room_host_pb2_grpc.RoomHostServiceServicer):
             generation = room.generations.get(slot, 0) + 1
         if old := room.held.get(slot):
             kick = host.ClientKick(client=old.client, reason="STREAM_REPLACED")
-            if old.client != join.client:
+            if not join.generation:
                 old.attach.send(kicks=[kick])
         room.generations[slot] = generation
         room.held[slot] = Held(attach, join.client, slot)

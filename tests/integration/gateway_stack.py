@@ -81,7 +81,7 @@ async def until(condition: object, *, within_s: float = 10.0) -> None:
     assert callable(condition)
     async with asyncio.timeout(within_s):
         while not condition():
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # conditions are of other parties
 
 
 @dataclass
@@ -149,6 +149,13 @@ class Player:
         opened = await self.call(SESSION + "OpenSession", request, session_pb2.OpenSessionResponse)
         self.session = opened.session
         return self
+
+    async def refresh(self) -> None:
+        """Trade the refresh token."""
+        request = session_pb2.RefreshSessionRequest(refresh_token=self.session.refresh_token)
+        path = SESSION + "RefreshSession"
+        renewed = await self.call(path, request, session_pb2.RefreshSessionResponse)
+        self.session = renewed.session
 
     def at(self, url: str) -> Player:
         """The same player at another gateway."""

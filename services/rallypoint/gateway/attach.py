@@ -6,9 +6,9 @@
     link.control(lambda request: request.…)     # joins, leaves, messages, resyncs
 
 What is pending leaves in one AttachRequest at most `flush_s` after the first of it came; joins and
-messages leave at once. While the node is out of reach inputs are dropped (clients send all that is
-unacknowledged again) and the owner is told, so that it can say everything else anew: the first
-request of every stream is the owner's `greeting`.
+messages leave at once. While the node is out of reach inputs wait a moment, then are dropped
+(clients send all that is unacknowledged again), and the owner is told, so that it can say
+everything else anew: the first request of every stream is the owner's `greeting`.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class LinkSettings:
 
     flush_s: float = 0.005
     """How long the first pending input may wait for company."""
+    held_s: float = 0.5
+    """How long inputs wait for a node that is away; older ones are repeated by their clients."""
     pending_inputs_max: int = 8192
     """Inputs held for a node that takes them slowly; above it the newest are dropped."""
 
@@ -81,13 +83,12 @@ class Link:
     def input(self, encoded: bytes) -> None:
         """Take one encoded `inputs` field of an AttachRequest; the hot path."""
         inputs = self._inputs
-        if len(inputs) >= self._settings.pending_inputs_max or not self.attached:
+        if len(inputs) >= self._settings.pending_inputs_max:
             self.dropped_inputs += 1
             return
         inputs.append(encoded)
         if self._armed is None:
-            loop = asyncio.get_running_loop()
-            self._armed = loop.call_later(self._settings.flush_s, self._wake.set)
+            self._arm()
 
     def control(self, write: Callable[[AttachRequest], object]) -> bool:
         """Let `write` add to the next request, sent at once; False while the node is away."""
@@ -100,6 +101,19 @@ class Link:
     def close(self) -> None:
         """Let `run` return."""
         self._closed.set()
+
+    def _arm(self) -> None:
+        """See to it that what is pending leaves soon, or is forgotten while the node is away."""
+        loop = asyncio.get_running_loop()
+        if self.attached:
+            self._armed = loop.call_later(self._settings.flush_s, self._wake.set)
+        else:
+            self._armed = loop.call_later(self._settings.held_s, self._drop_held)
+
+    def _drop_held(self) -> None:
+        self._armed = None
+        self.dropped_inputs += len(self._inputs)
+        self._inputs.clear()
 
     async def run(self) -> None:
         """Hold the stream until `close`, with back-off between attempts."""
@@ -143,7 +157,9 @@ class Link:
         try:
             greeting = self._owner.greeting()
             greeting.gateway_id = self._gateway_id
+            # From here on, what is said follows the greeting; held inputs do so at once.
             self.attached = True
+            self._wake.set()
             await call.write(greeting.SerializeToString())
             log.info("attached", extra={"node": self.address})
             await self._pump(call)
@@ -190,10 +206,15 @@ class Link:
         return batch
 
     def _forget(self) -> None:
-        """Drop what is pending: the next stream starts with a greeting."""
+        """The stream is over: what was to be said will be in the next greeting, inputs are held."""
         self.attached = False
-        self._take()
+        self._control.Clear()
         self._wake.clear()
+        if self._armed is not None:
+            self._armed.cancel()
+            self._armed = None
+        if self._inputs:
+            self._arm()
         self._owner.detached()
 
 

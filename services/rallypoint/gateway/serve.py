@@ -252,5 +252,6 @@ def _status(gateway: Gateway, edge: Edge) -> dict[str, Any]:
         "rooms": len(list(gateway.registry.rooms)),
         "inputs_per_s": round(gateway.sweep.inputs_per_s, 1),
         "connections": edge.statistics().connections,
+        "behind": edge.fan_out_statistics().behind,
         "nodes": {node.address: node.link.attached for node in gateway.registry.nodes},
     }
