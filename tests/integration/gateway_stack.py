@@ -80,8 +80,8 @@ async def until(condition: object, *, within_s: float = 10.0) -> None:
     """Wait for a condition, a callable without arguments."""
     assert callable(condition)
     async with asyncio.timeout(within_s):
-        while not condition():
-            await asyncio.sleep(0.01)  # conditions are of other parties
+        while not condition():  # noqa: ASYNC110  # the conditions are other parties'
+            await asyncio.sleep(0.01)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Rooms through a real gateway: joining, frames, inputs and commands, replaced and ended streams."""
+"""Rooms through a real gateway: joins, frames, inputs, commands, replaced and ended streams."""
 
 from __future__ import annotations
 
