@@ -9,10 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-from rallypoint.cli.brokers import Brokers
-from rallypoint.kit import errors, names, subjects
-from rallypoint.v1 import room_pb2
 from tests.integration.conftest import Runs
 from tests.integration.gateway_peer import Peer, PeerRoom
 from tests.integration.gateway_stack import (
@@ -24,6 +20,10 @@ from tests.integration.gateway_stack import (
     settings,
     until,
 )
+
+from rallypoint.cli.brokers import Brokers
+from rallypoint.kit import errors, names, subjects
+from rallypoint.v1 import room_pb2
 
 Fresh = Callable[[str], str]
 TOKEN = b"seat-token-of-slot-0"

@@ -8,11 +8,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-
-from rallypoint.cli.brokers import Brokers
-from rallypoint.gateway.domain import tokens
-from rallypoint.kit import errors
-from rallypoint.v1 import room_pb2
 from tests.integration.conftest import Runs
 from tests.integration.gateway_peer import Peer, PeerRoom
 from tests.integration.gateway_stack import (
@@ -24,6 +19,11 @@ from tests.integration.gateway_stack import (
     settings,
     until,
 )
+
+from rallypoint.cli.brokers import Brokers
+from rallypoint.gateway.domain import tokens
+from rallypoint.kit import errors
+from rallypoint.v1 import room_pb2
 
 Fresh = Callable[[str], str]
 TOKEN = b"seat-token-of-slot-0"
