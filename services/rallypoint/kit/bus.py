@@ -23,7 +23,15 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 
-from rallypoint.kit import bus_kv, bus_stream, bus_wire, metrics, subjects, telemetry
+from rallypoint.kit import (
+    bus_kv,
+    bus_stream,
+    bus_wire,
+    cancellation,
+    metrics,
+    subjects,
+    telemetry,
+)
 from rallypoint.kit.bus_stream import Delivery, Fact
 from rallypoint.kit.bus_wire import ApiRefused, BusUnavailable, Conflict, Fence
 
@@ -166,17 +174,13 @@ class Bus:
         """Send and wait for one answer; BusUnavailable when none comes."""
         if not self._client.is_connected:
             raise BusUnavailable("NATS is disconnected")
-        cancels = _cancels()
         try:
-            reply = await self._client.request(
-                subject, data, timeout=timeout_s, headers=dict(headers) if headers else None
-            )
+            with cancellation.kept():
+                reply = await self._client.request(
+                    subject, data, timeout=timeout_s, headers=dict(headers) if headers else None
+                )
         except (TimeoutError, nats.errors.Error, OSError) as error:
             raise BusUnavailable(f"no answer on {subject}: {error!r}") from error
-        if _cancels() > cancels:
-            # nats-py waits with wait_for, which in Python 3.11 swallows a cancellation that comes
-            # together with the answer: the task would run on for ever.
-            raise asyncio.CancelledError
         return _message(reply)
 
     async def pull(self, subject: str, data: bytes, inbox: str) -> None:
@@ -321,12 +325,6 @@ class Bus:
         logger.warning("bus_reconnected")
         for listener in tuple(self._listeners):
             listener()
-
-
-def _cancels() -> int:
-    """Return how often this task was asked to cancel."""
-    task = asyncio.current_task()
-    return 0 if task is None else task.cancelling()
 
 
 def _message(message: Msg) -> Message:

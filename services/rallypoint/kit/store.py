@@ -22,7 +22,7 @@ import redis.exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from rallypoint.kit import errors, metrics
+from rallypoint.kit import cancellation, errors, metrics
 
 logger = logging.getLogger(__name__)
 
@@ -257,7 +257,8 @@ class Store:
         async with self._turn:
             started = time.perf_counter()
             try:
-                return await call()
+                with cancellation.kept():
+                    return await call()
             except (redis.exceptions.BusyLoadingError, redis.exceptions.ReadOnlyError) as error:
                 raise self._unavailable(name, error) from error
             except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
