@@ -1,0 +1,170 @@
+"""The end of a room, in the order that loses nothing (decisions §7).
+
+    write `result.<room>` under the fence of `own.<room>` ▸ publish it to `result.<queue>` with the
+    match as message id ▸ tell the players ▸ fact `room.closed` ▸ purge the room's keys
+
+Each step is repeated until the broker has acknowledged it; ticks never wait for it. Players wait
+for the first two at most `wait_s`, then they are told anyway. A lost fence means that the room was
+given to another node meanwhile: then this node's result counts nothing and is not shown.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from rallypoint.games.engine import Ended
+from rallypoint.games.room import SeatState
+from rallypoint.internal.v1 import events_pb2
+from rallypoint.internal.v1 import room_host_pb2 as host
+from rallypoint.kit import errors, metrics, subjects, telemetry
+from rallypoint.kit.bus import Bus, Conflict
+from rallypoint.kit.clock import Clock
+from rallypoint.kit.names import QueueName, RoomId
+from rallypoint.room_state.facts import RoomFacts
+from rallypoint.room_state.hosted import HostedRoom
+from rallypoint.v1 import room_pb2
+
+logger = logging.getLogger(__name__)
+
+RETRY_S: Final = 0.2
+RETRY_MAX_S: Final = 5.0
+SUPERSEDED: Final = "SUPERSEDED"
+"""The room goes on elsewhere with a higher epoch: nothing here counts any more."""
+
+
+class Closer:
+    """Ends rooms; one task per room calls `close`."""
+
+    def __init__(self, bus: Bus, facts: RoomFacts, *, clock: Clock, wait_s: float) -> None:
+        self._bus = bus
+        self._kv = bus.kv(subjects.OWNERS.name)
+        self._facts = facts
+        self._clock = clock
+        self._wait_s = wait_s
+
+    async def close(self, room: HostedRoom, ended: Ended) -> None:
+        """Everything that follows after a room's last frame."""
+        if ended.reason == SUPERSEDED:
+            announce(
+                room, room_pb2.Control(kind=room_pb2.CONTROL_KIND_RECONNECT, reason=SUPERSEDED)
+            )
+            return
+        with telemetry.span("room.close", parent=room.identity.trace):
+            result = match_result(room, ended)
+            if await self._finish(room, ended, result):
+                await self._tidy(room, ended.reason)
+
+    async def _finish(
+        self, room: HostedRoom, ended: Ended, result: room_pb2.MatchResult | None
+    ) -> bool:
+        """Store the result and tell the players; False when the room is not ours any more."""
+        if result is None:
+            announce(room, _closed(ended.reason, None))
+            return True
+        end_time = Timestamp()
+        end_time.FromNanoseconds(int(self._clock.now() * 1e9))
+        async with asyncio.TaskGroup() as group:
+            storing = group.create_task(
+                self._store(room, result, end_time), name=f"result.{room.identity.room_id}"
+            )
+            await asyncio.wait({storing}, timeout=self._wait_s)
+            fenced = storing.done() and not storing.result()
+            announce(room, _closed(SUPERSEDED, None) if fenced else _closed(ended.reason, result))
+        return storing.result()
+
+    async def _store(
+        self, room: HostedRoom, result: room_pb2.MatchResult, end_time: Timestamp
+    ) -> bool:
+        """Write and publish until acknowledged; False when the fence is lost."""
+        identity = room.identity
+        fact = events_pb2.ResultFact(
+            result=result, queue=identity.queue, epoch=identity.epoch, end_time=end_time
+        ).SerializeToString()
+        key = subjects.result_key(RoomId(identity.room_id))
+        own = subjects.own(RoomId(identity.room_id))
+        fence = self._kv.fence(own, identity.own_revision) if identity.own_revision else None
+        try:
+            await _until_acked(lambda: self._kv.put(key, fact, fence=fence))
+        except Conflict:
+            metrics.ROOM_RESULTS.labels("fenced").inc()
+            logger.warning("result_fenced", extra={"room": identity.room_id})
+            return False
+        if identity.queue:
+            subject = subjects.result(QueueName(identity.queue))
+            await _until_acked(
+                lambda: self._bus.publish_fact(subject, fact, msg_id=result.match_id)
+            )
+        metrics.ROOM_RESULTS.labels("stored").inc()
+        return True
+
+    async def _tidy(self, room: HostedRoom, reason: str) -> None:
+        """Say that the room is over, then remove its keys: what is left of `own` is ours alone."""
+        identity = room.identity
+        fact = self._facts.fact(identity, events_pb2.ROOM_EVENT_CLOSED)
+        fact.reason = reason
+        await _until_acked(lambda: self._facts.publish(fact))
+        room_id = RoomId(identity.room_id)
+        await _until_acked(lambda: self._kv.purge(subjects.result_key(room_id)))
+        if identity.own_revision:
+            try:
+                await _until_acked(
+                    lambda: self._kv.purge(subjects.own(room_id), revision=identity.own_revision)
+                )
+            except Conflict:
+                logger.info("own_moved", extra={"room": identity.room_id})
+
+
+def announce(room: HostedRoom, control: room_pb2.Control) -> None:
+    """Tell all of a room's clients, and forget them."""
+    for link, clients in list(room.clients()):
+        told = host.RoomControl(room_id=room.identity.room_id, clients=clients, control=control)
+        link.say(host.AttachResponse(controls=[told]))
+    for slot in list(room.streams):
+        room.unseat(slot)
+
+
+def match_result(room: HostedRoom, ended: Ended) -> room_pb2.MatchResult | None:
+    """The outcome as everybody else knows it; None for a room that ended without one."""
+    if ended.outcome is None:
+        return None
+    seats = {seat.slot: seat for seat in room.book.seats()}
+    placements = [
+        room_pb2.Placement(
+            slot=placement.slot,
+            player_id=seats[placement.slot].player_id,
+            rank=placement.rank,
+            score=placement.score,
+            team=seats[placement.slot].team,
+            left_early=room.book.state(placement.slot) is SeatState.LEFT,
+        )
+        for placement in ended.outcome.placements
+        if placement.slot in seats
+    ]
+    return room_pb2.MatchResult(
+        match_id=room.identity.room_id, placements=placements, rated=ended.outcome.rated
+    )
+
+
+def _closed(reason: str, result: room_pb2.MatchResult | None) -> room_pb2.Control:
+    return room_pb2.Control(
+        kind=room_pb2.CONTROL_KIND_CLOSED, reason=reason or "FINISHED", result=result
+    )
+
+
+async def _until_acked(step: Callable[[], Awaitable[object]]) -> None:
+    """Repeat a step that may be repeated, until it succeeds or its fence is lost."""
+    wait_s = RETRY_S
+    while True:
+        try:
+            await step()
+            return
+        except Conflict:
+            raise
+        except errors.RallypointError as error:
+            metrics.ROOM_RESULTS.labels("retried").inc()
+            logger.info("room_close_waits", extra={"reason": str(error)})
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, RETRY_MAX_S)

@@ -1,0 +1,26 @@
+"""Settings of a room node, read once from the environment (RALLYPOINT_<NAME>)."""
+
+from dataclasses import dataclass, field
+
+from rallypoint.kit.runtime import RuntimeSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One process, which is one node."""
+
+    runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
+    node_id: str = "local-1"
+    """The node's stable name: <set>-<ordinal> on Kubernetes."""
+    set: str = "local"
+    """The set of nodes it belongs to."""
+    room_capacity: int = 256
+    """Rooms it accepts."""
+    games: tuple[str, ...] = ()
+    """Games it runs; empty: all that are installed."""
+    advertise_host: str = ""
+    """The host other services reach it at; empty: the one it listens on."""
+    result_wait_s: float = 2.0
+    """How long players wait for their result to be stored before they are told it anyway."""
+    attach_pending_bytes: int = 4 * 1024 * 1024
+    """What may wait for a slow gateway; above it its clients get keyframes instead of deltas."""

@@ -1,0 +1,52 @@
+"""The frames of an AttachResponse, put together from bytes that exist already (docs/wire.md §7).
+
+Building a protobuf object per room and tick would cost more than the tick; these are its encoded
+fields, written by hand and checked against the generated class by a test.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from rallypoint.games.frames import varint
+
+FRAMES_TAG: Final = b"\x12"
+ROOM_ID_TAG: Final = b"\x0a"
+EPOCH_TAG: Final = b"\x10"
+TICK_TAG: Final = b"\x18"
+PART_TAG: Final = b"\x22"
+ROUTE_TAG: Final = b"\x2a"
+CLIENTS_TAG: Final = b"\x0a"
+PARTS_TAG: Final = b"\x12"
+
+
+def head(room_id: str, epoch: int) -> bytes:
+    """The fields of a RoomFrame that never change."""
+    name = room_id.encode()
+    return ROOM_ID_TAG + varint(len(name)) + name + EPOCH_TAG + varint(epoch)
+
+
+def tick(number: int) -> bytes:
+    """RoomFrame.tick."""
+    return TICK_TAG + varint(number)
+
+
+def part(data: bytes) -> bytes:
+    """One of RoomFrame.parts."""
+    return PART_TAG + varint(len(data)) + data
+
+
+def route(clients: Iterable[int], parts: Sequence[int]) -> bytes:
+    """One of RoomFrame.routes."""
+    body = _packed(CLIENTS_TAG, clients) + _packed(PARTS_TAG, parts)
+    return ROUTE_TAG + varint(len(body)) + body
+
+
+def frame(*fields: bytes) -> bytes:
+    """One of AttachResponse.frames."""
+    body = b"".join(fields)
+    return FRAMES_TAG + varint(len(body)) + body
+
+
+def _packed(tag: bytes, numbers: Iterable[int]) -> bytes:
+    data = b"".join(map(varint, numbers))
+    return tag + varint(len(data)) + data

@@ -1,0 +1,173 @@
+"""Seats: who may sit where, with which token, on which stream.
+
+One writer, so nothing is ever overbooked. Tokens are 128 random bits, kept as SHA-256. Each join
+hands out a new token and keeps the one it was opened with, so that a lost reply never loses a seat;
+an older one is retired when a newer one is used (decisions §4). The generation counts the streams
+of a seat; the newest wins.
+
+    EMPTY   RESERVED --join--> CONNECTED --drop--> DROPPED --join--> CONNECTED
+            RESERVED, CONNECTED, DROPPED --leave--> LEFT
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Final
+
+from rallypoint.games.room import Seat, SeatState
+from rallypoint.kit import errors
+
+MAX_TOKENS: Final = 3
+Token = bytes
+
+
+class SeatEvent(Enum):
+    """What happens to a seat."""
+
+    JOIN = auto()
+    DROP = auto()
+    LEAVE = auto()
+
+
+TRANSITIONS: Final[Mapping[tuple[SeatState, SeatEvent], SeatState]] = {
+    (SeatState.RESERVED, SeatEvent.JOIN): SeatState.CONNECTED,
+    (SeatState.CONNECTED, SeatEvent.JOIN): SeatState.CONNECTED,
+    (SeatState.DROPPED, SeatEvent.JOIN): SeatState.CONNECTED,
+    (SeatState.CONNECTED, SeatEvent.DROP): SeatState.DROPPED,
+    (SeatState.RESERVED, SeatEvent.LEAVE): SeatState.LEFT,
+    (SeatState.CONNECTED, SeatEvent.LEAVE): SeatState.LEFT,
+    (SeatState.DROPPED, SeatEvent.LEAVE): SeatState.LEFT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A seat was taken: by a stream of this generation, and with this token for the next."""
+
+    slot: int
+    generation: int
+    token: Token
+
+
+@dataclass(slots=True)
+class _Record:
+    seat: Seat
+    state: SeatState = SeatState.RESERVED
+    deadline: float | None = None
+    generation: int = 0
+    tokens: list[bytes] = field(default_factory=list)
+
+
+class SeatBook:
+    """The seats of one room. `now` is any clock that only grows."""
+
+    def __init__(
+        self,
+        seats: Sequence[Seat],
+        *,
+        reserve_until: float,
+        grace_s: float,
+        new_token: Callable[[], Token],
+    ) -> None:
+        self._records = [_Record(seat, deadline=reserve_until) for seat in seats]
+        self._grace_s = grace_s
+        self._new_token = new_token
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether everybody has left for good."""
+        return all(record.state is SeatState.LEFT for record in self._records)
+
+    @property
+    def connected(self) -> int:
+        """Players with a stream."""
+        return sum(record.state is SeatState.CONNECTED for record in self._records)
+
+    def seats(self) -> list[Seat]:
+        """Everybody with a seat."""
+        return [record.seat for record in self._records]
+
+    def state(self, slot: int) -> SeatState:
+        """How a seat is."""
+        return self._records[slot].state
+
+    def player_id(self, slot: int) -> str:
+        """Whose seat it is."""
+        return self._records[slot].seat.player_id
+
+    def generation(self, slot: int) -> int:
+        """The newest stream of a seat; 0 for one that does not exist."""
+        return self._records[slot].generation if slot < len(self._records) else 0
+
+    def grants(self) -> list[tuple[Seat, Token]]:
+        """A fresh token for each seat; those given out last stay good."""
+        return [(record.seat, self._grant(record)) for record in self._records]
+
+    def open(self, player_id: str, tokens: Sequence[Token]) -> Opened:
+        """Take the seat that one of the tokens opens; PermissionDenied SEAT_REFUSED for none."""
+        for record in self._records:
+            used = [h for h in map(_hash, tokens) if h in record.tokens]
+            if used and record.seat.player_id == player_id:
+                newest = max(used, key=record.tokens.index)
+                self._step(record, SeatEvent.JOIN)
+                record.generation += 1
+                record.deadline = None
+                record.tokens = [newest]
+                return Opened(record.seat.slot, record.generation, self._grant(record))
+        raise errors.PermissionDenied("SEAT_REFUSED", "no such seat for this player")
+
+    def retake(self, slot: int, player_id: str, generation: int) -> Opened:
+        """A gateway that lost its Attach claims the seat of a stream it still holds.
+
+        Aborted STREAM_REPLACED when a newer stream has it.
+        """
+        record = self._records[slot] if slot < len(self._records) else None
+        if record is None or record.seat.player_id != player_id:
+            raise errors.PermissionDenied("SEAT_REFUSED", "no such seat for this player")
+        if generation < record.generation:
+            raise errors.Aborted("STREAM_REPLACED", "a newer stream has the seat")
+        self._step(record, SeatEvent.JOIN)
+        record.generation = generation
+        record.deadline = None
+        return Opened(slot, generation, b"")
+
+    def drop(self, slot: int, now: float) -> None:
+        """The seat's stream broke; it is kept for the grace time."""
+        self._step(self._records[slot], SeatEvent.DROP)
+        self._records[slot].deadline = now + self._grace_s
+
+    def leave(self, slot: int) -> None:
+        """The seat is given up."""
+        record = self._records[slot]
+        self._step(record, SeatEvent.LEAVE)
+        record.deadline = None
+        record.tokens.clear()
+
+    def expired(self, now: float) -> list[tuple[int, str]]:
+        """Seats whose time is over, and why; to be left by the caller."""
+        return [
+            (record.seat.slot, _expiry(record.state))
+            for record in self._records
+            if record.deadline is not None and record.deadline <= now
+        ]
+
+    def _grant(self, record: _Record) -> Token:
+        token = self._new_token()
+        if record.state is not SeatState.LEFT:
+            record.tokens = [*record.tokens, _hash(token)][-MAX_TOKENS:]
+        return token
+
+    def _step(self, record: _Record, event: SeatEvent) -> None:
+        state = TRANSITIONS.get((record.state, event))
+        if state is None:
+            raise errors.PermissionDenied("SEAT_REFUSED", f"the seat is {record.state.name}")
+        record.state = state
+
+
+def _expiry(state: SeatState) -> str:
+    return "NO_SHOW" if state is SeatState.RESERVED else "GRACE_EXPIRED"
+
+
+def _hash(token: Token) -> bytes:
+    return hashlib.sha256(token).digest()

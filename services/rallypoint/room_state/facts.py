@@ -1,0 +1,93 @@
+"""Facts about rooms for JetStream (`room.<event>.<room_id>`), sent without making a tick wait.
+
+A bounded queue and one task that retries while the broker is away. Overflow policy: the oldest fact
+is given up and counted; only `closed`, which gives capacity back, does not go this way (`closing`).
+"""
+
+import asyncio
+import logging
+from collections import deque
+from typing import Final
+
+from rallypoint.internal.v1 import events_pb2
+from rallypoint.kit import errors, subjects
+from rallypoint.kit.bus import Bus
+from rallypoint.kit.names import RoomId
+from rallypoint.room_state.hosted import RoomIdentity
+
+logger = logging.getLogger(__name__)
+
+LIMIT: Final = 4096
+RETRY_S: Final = 0.5
+NAMES: Final[dict[int, subjects.RoomEvent]] = {
+    events_pb2.ROOM_EVENT_CREATED: "created",
+    events_pb2.ROOM_EVENT_JOINED: "joined",
+    events_pb2.ROOM_EVENT_LEFT: "left",
+    events_pb2.ROOM_EVENT_CLOSED: "closed",
+}
+
+
+class RoomFacts:
+    """Tells the bus what happens in this node's rooms."""
+
+    def __init__(self, bus: Bus, node_id: str) -> None:
+        self._bus = bus
+        self._node_id = node_id
+        self._queue: deque[events_pb2.RoomFact] = deque()
+        self._wake = asyncio.Event()
+        self.given_up = 0
+
+    def created(self, identity: RoomIdentity) -> None:
+        """A room was made."""
+        self._post(self.fact(identity, events_pb2.ROOM_EVENT_CREATED))
+
+    def joined(self, identity: RoomIdentity, player_id: str) -> None:
+        """A player took a seat for the first time."""
+        fact = self.fact(identity, events_pb2.ROOM_EVENT_JOINED)
+        fact.player_id = player_id
+        self._post(fact)
+
+    def left(self, identity: RoomIdentity, player_id: str, reason: str) -> None:
+        """A player is gone for good."""
+        fact = self.fact(identity, events_pb2.ROOM_EVENT_LEFT)
+        fact.player_id, fact.reason = player_id, reason
+        self._post(fact)
+
+    def fact(
+        self, identity: RoomIdentity, event: events_pb2.RoomEvent.ValueType
+    ) -> events_pb2.RoomFact:
+        """A fact about a room of this node."""
+        return events_pb2.RoomFact(
+            room_id=identity.room_id,
+            event=event,
+            node_id=self._node_id,
+            epoch=identity.epoch,
+            set=identity.set,
+        )
+
+    async def publish(self, fact: events_pb2.RoomFact) -> None:
+        """Store one fact; raises what the bus raises."""
+        subject = subjects.room(NAMES[fact.event], RoomId(fact.room_id))
+        msg_id = f"{fact.room_id}.{NAMES[fact.event]}.{fact.epoch}.{fact.player_id}"
+        await self._bus.publish_fact(subject, fact.SerializeToString(), msg_id=msg_id)
+
+    async def run(self) -> None:
+        """Publish what is queued, in order, for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._queue:
+                try:
+                    await self.publish(self._queue[0])
+                except errors.RallypointError as error:
+                    logger.info("fact_waits", extra={"reason": str(error)})
+                    await asyncio.sleep(RETRY_S)
+                else:
+                    self._queue.popleft()
+
+    def _post(self, fact: events_pb2.RoomFact) -> None:
+        if len(self._queue) >= LIMIT:
+            self._queue.popleft()
+            self.given_up += 1
+        self._queue.append(fact)
+        self._wake.set()

@@ -1,0 +1,173 @@
+"""A room on this node: its seats, the streams that watch it, and the way its frames take."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from rallypoint.games.engine import Ended
+from rallypoint.room_state.domain import responses
+from rallypoint.room_state.domain.replies import ReplyLog
+from rallypoint.room_state.domain.seats import SeatBook
+from rallypoint.room_state.gateway_link import GatewayLink
+
+INBOX_LIMIT = 256
+"""Joins and messages waiting for one room; above it new ones are refused with ROOM_BUSY."""
+
+
+@dataclass(slots=True, eq=False)
+class Stream:
+    """One client's stream: a number on a gateway's Attach, in a seat, of a generation."""
+
+    link: GatewayLink
+    client: int
+    slot: int
+    generation: int
+    fresh: bool = True
+    """Whether its next frame must be a keyframe."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomIdentity:
+    """What never changes about a room."""
+
+    room_id: str
+    epoch: int
+    game: str
+    queue: str
+    set: str
+    own_revision: int
+    trace: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RoomBytes:
+    """One room's part of a publish: encoded fields of a Frame, shared and per seat."""
+
+    delta: bytes
+    key: bytes
+    own_deltas: Sequence[bytes] = ()
+    own_keys: Sequence[bytes] = ()
+
+
+class Observer(Protocol):
+    """Who is told what players did."""
+
+    def joined(self, identity: RoomIdentity, player_id: str) -> None:
+        """A player took a seat for the first time."""
+
+    def left(self, identity: RoomIdentity, player_id: str, reason: str) -> None:
+        """A player is gone for good."""
+
+
+class HostedRoom:
+    """Belongs to one table's task, which `post` reaches. `slot` is its place in the engine."""
+
+    def __init__(
+        self,
+        identity: RoomIdentity,
+        *,
+        slot: int,
+        book: SeatBook,
+        post: Callable[[Callable[[], None]], None],
+        observer: Observer,
+    ) -> None:
+        self.identity = identity
+        self.slot = slot
+        self.book = book
+        self.post = post
+        self.observer = observer
+        self.replies: dict[int, ReplyLog] = {}
+        self.streams: dict[int, Stream] = {}
+        self.ended: Ended | None = None
+        self.waiting = 0
+        self._by_link: dict[GatewayLink, list[Stream]] = {}
+        self._routes: dict[GatewayLink, bytes] = {}
+        self._head = responses.head(identity.room_id, identity.epoch)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether any stream needs a keyframe."""
+        return len(self._routes) < len(self._by_link) and any(
+            stream.fresh for stream in self.streams.values()
+        )
+
+    def current(self, slot: int, generation: int) -> bool:
+        """Whether this is the newest stream of a seat, and it is there."""
+        stream = self.streams.get(slot)
+        return stream is not None and stream.generation == generation
+
+    def seat(self, stream: Stream) -> Stream | None:
+        """Let a stream watch; the one it replaces."""
+        replaced = self.unseat(stream.slot)
+        self.streams[stream.slot] = stream
+        stream.link.streams[stream.client] = stream
+        stream.link.rooms[stream.client] = self
+        self._by_link.setdefault(stream.link, []).append(stream)
+        self._routes.pop(stream.link, None)
+        return replaced
+
+    def unseat(self, slot: int) -> Stream | None:
+        """Stop sending to a seat's stream."""
+        stream = self.streams.pop(slot, None)
+        if stream is None:
+            return None
+        stream.link.forget(stream.client)
+        self._routes.pop(stream.link, None)
+        streams = self._by_link[stream.link]
+        streams.remove(stream)
+        if not streams:
+            del self._by_link[stream.link]
+        return stream
+
+    def refresh(self, stream: Stream) -> None:
+        """Send a keyframe next."""
+        stream.fresh = True
+        self._routes.pop(stream.link, None)
+
+    def refresh_all(self, link: GatewayLink) -> None:
+        """Send keyframes to all streams of a gateway that took no frame."""
+        for stream in self._by_link.get(link, ()):
+            self.refresh(stream)
+
+    def clients(self) -> Iterator[tuple[GatewayLink, list[int]]]:
+        """Each gateway with the numbers of its clients here."""
+        for link, streams in self._by_link.items():
+            yield link, [stream.client for stream in streams]
+
+    def frames(self, tick: bytes, data: RoomBytes) -> Iterator[tuple[GatewayLink, bytes]]:
+        """The room's frame for each gateway. All streams are in step afterwards."""
+        delta = responses.part(data.delta)
+        for link, streams in self._by_link.items():
+            route = self._routes.get(link)
+            if route is not None:
+                yield link, responses.frame(self._head, tick, delta, route)
+            elif data.own_deltas:
+                yield link, self._own(tick, streams, data)
+            else:
+                yield link, self._mixed(tick, link, data)
+
+    def _mixed(self, tick: bytes, link: GatewayLink, data: RoomBytes) -> bytes:
+        """Some in step, some fresh."""
+        streams = self._by_link[link]
+        fields = [self._head, tick]
+        routes: list[bytes] = []
+        for fresh, frame in ((False, data.delta), (True, data.key)):
+            clients = [stream.client for stream in streams if stream.fresh is fresh]
+            if clients:
+                fields.append(responses.part(frame))
+                routes.append(responses.route(clients, [len(routes)]))
+        for stream in streams:
+            stream.fresh = False
+        self._routes[link] = responses.route([stream.client for stream in streams], [0])
+        return responses.frame(*fields, *routes)
+
+    def _own(self, tick: bytes, streams: Sequence[Stream], data: RoomBytes) -> bytes:
+        """Each seat has a part of its own; parts 0 and 1 are the shared delta and keyframe."""
+        fields = [self._head, tick, responses.part(data.delta), responses.part(data.key)]
+        routes: list[bytes] = []
+        for index, stream in enumerate(streams, start=2):
+            own = data.own_keys if stream.fresh else data.own_deltas
+            fields.append(responses.part(own[stream.slot]))
+            routes.append(responses.route([stream.client], [int(stream.fresh), index]))
+            stream.fresh = False
+        return responses.frame(*fields, *routes)

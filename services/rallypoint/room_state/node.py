@@ -1,0 +1,238 @@
+"""The node: which room is where, and the only way to make or end one.
+
+A room goes to the first table of its game with a free place; a new table, with a task and a
+phase of its own, is made when all are full. Rooms that ended are remembered for a while, so that
+a late retry of CreateRoom does not bring one back to life.
+"""
+
+import asyncio
+import functools
+import json
+import secrets
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from rallypoint.games.definition import Definition
+from rallypoint.games.engine import Ended, RoomSpec
+from rallypoint.games.room import Seat
+from rallypoint.internal.v1 import allocation_pb2
+from rallypoint.internal.v1 import room_host_pb2 as host
+from rallypoint.kit import errors, metrics, names, telemetry
+from rallypoint.room_state.closing import SUPERSEDED, Closer
+from rallypoint.room_state.config import Settings
+from rallypoint.room_state.domain.seats import SeatBook, Token
+from rallypoint.room_state.facts import RoomFacts
+from rallypoint.room_state.hosted import HostedRoom, RoomIdentity
+from rallypoint.room_state.runner import TableRunner
+
+TOKEN_BYTES: Final = 16
+REMEMBERED: Final = 4096
+
+
+class Spawn(Protocol):
+    """Starts a named task of the process; `Runtime.spawn` is one."""
+
+    def __call__(
+        self, coroutine: Coroutine[Any, Any, None], /, *, name: str
+    ) -> "asyncio.Task[None]":
+        """Start it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A room and the table that runs it."""
+
+    room: HostedRoom
+    runner: TableRunner
+
+
+class Node:
+    """All rooms of this process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        definitions: Mapping[str, Definition],
+        *,
+        spawn: Spawn,
+        facts: RoomFacts,
+        closer: Closer,
+    ) -> None:
+        self.settings = settings
+        self.definitions = definitions
+        self.rooms: dict[str, Placed] = {}
+        self.draining = False
+        self._spawn = spawn
+        self._facts = facts
+        self._closer = closer
+        self._tables: list[TableRunner] = []
+        self._ended: dict[str, int] = {}
+        self._closing = 0
+        self._creating = asyncio.Lock()
+        self._emptied = asyncio.Event()
+
+    @property
+    def players(self) -> int:
+        """Players connected."""
+        return sum(placed.room.book.connected for placed in self.rooms.values())
+
+    async def create(self, request: host.CreateRoomRequest) -> list[allocation_pb2.SeatGrant]:
+        """Make a room, or find the one made before; a fresh token per seat either way."""
+        async with self._creating:
+            placed = self.rooms.get(request.room_id)
+            if placed is not None and placed.room.identity.epoch < request.epoch:
+                await placed.runner.call(
+                    functools.partial(placed.runner.close, placed.room, SUPERSEDED)
+                )
+                placed = None
+            if placed is None:
+                placed = await self._make(request)
+            elif placed.room.identity.epoch > request.epoch:
+                raise errors.Aborted("EPOCH_STALE", "the room has a higher epoch here")
+            grants = await placed.runner.call(placed.room.book.grants)
+        return [
+            allocation_pb2.SeatGrant(player_id=seat.player_id, slot=seat.slot, seat_token=token)
+            for seat, token in grants
+        ]
+
+    async def close(self, room_id: str, reason: str) -> None:
+        """End a room; nothing when there is none."""
+        placed = self.rooms.get(room_id)
+        if placed is not None:
+            await placed.runner.call(functools.partial(placed.runner.close, placed.room, reason))
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no more rooms, end all and wait for their results. Migration will go here."""
+        self.draining = True
+        for room_id in list(self.rooms):
+            await self.close(room_id, "NODE_DRAINING")
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.rooms or self._closing:
+                    self._emptied.clear()
+                    await self._emptied.wait()
+        except TimeoutError:
+            return
+
+    def status(self) -> dict[str, Any]:
+        """The fields of /statusz."""
+        recent = [runner.meter.recent() for runner in self._tables]
+        ticks = np.concatenate(recent) if recent else np.zeros(0)
+        metrics.ROOM_ROOMS.set(len(self.rooms))
+        metrics.ROOM_PLAYERS.set(players := self.players)
+        return {
+            "node": self.settings.node_id,
+            "rooms": len(self.rooms),
+            "players": players,
+            "tables": len(self._tables),
+            "tick_p99_ms": round(float(np.percentile(ticks, 99)) * 1e3, 3) if len(ticks) else 0.0,
+            "draining": self.draining,
+        }
+
+    async def _make(self, request: host.CreateRoomRequest) -> Placed:
+        definition = self._accepted(request)
+        runner = self._runner(definition)
+        seats = [
+            Seat(slot, player.player_id, player.display_name, player.team)
+            for slot, player in enumerate(request.players)
+        ]
+        spec = RoomSpec(
+            id=request.room_id,
+            seats=seats,
+            options=_options(request.options),
+            epoch=request.epoch,
+            seed=secrets.randbits(64),
+        )
+        info = definition.info
+        book = SeatBook(
+            seats,
+            reserve_until=asyncio.get_running_loop().time() + info.reserve_s,
+            grace_s=info.grace_s,
+            new_token=_new_token,
+        )
+        open_room: Callable[[], HostedRoom] = functools.partial(
+            runner.open, _identity(request), spec, book, self._facts
+        )
+        try:
+            room = await runner.call(open_room)
+        except errors.RallypointError:
+            raise
+        except Exception as error:
+            raise errors.Internal("GAME_ERROR", "the game could not make the room") from error
+        placed = self.rooms[request.room_id] = Placed(room, runner)
+        self._facts.created(room.identity)
+        return placed
+
+    def _accepted(self, request: host.CreateRoomRequest) -> Definition:
+        """The game of a request that can be served, or the reason why not."""
+        names.check_id(request.room_id, "room_id")
+        if self.draining:
+            raise errors.FailedPrecondition("NODE_DRAINING", "the node takes no more rooms")
+        if self._ended.get(request.room_id, 0) >= request.epoch:
+            raise errors.FailedPrecondition("ROOM_ENDED", "the room has ended")
+        definition = self.definitions.get(request.game)
+        if definition is None:
+            raise errors.NotFound("GAME_UNKNOWN", f"no game {request.game!r} here")
+        if not 1 <= len(request.players) <= definition.seats:
+            raise errors.InvalidArgument("PLAYERS_INVALID", f"1 to {definition.seats} players")
+        if len(self.rooms) >= self.settings.room_capacity:
+            raise errors.ResourceExhausted("NODE_FULL", "no room is free", retry_after_s=1.0)
+        return definition
+
+    def _runner(self, definition: Definition) -> TableRunner:
+        for runner in self._tables:
+            if runner.definition is definition and runner.free:
+                return runner
+        index = len(self._tables)
+        runner = TableRunner(definition, index=index, closed=self._on_closed)
+        self._tables.append(runner)
+        self._spawn(runner.run(), name=f"table.{definition.info.name}.{index}")
+        return runner
+
+    def _on_closed(self, room: HostedRoom, ended: Ended) -> None:
+        room_id = room.identity.room_id
+        placed = self.rooms.get(room_id)
+        if placed is not None and placed.room is room:
+            del self.rooms[room_id]
+        if ended.reason != SUPERSEDED:
+            self._ended[room_id] = room.identity.epoch
+            if len(self._ended) > REMEMBERED:
+                del self._ended[next(iter(self._ended))]
+        self._closing += 1
+        self._spawn(self._close(room, ended), name=f"close.{room_id}")
+
+    async def _close(self, room: HostedRoom, ended: Ended) -> None:
+        try:
+            await self._closer.close(room, ended)
+        finally:
+            self._closing -= 1
+            self._emptied.set()
+
+
+def _identity(request: host.CreateRoomRequest) -> RoomIdentity:
+    return RoomIdentity(
+        room_id=request.room_id,
+        epoch=request.epoch,
+        game=request.game,
+        queue=request.queue,
+        set=request.set,
+        own_revision=request.own_revision,
+        trace=telemetry.inject({}),
+    )
+
+
+def _options(data: bytes) -> Mapping[str, Any]:
+    try:
+        options = json.loads(data or b"{}")
+    except ValueError as error:
+        raise errors.InvalidArgument("OPTIONS_INVALID", "options must be JSON") from error
+    if not isinstance(options, dict):
+        raise errors.InvalidArgument("OPTIONS_INVALID", "options must be a JSON object")
+    return options
+
+
+def _new_token() -> Token:
+    return secrets.token_bytes(TOKEN_BYTES)

@@ -1,0 +1,73 @@
+"""How the cluster knows this node: its record in KV `nodes` and a heartbeat each second.
+
+The record expires 15 s after the last put and is put every 5 s; heartbeats go over core NATS and
+are not repeated. While the broker is away both are skipped and rooms go on (decisions §3).
+"""
+
+import asyncio
+import logging
+from typing import Final
+
+from rallypoint.internal.v1 import events_pb2
+from rallypoint.kit import errors, subjects
+from rallypoint.kit.bus import Bus
+from rallypoint.kit.names import NodeId
+from rallypoint.room_state.node import Node
+
+logger = logging.getLogger(__name__)
+
+PUT_PERIOD_S: Final = 5.0
+RECORD_TTL_S: Final = 15
+HEARTBEAT_PERIOD_S: Final = 1.0
+
+
+class Registration:
+    """Keeps one node known."""
+
+    def __init__(self, bus: Bus, node: Node, *, record: events_pb2.NodeRecord) -> None:
+        self._bus = bus
+        self._kv = bus.kv(subjects.NODES.name)
+        self._node = node
+        self._record = record
+
+    async def register(self) -> None:
+        """Put the record once; raises what the bus raises."""
+        self._record.draining = self._node.draining
+        key = subjects.node(NodeId(self._record.node_id))
+        await self._kv.put(key, self._record.SerializeToString(), ttl_s=RECORD_TTL_S)
+
+    async def try_register(self) -> None:
+        """Put the record, or leave it to the next time."""
+        try:
+            await self.register()
+        except errors.RallypointError as error:
+            logger.info("registration_waits", extra={"reason": str(error)})
+
+    async def leave(self) -> None:
+        """Remove the record, at the end of the process."""
+        try:
+            await self._kv.purge(subjects.node(NodeId(self._record.node_id)))
+        except errors.RallypointError as error:
+            logger.info("deregistration_failed", extra={"reason": str(error)})
+
+    async def run(self) -> None:
+        """Put the record every 5 s."""
+        while True:
+            await asyncio.sleep(PUT_PERIOD_S)
+            await self.try_register()
+
+    async def beat(self) -> None:
+        """Send a heartbeat each second."""
+        subject = subjects.heartbeat(NodeId(self._record.node_id))
+        while True:
+            beat = events_pb2.Heartbeat(
+                node_id=self._record.node_id,
+                incarnation=self._record.incarnation,
+                rooms=len(self._node.rooms),
+                players=self._node.players,
+            )
+            try:
+                await self._bus.publish(subject, beat.SerializeToString())
+            except errors.RallypointError:
+                logger.debug("heartbeat_lost")
+            await asyncio.sleep(HEARTBEAT_PERIOD_S)

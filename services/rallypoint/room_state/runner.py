@@ -1,0 +1,217 @@
+"""One task owns one table of rooms: it alone touches the engine, all else is posted to it.
+
+The task wakes when a tick is due or when something was posted (joins, leaves, messages, a new
+room), so that a turn-based game answers at once. Frames go out at the end of the tick, in the same
+task: one response per gateway with the frames of all rooms. Inputs are the exception to posting:
+they are appended to the engine's rings as they arrive and looked at in the tick.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TypeVar
+
+from rallypoint.games.definition import Definition
+from rallypoint.games.engine import GAME_ERROR, Ended, RoomSpec, RoomTable
+from rallypoint.room_state import seating
+from rallypoint.room_state.domain import responses
+from rallypoint.room_state.domain.pacing import Pacer
+from rallypoint.room_state.domain.seats import SeatBook
+from rallypoint.room_state.gateway_link import GatewayLink
+from rallypoint.room_state.hosted import HostedRoom, Observer, RoomBytes, RoomIdentity
+from rallypoint.room_state.meter import TableMeter
+
+logger = logging.getLogger(__name__)
+
+EXPIRY_PERIOD_S = 0.25
+T = TypeVar("T")
+Closed = Callable[[HostedRoom, Ended], None]
+
+
+class TableRunner:
+    """Runs one table. `closed` is told of each room that ended, after its last frame."""
+
+    def __init__(self, definition: Definition, *, index: int, closed: Closed) -> None:
+        self.definition = definition
+        self.table = RoomTable(definition)
+        self.rooms: dict[int, HostedRoom] = {}
+        self.meter = TableMeter(definition.info.name)
+        self._pacer = Pacer(1.0 / definition.info.tick_hz, index)
+        self._closed = closed
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._wake = asyncio.Event()
+        self._ticking = False
+        self._expiry_due = 0.0
+
+    @property
+    def free(self) -> int:
+        """Rooms it can still take."""
+        return self.table.capacity - self.table.rooms
+
+    def post(self, command: Callable[[], None]) -> None:
+        """Have something done by the table's task, soon."""
+        self._inbox.append(command)
+        self._wake.set()
+
+    async def call(self, command: Callable[[], T]) -> T:
+        """Have something done by the table's task and return what it returns, or raise that."""
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def run() -> None:
+            if done.cancelled():
+                return
+            try:
+                done.set_result(command())
+            except Exception as error:
+                done.set_exception(error)
+
+        self.post(run)
+        return await done
+
+    async def run(self) -> None:
+        """Tick for ever; idle while there is no room."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._wait(loop)
+            self._serve_inbox()
+            now = loop.time()
+            if self.rooms and not self._ticking:
+                self._ticking = True
+                self._pacer.start(now)
+            elif self._ticking:
+                self._tick(now)
+
+    # --- rooms and inputs ---
+
+    def open(
+        self, identity: RoomIdentity, spec: RoomSpec, book: SeatBook, observer: Observer
+    ) -> HostedRoom:
+        """Make a room; raises what the game's on_create raises."""
+        slot = self.table.open(spec)
+        room = HostedRoom(identity, slot=slot, book=book, post=self.post, observer=observer)
+        self.rooms[slot] = room
+        return room
+
+    def close(self, room: HostedRoom, reason: str) -> None:
+        """End a room from outside."""
+        if self.rooms.get(room.slot) is room:
+            self.table.close(room.slot, reason)
+            self._collect()
+
+    def offer(self, room: HostedRoom, item: seating.InputItem) -> None:
+        """Inputs arrived; those of an older stream are ignored."""
+        seat = item.seat
+        if room.ended is None and room.current(seat.slot, seat.generation):
+            self.table.offer(room.slot, seat.slot, item.first_seq, item.inputs)
+
+    # --- time ---
+
+    async def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Return when a tick is due or something was posted."""
+        if not self._ticking:
+            await self._wake.wait()
+        elif self._pacer.deadline > loop.time():
+            timer = loop.call_at(self._pacer.deadline, self._wake.set)
+            await self._wake.wait()
+            timer.cancel()
+        else:
+            await asyncio.sleep(0)  # behind: let the others have their turn
+        self._wake.clear()
+
+    def _serve_inbox(self) -> None:
+        for _ in range(len(self._inbox)):
+            command = self._inbox.popleft()
+            try:
+                command()
+            except Exception:
+                logger.exception("command_failed", extra={"game": self.definition.info.name})
+            self._collect()
+
+    def _tick(self, now: float) -> None:
+        late_s = now - self._pacer.deadline
+        dropped = self._pacer.dropped
+        steps = self._pacer.due(now)
+        if not steps:
+            return
+        started = time.perf_counter()
+        publish = False
+        for _ in range(steps):
+            self.table.step()
+            publish |= self.table.tick % self.definition.ticks_per_frame == 0
+        self._collect()
+        size = self._publish() if publish else 0
+        self.meter.ticked(time.perf_counter() - started, late_s=late_s, frame_bytes=size)
+        self.meter.lost(dropped=self._pacer.dropped - dropped, rollbacks=self.table.rollbacks)
+        if now >= self._expiry_due:
+            self._expiry_due = now + EXPIRY_PERIOD_S
+            self._expire(now)
+        if publish:
+            self._sweep()
+
+    def _publish(self) -> int:
+        """Send every room's frame; the bytes of all."""
+        tick = responses.tick(self.table.tick)
+        batches: dict[GatewayLink, list[bytes]] = {}
+        for room, data in self._room_bytes():
+            for link, frame in room.frames(tick, data):
+                batches.setdefault(link, []).append(frame)
+        size = 0
+        for link, frames in batches.items():
+            batch = b"".join(frames)
+            size += len(batch)
+            if not link.frames(batch):
+                self.meter.refused()
+                for room in self.rooms.values():
+                    room.refresh_all(link)
+        return size
+
+    def _room_bytes(self) -> list[tuple[HostedRoom, RoomBytes]]:
+        writer = self.table.writer
+        deltas = self.table.deltas()
+        fresh = [slot for slot, room in self.rooms.items() if room.fresh]
+        keys = dict(zip(fresh, writer.keyframes(fresh), strict=True)) if fresh else {}
+        if not writer.has_owner_parts:
+            return [
+                (room, RoomBytes(deltas[slot], keys.get(slot, b"")))
+                for slot, room in self.rooms.items()
+            ]
+        own = writer.owner_deltas(self.table.high)
+        own_keys = {slot: writer.owner_keyframe(slot) for slot in fresh}
+        return [
+            (room, RoomBytes(deltas[slot], keys.get(slot, b""), own[slot], own_keys.get(slot, ())))
+            for slot, room in self.rooms.items()
+        ]
+
+    def _expire(self, now: float) -> None:
+        for room in list(self.rooms.values()):
+            for seat, reason in room.book.expired(now):
+                seating.leave(self.table, room, seat, reason)
+        self._collect()
+
+    def _collect(self) -> None:
+        """Take up what the engine decided: seats taken away, rooms that ended."""
+        for slot, seat, reason in self.table.take_kicks():
+            if slot in self.rooms:
+                seating.leave(self.table, self.rooms[slot], seat, reason)
+        for ended in self.table.take_ended():
+            room = self.rooms[ended.slot]
+            room.ended = ended
+            self.meter.ended(ended.reason)
+            if ended.reason == GAME_ERROR:
+                logger.error(
+                    "game_raised",
+                    exc_info=ended.error,
+                    extra={"game": room.identity.game, "room": room.identity.room_id},
+                )
+
+    def _sweep(self) -> None:
+        """Give up the slots of rooms whose last frame is out."""
+        for slot, room in list(self.rooms.items()):
+            if room.ended is not None:
+                del self.rooms[slot]
+                self.table.release(slot)
+                self._closed(room, room.ended)
+        if not self.rooms:
+            self._ticking = False

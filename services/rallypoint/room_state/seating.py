@@ -1,0 +1,168 @@
+"""What clients of a room want: take a seat, leave it, send a message. Runs in the table's task."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from rallypoint.games.definition import Definition
+from rallypoint.games.engine import GameFailed, RoomTable
+from rallypoint.games.room import SeatState
+from rallypoint.internal.v1 import room_host_pb2 as host
+from rallypoint.kit import errors
+from rallypoint.room_state import schema_proto
+from rallypoint.room_state.domain.replies import Reply, ReplyLog
+from rallypoint.room_state.domain.seats import Opened
+from rallypoint.room_state.gateway_link import GatewayLink
+from rallypoint.room_state.hosted import HostedRoom, Stream
+from rallypoint.v1 import room_pb2
+
+MAX_BODY_BYTES = 4096
+
+
+class SeatName(Protocol):
+    """What a stream token holds of a seat."""
+
+    @property
+    def slot(self) -> int:
+        """The seat."""
+
+    @property
+    def generation(self) -> int:
+        """The stream."""
+
+
+class InputItem(Protocol):
+    """Inputs of one call, as `ClientInput` has them."""
+
+    @property
+    def seat(self) -> SeatName:
+        """Whose."""
+
+    @property
+    def first_seq(self) -> int:
+        """The seq of the first."""
+
+    @property
+    def inputs(self) -> Sequence[bytes]:
+        """Packed inputs."""
+
+
+def join(table: RoomTable, room: HostedRoom, link: GatewayLink, request: host.ClientJoin) -> None:
+    """Answer a join; on success the stream is fresh, and one it replaces is ended."""
+    if link.closed:
+        return
+    try:
+        opened = _opened(room, request)
+    except errors.ClientFault as error:
+        refuse_join(link, request.client, error)
+        return
+    stream = Stream(link, request.client, opened.slot, opened.generation)
+    replaced = room.seat(stream)
+    if replaced is not None and (replaced.link, replaced.client) != (link, request.client):
+        kick(replaced, "STREAM_REPLACED")
+    first = table.seat_state(room.slot, opened.slot) is SeatState.RESERVED
+    table.join(room.slot, opened.slot)
+    if first:
+        room.observer.joined(room.identity, request.player_id)
+    joined = host.ClientJoined(client=request.client, generation=opened.generation)
+    joined.welcome.CopyFrom(_welcome(table, room, opened))
+    link.say(host.AttachResponse(joined=[joined]))
+
+
+def refuse_join(link: GatewayLink, client: int, error: errors.RallypointError) -> None:
+    """Answer a join with an error."""
+    joined = host.ClientJoined(client=client, code=int(error.code), reason=error.reason)
+    link.say(host.AttachResponse(joined=[joined]))
+
+
+def drop(table: RoomTable, room: HostedRoom, stream: Stream, now: float) -> None:
+    """A stream broke: its seat is kept for a while, unless a newer stream has it."""
+    if room.streams.get(stream.slot) is not stream:
+        return
+    room.unseat(stream.slot)
+    if room.ended is None and room.book.state(stream.slot) is SeatState.CONNECTED:
+        room.book.drop(stream.slot, now)
+        table.drop(room.slot, stream.slot)
+
+
+def leave(table: RoomTable, room: HostedRoom, slot: int, reason: str) -> None:
+    """A seat is given up, by its player, by the clock or by the game."""
+    stream = room.unseat(slot)
+    if stream is not None:
+        kick(stream, reason)
+    if room.ended is not None or room.book.state(slot) is SeatState.LEFT:
+        return
+    room.book.leave(slot)
+    room.observer.left(room.identity, room.book.player_id(slot), reason)
+    table.leave(room.slot, slot, reason)
+    if room.book.abandoned:
+        table.close(room.slot, "ABANDONED")
+
+
+def answer(
+    table: RoomTable, room: HostedRoom, link: GatewayLink, message: host.ClientMessage
+) -> None:
+    """Have the game answer a message, once per request id."""
+    seat = message.seat
+    try:
+        if not room.current(seat.slot, seat.generation):
+            raise errors.Aborted("STREAM_REPLACED", "a newer stream has the seat")
+        log = room.replies.setdefault(seat.slot, ReplyLog())
+        reply = log.known(message.request_id)
+        if reply is None:
+            reply = _answered(table, room, message)
+            log.keep(message.request_id, reply)
+    except errors.ClientFault as error:
+        reply = Reply(int(error.code), error.reason)
+    send_reply(link, message.call, reply)
+
+
+def send_reply(link: GatewayLink, call: int, reply: Reply) -> None:
+    """Send an answer to the gateway that asked."""
+    sent = host.MessageReply(call=call, code=reply.code, reason=reply.reason, body=reply.body)
+    link.say(host.AttachResponse(replies=[sent]))
+
+
+def kick(stream: Stream, reason: str) -> None:
+    """End a client's stream with a reason."""
+    ended = host.ClientKick(client=stream.client, reason=reason)
+    stream.link.say(host.AttachResponse(kicks=[ended]))
+
+
+def _opened(room: HostedRoom, request: host.ClientJoin) -> Opened:
+    if room.ended is not None:
+        raise errors.NotFound("ROOM_UNKNOWN", "the room has ended")
+    if request.generation:
+        return room.book.retake(request.slot, request.player_id, request.generation)
+    return room.book.open(request.player_id, request.seat_tokens)
+
+
+def _answered(table: RoomTable, room: HostedRoom, message: host.ClientMessage) -> Reply:
+    if room.ended is not None:
+        raise errors.NotFound("ROOM_UNKNOWN", "the room has ended")
+    if len(message.body) > MAX_BODY_BYTES:
+        raise errors.InvalidArgument("MESSAGE_TOO_LARGE", f"at most {MAX_BODY_BYTES} bytes")
+    try:
+        body = table.answer(room.slot, message.seat.slot, message.type, message.body)
+    except errors.ClientFault as error:
+        return Reply(int(error.code), error.reason)
+    except GameFailed:
+        return Reply(int(errors.Code.INTERNAL), "GAME_ERROR")
+    return Reply(body=body)
+
+
+def _welcome(table: RoomTable, room: HostedRoom, opened: Opened) -> room_pb2.Welcome:
+    definition: Definition = table.definition
+    return room_pb2.Welcome(
+        room_id=room.identity.room_id,
+        slot=opened.slot,
+        seat_token=opened.token,
+        epoch=room.identity.epoch,
+        schema=schema_proto.of(definition.schema),
+        tick_hz=definition.info.tick_hz,
+        send_hz=definition.send_hz,
+        input_hz=definition.input_hz,
+        grace_ms=round(definition.info.grace_s * 1000),
+        game=definition.info.name,
+        seats=[schema_proto.seat(seat) for seat in room.book.seats()],
+        input_seq=table.applied_seq(room.slot, opened.slot) & 0xFFFFFFFF,
+    )

@@ -1,0 +1,74 @@
+"""Start a room node, run it, drain it."""
+
+import gc
+import logging
+from importlib import metadata
+
+from rallypoint.internal.v1 import events_pb2
+from rallypoint.kit import names, rpc
+from rallypoint.kit.runtime import Runtime
+from rallypoint.room_state import catalog
+from rallypoint.room_state.closing import Closer
+from rallypoint.room_state.config import Settings
+from rallypoint.room_state.facts import RoomFacts
+from rallypoint.room_state.node import Node
+from rallypoint.room_state.registration import Registration
+from rallypoint.room_state.service import SERVICE, RoomHostService
+
+logger = logging.getLogger(__name__)
+
+DRAIN_SHARE = 0.8
+"""Of the time to drain: what rooms have to end; the rest is for telling fleet."""
+
+
+async def serve(settings: Settings, runtime: Runtime) -> None:
+    """Run until asked to stop, then end all rooms with NODE_DRAINING and wait for their results."""
+    names.check_name(settings.node_id, "node_id")
+    names.check_name(settings.set, "set")
+    facts = RoomFacts(runtime.bus, settings.node_id)
+    closer = Closer(runtime.bus, facts, clock=runtime.clock, wait_s=settings.result_wait_s)
+    definitions = catalog.load(settings.games)
+    node = Node(settings, definitions, spawn=runtime.spawn, facts=facts, closer=closer)
+    service = RoomHostService(node, incarnation=runtime.incarnation, spawn=runtime.spawn)
+    server = rpc.make_server(runtime)
+    service.add_to(server)
+    port = rpc.listen(server, runtime.settings.grpc_host, runtime.settings.grpc_port)
+    await server.start()
+    record = _record(settings, runtime, port, sorted(definitions))
+    registration = Registration(runtime.bus, node, record=record)
+    await registration.register()
+    runtime.spawn(facts.run(), name="facts")
+    runtime.spawn(registration.run(), name="registration")
+    runtime.spawn(registration.beat(), name="heartbeat")
+    runtime.health.status(node.status)
+    # What start-up made lives as long as the process: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    runtime.health.set_ready(ready=True, service=SERVICE)
+    runtime.health.set_ready(True)
+    logger.info("serving", extra={"address": record.address, "games": list(record.games)})
+
+    await runtime.wait_stopping()
+    runtime.health.set_ready(False)
+    runtime.health.set_ready(ready=False, service=SERVICE)
+    node.draining = True
+    await registration.try_register()
+    await node.drain(runtime.settings.drain_s * DRAIN_SHARE)
+    service.end_attaches()
+    await registration.leave()
+    await server.stop(grace=1.0)
+
+
+def _record(
+    settings: Settings, runtime: Runtime, port: int, games: list[str]
+) -> events_pb2.NodeRecord:
+    host = settings.advertise_host or runtime.settings.grpc_host
+    return events_pb2.NodeRecord(
+        node_id=settings.node_id,
+        incarnation=runtime.incarnation,
+        address=f"{host}:{port}",
+        set=settings.set,
+        games=games,
+        version=metadata.version("rallypoint"),
+        capacity=settings.room_capacity,
+    )

@@ -1,0 +1,193 @@
+"""RoomHostService: what fleet and gateways call."""
+
+import asyncio
+import functools
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from rallypoint.internal.v1 import room_host_pb2 as host
+from rallypoint.kit import errors
+from rallypoint.room_state import seating
+from rallypoint.room_state.domain.replies import Reply
+from rallypoint.room_state.gateway_link import GatewayLink
+from rallypoint.room_state.hosted import INBOX_LIMIT, HostedRoom
+from rallypoint.room_state.node import Node, Placed, Spawn
+
+logger = logging.getLogger(__name__)
+
+SERVICE = "rallypoint.internal.v1.RoomHostService"
+ROOM_UNKNOWN = errors.NotFound("ROOM_UNKNOWN", "no such room here")
+ROOM_BUSY = errors.Unavailable("ROOM_BUSY", "too much waits for the room", retry_after_s=0.5)
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class RoomHostService:
+    """Handlers; the node does the work."""
+
+    def __init__(self, node: Node, *, incarnation: str, spawn: Spawn) -> None:
+        self._node = node
+        self._incarnation = incarnation
+        self._spawn = spawn
+        self._links: set[GatewayLink] = set()
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Register the methods. Attach writes bytes that are encoded already."""
+        handlers = {
+            "CreateRoom": _unary(self.create_room, host.CreateRoomRequest),
+            "CloseRoom": _unary(self.close_room, host.CloseRoomRequest),
+            "Ping": _unary(self.ping, host.PingRequest),
+            "Attach": grpc.stream_stream_rpc_method_handler(
+                self.attach, request_deserializer=host.AttachRequest.FromString
+            ),
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+
+    async def create_room(
+        self, request: host.CreateRoomRequest, context: Context
+    ) -> host.CreateRoomResponse:
+        """Make a room; again returns fresh seat tokens."""
+        return host.CreateRoomResponse(seats=await self._node.create(request))
+
+    async def close_room(
+        self, request: host.CloseRoomRequest, context: Context
+    ) -> host.CloseRoomResponse:
+        """End a room with a reason."""
+        await self._node.close(request.room_id, request.reason or "CLOSED")
+        return host.CloseRoomResponse()
+
+    async def ping(self, request: host.PingRequest, context: Context) -> host.PingResponse:
+        """Answer while the loop turns."""
+        return host.PingResponse(incarnation=self._incarnation)
+
+    async def attach(
+        self, requests: AsyncIterator[host.AttachRequest], context: Context
+    ) -> AsyncIterator[bytes]:
+        """Carry one gateway's clients until it, or this node, ends the stream."""
+        limit = self._node.settings.attach_pending_bytes
+        link = GatewayLink("", limit_bytes=limit)
+        self._links.add(link)
+        reading = self._spawn(self._read(link, requests), name="attach.read")
+        try:
+            async for response in link.responses():
+                yield response
+        finally:
+            reading.cancel()
+            link.close()
+            self._links.discard(link)
+            self._detached(link)
+
+    def end_attaches(self) -> None:
+        """End all streams, at the end of a drain."""
+        for link in self._links:
+            link.close()
+
+    async def _read(self, link: GatewayLink, requests: AsyncIterator[host.AttachRequest]) -> None:
+        try:
+            async for request in requests:
+                if request.gateway_id:
+                    link.gateway_id = request.gateway_id
+                self._take(link, request)
+        except grpc.aio.UsageError:
+            logger.debug("attach_ended", extra={"gateway": link.gateway_id})
+        except Exception:
+            logger.exception("attach_failed", extra={"gateway": link.gateway_id})
+        finally:
+            link.close()
+
+    def _take(self, link: GatewayLink, request: host.AttachRequest) -> None:
+        """One flush of a gateway."""
+        rooms = self._node.rooms
+        for item in request.inputs:
+            placed = rooms.get(item.seat.room_id)
+            if placed is not None:
+                placed.runner.offer(placed.room, item)
+        for join in request.joins:
+            self._join(link, join)
+        for leave in request.leaves:
+            self._leave(link, leave)
+        for message in request.messages:
+            self._message(link, message)
+        for client in request.resyncs:
+            self._resync(link, client)
+
+    def _join(self, link: GatewayLink, request: host.ClientJoin) -> None:
+        placed = self._node.rooms.get(request.room_id)
+        if placed is None or placed.room.waiting >= INBOX_LIMIT:
+            error = ROOM_UNKNOWN if placed is None else ROOM_BUSY
+            seating.refuse_join(link, request.client, error)
+            return
+        table = placed.runner.table
+        _post(placed, functools.partial(seating.join, table, placed.room, link, request))
+
+    def _leave(self, link: GatewayLink, request: host.ClientLeave) -> None:
+        if request.client:
+            stream, room = link.streams.get(request.client), link.rooms.get(request.client)
+            if stream is not None and room is not None:
+                slot, generation = stream.slot, stream.generation
+                self._end_stream(room, slot, generation, for_good=request.for_good)
+            return
+        placed = self._node.rooms.get(request.seat.room_id)
+        if placed is not None:
+            seat = request.seat
+            self._end_stream(placed.room, seat.slot, seat.generation, for_good=request.for_good)
+
+    def _end_stream(self, room: HostedRoom, slot: int, generation: int, *, for_good: bool) -> None:
+        loop = asyncio.get_running_loop()
+        placed = self._node.rooms.get(room.identity.room_id)
+
+        def end() -> None:
+            stream = room.streams.get(slot)
+            if placed is None or placed.room is not room:
+                room.unseat(slot)
+            elif stream is None or stream.generation != generation:
+                return
+            elif for_good:
+                seating.leave(placed.runner.table, room, slot, "LEFT")
+            else:
+                seating.drop(placed.runner.table, room, stream, loop.time())
+
+        room.post(end)
+
+    def _message(self, link: GatewayLink, message: host.ClientMessage) -> None:
+        placed = self._node.rooms.get(message.seat.room_id)
+        if placed is None or placed.room.waiting >= INBOX_LIMIT:
+            error = ROOM_UNKNOWN if placed is None else ROOM_BUSY
+            seating.send_reply(link, message.call, Reply(int(error.code), error.reason))
+            return
+        table = placed.runner.table
+        _post(placed, functools.partial(seating.answer, table, placed.room, link, message))
+
+    def _resync(self, link: GatewayLink, client: int) -> None:
+        stream, room = link.streams.get(client), link.rooms.get(client)
+        if stream is not None and room is not None:
+            room.refresh(stream)
+
+    def _detached(self, link: GatewayLink) -> None:
+        """The gateway is gone: its clients' seats are kept for the grace time."""
+        for client, stream in list(link.streams.items()):
+            room = link.rooms[client]
+            self._end_stream(room, stream.slot, stream.generation, for_good=False)
+
+
+def _post(placed: Placed, command: Any) -> None:
+    """Post with the room's inbox counted."""
+    room = placed.room
+    room.waiting += 1
+
+    def run() -> None:
+        room.waiting -= 1
+        command()
+
+    placed.runner.post(run)
+
+
+def _unary(behavior: Any, request: Any) -> Any:
+    return grpc.unary_unary_rpc_method_handler(
+        behavior,
+        request_deserializer=request.FromString,
+        response_serializer=lambda response: response.SerializeToString(),
+    )
