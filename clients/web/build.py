@@ -2,7 +2,7 @@
 
 Finds Node (PATH, else the wheel of requirements/node.txt), installs the locked npm packages,
 generates the protobuf types and bundles. Every step is skipped while its inputs have the digest of
-the last run. `--dev` also installs what the type check and the unit tests need, and does not bundle.
+the last run. `--dev` also installs what the type check and the unit tests need, and leaves dist/.
 """
 
 from __future__ import annotations
