@@ -33,7 +33,7 @@ SERVICES: Mapping[str, Service] = {
     "gateway": Service("rallypoint.gateway", "Settings", ("bus", "store")),
     "matchmaking": Service("rallypoint.matchmaking", "MatchmakingSettings", ("bus", "store")),
     "fleet": Service("rallypoint.fleet", "FleetSettings", ("bus", "store")),
-    "room-state": Service("rallypoint.room_state", "RoomStateSettings", ("bus",)),
+    "room-state": Service("rallypoint.room_state", "Settings", ("bus",)),
 }
 
 

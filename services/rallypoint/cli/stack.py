@@ -305,8 +305,8 @@ class Stack:
                 running.ready_s = time.monotonic() - running.started_s
                 self.start_s.setdefault(seat.plan.name, running.ready_s)
                 seat.ready.set()
-                self._tell(Event(seat.plan.name, "ready", after_s=running.ready_s))
                 self._note_state()
+                self._tell(Event(seat.plan.name, "ready", after_s=running.ready_s))
                 if all(other.ready.is_set() for other in self._seats.values()):
                     self._settled.set()
                 return
