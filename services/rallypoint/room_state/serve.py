@@ -2,8 +2,10 @@
 
 import gc
 import logging
+from collections.abc import Mapping
 from importlib import metadata
 
+from rallypoint.games.definition import Definition
 from rallypoint.internal.v1 import events_pb2
 from rallypoint.kit import names, rpc
 from rallypoint.kit.runtime import Runtime
@@ -22,12 +24,16 @@ DRAIN_SHARE = 0.8
 
 
 async def serve(settings: Settings, runtime: Runtime) -> None:
-    """Run until asked to stop, then end all rooms with NODE_DRAINING and wait for their results."""
+    """Run the installed games until asked to stop."""
+    await run(settings, runtime, catalog.load(settings.games))
+
+
+async def run(settings: Settings, runtime: Runtime, definitions: Mapping[str, Definition]) -> None:
+    """Run games until asked to stop, then end all rooms with NODE_DRAINING and their results."""
     names.check_name(settings.node_id, "node_id")
     names.check_name(settings.set, "set")
     facts = RoomFacts(runtime.bus, settings.node_id)
     closer = Closer(runtime.bus, facts, clock=runtime.clock, wait_s=settings.result_wait_s)
-    definitions = catalog.load(settings.games)
     node = Node(settings, definitions, spawn=runtime.spawn, facts=facts, closer=closer)
     service = RoomHostService(node, incarnation=runtime.incarnation, spawn=runtime.spawn)
     server = rpc.make_server(runtime)

@@ -1,7 +1,7 @@
 """When a table's ticks are due: absolute deadlines, so that the work of a tick never adds up.
 
 Tick n is due at start + n * period. A table that fell behind steps up to five times at once and
-then gives up the rest of its backlog, which is counted. Tables start at different phases of the period.
+then gives up the rest of its backlog, which is counted. Tables start at different phases of it.
 """
 
 from typing import Final
