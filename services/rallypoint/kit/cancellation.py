@@ -1,8 +1,8 @@
 """Cancellation that a library swallowed, found and raised again.
 
-nats-py and redis-py wait with `asyncio.wait_for`, which in Python 3.11 returns the answer and drops a
-cancellation that comes at the same moment. The task then runs on, and whoever waits for its end waits
-for ever. Ports compare the count before and after: `with cancellation.kept(): await library()`.
+nats-py and redis-py wait with `asyncio.wait_for`, which in Python 3.11 returns the answer and drops
+a cancellation that comes at the same moment. The task then runs on, and whoever waits for its end
+waits for ever. Ports compare the counts before and after: `with cancellation.kept(): await …`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from collections.abc import Iterator
 def kept() -> Iterator[None]:
     """Raise CancelledError at the end if the task was asked to cancel meanwhile."""
     before = _requests()
-    yield
-    if _requests() > before:
-        raise asyncio.CancelledError
+    try:
+        yield
+    finally:
+        if _requests() > before:
+            raise asyncio.CancelledError
 
 
 def _requests() -> int:
