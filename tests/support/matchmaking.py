@@ -11,11 +11,12 @@ import contextlib
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import urllib.request
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,8 @@ class FleetPeer(allocation_pb2_grpc.AllocationServiceServicer):
 @contextlib.asynccontextmanager
 async def fleet_peer() -> AsyncIterator[tuple[FleetPeer, str]]:
     """A running peer and its address."""
-    peer, server = FleetPeer(), grpc.aio.server()
+    peer = FleetPeer()
+    server = grpc.aio.server(options=[("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000)])
     allocation_pb2_grpc.add_AllocationServiceServicer_to_server(peer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -159,6 +161,16 @@ class Process:
             self.child.kill()
             self.child.wait()
             self.child = None
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop it in its tracks (SIGSTOP) meanwhile."""
+        assert self.child is not None
+        self.child.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.child.send_signal(signal.SIGCONT)
 
     def stop(self) -> int:
         """Ask it to end; its exit code."""
