@@ -53,10 +53,10 @@ class Running:
 
 @asynccontextmanager
 async def gateway(
-    brokers: Brokers, wanted: config.Settings, *, instance: str = "gateway-1"
+    brokers: Brokers, wanted: config.Settings, *, instance: str = "gateway-1", web_port: int = 0
 ) -> AsyncIterator[Running]:
     """Run a gateway; it drains and ends when the block does."""
-    wanted = replace(wanted, web_port=free_port(), native_port=free_port())
+    wanted = replace(wanted, web_port=web_port or free_port(), native_port=free_port())
     base = replace(wanted.runtime, instance=instance, incarnation=instance)
     async with asyncio.TaskGroup() as tasks:
         runtime = Runtime("gateway", base, tasks)

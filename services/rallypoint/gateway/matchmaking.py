@@ -82,9 +82,7 @@ class MatchmakingApi:
         )
 
         async def forward(call: calls.Call, request: Message) -> bytes:
-            parent = {"traceparent": call.trace_parent} if call.trace_parent else None
-            with telemetry.span(f"matchmaking.{name}", parent=parent):
-                return await self._ask(ask, call, request)
+            return await self._ask(ask, call, request)
 
         return forward
 
