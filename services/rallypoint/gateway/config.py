@@ -14,8 +14,8 @@ from rallypoint.gateway.rooms import RoomSettings
 from rallypoint.gateway.rooms_sweep import SweepSettings
 from rallypoint.gateway.sessions import SessionSettings
 from rallypoint.gateway.web_settings import EdgeSettings
+from rallypoint.kit import errors
 from rallypoint.kit.runtime import RuntimeSettings
-from rallypoint.kit.settings import SettingsError
 
 CLUSTER_KEY_BYTES_MIN = 16
 
@@ -60,7 +60,7 @@ class Settings:
     """How long a room's streams wait for a node that its record still names."""
 
     def cluster_key_bytes(self) -> bytes:
-        """The key of stream tokens; SettingsError when it is not hex or too short."""
+        """The key of stream tokens; FailedPrecondition when it is not hex or too short."""
         if not self.cluster_key:
             return secrets.token_bytes(32)
         try:
@@ -68,8 +68,9 @@ class Settings:
         except ValueError:
             key = b""
         if len(key) < CLUSTER_KEY_BYTES_MIN:
-            raise SettingsError(
-                "RALLYPOINT_CLUSTER_KEY is not a key: set it to 32 or more hex digits"
+            raise errors.FailedPrecondition(
+                "SETTING_INVALID",
+                "RALLYPOINT_CLUSTER_KEY is not a key: set it to 32 or more hex digits",
             )
         return key
 

@@ -17,7 +17,7 @@ from rallypoint.gateway import rooms_stream
 from rallypoint.gateway.rooms_node import Board
 from rallypoint.gateway.rooms_registry import Registry
 from rallypoint.gateway.rooms_stream import Room
-from rallypoint.kit import errors
+from rallypoint.kit import errors, metrics
 from rallypoint.v1 import room_pb2
 
 log = logging.getLogger(__name__)
@@ -70,6 +70,7 @@ class Recovery:
             room.node.ask_again(room)
 
     def _close(self, room: Room) -> None:
+        metrics.GATEWAY_ROOMS_LOST.inc()
         log.warning("room_lost", extra={"room": room.room_id, "streams": len(room.streams)})
         message = rooms_stream.control(room_pb2.CONTROL_KIND_CLOSED, "ROOM_LOST")
         for stream in list(room.streams.values()):

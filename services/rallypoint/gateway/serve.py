@@ -8,6 +8,7 @@ cryptography is loaded in the background once the gateway is ready.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -67,6 +68,9 @@ async def serve(settings: Settings, runtime: Runtime) -> None:
     runtime.health.status(lambda: _status(gateway, web))
     _spawn_background(gateway, runtime)
     await _listen(settings, web, native)
+    # What start-up made lives as long as the process: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
     runtime.health.set_ready(True)
     runtime.spawn(_warm(gateway.access), name="gateway.warm")
     await runtime.wait_stopping()

@@ -17,23 +17,24 @@ import re
 import secrets
 from pathlib import Path
 
+from rallypoint.kit import errors
+
 SEED_BYTES = 32
 _HEAD = bytes.fromhex("302e020100300506032b657004220420")
 _BLOCK = re.compile(r"-----BEGIN PRIVATE KEY-----\s+([A-Za-z0-9+/=\s]+?)-----END PRIVATE KEY-----")
 
 
-class KeyFileError(Exception):
-    """A key file that cannot be used; the message names it and the remedy."""
-
-
 def load_or_create(path: Path) -> tuple[bytes, ...]:
-    """The seeds in the file, the signing one first; KeyFileError when it is not usable."""
+    """The seeds in the file, the signing one first.
+
+    FailedPrecondition `SIGNING_KEY_UNUSABLE` names the file and the remedy.
+    """
     try:
         if not path.exists():
             _create(path)
         text = path.read_text()
     except OSError as problem:
-        raise KeyFileError(
+        raise _unusable(
             f"cannot use the signing key file {path}: {problem.strerror}; "
             "set RALLYPOINT_SIGNING_KEY_FILE to a readable file"
         ) from problem
@@ -41,10 +42,10 @@ def load_or_create(path: Path) -> tuple[bytes, ...]:
 
 
 def parse(text: str, *, origin: str) -> tuple[bytes, ...]:
-    """The seeds of every PEM block; KeyFileError when there is none or one is no Ed25519 key."""
+    """The seeds of every PEM block; FailedPrecondition when none, or one is not Ed25519."""
     seeds = tuple(_seed(block, origin) for block in _BLOCK.findall(text))
     if not seeds:
-        raise KeyFileError(f"{origin} holds no PRIVATE KEY block; delete it to have one made")
+        raise _unusable(f"{origin} holds no PRIVATE KEY block; delete it to have one made")
     return seeds
 
 
@@ -63,10 +64,14 @@ def _seed(block: str, origin: str) -> bytes:
     try:
         document = base64.b64decode(block)
     except ValueError as problem:
-        raise KeyFileError(f"{origin} is no valid PEM file") from problem
+        raise _unusable(f"{origin} is no valid PEM file") from problem
     if document[: len(_HEAD)] != _HEAD or len(document) != len(_HEAD) + SEED_BYTES:
-        raise KeyFileError(f"{origin} holds a key that is not Ed25519 (PKCS#8)")
+        raise _unusable(f"{origin} holds a key that is not Ed25519 (PKCS#8)")
     return document[len(_HEAD) :]
+
+
+def _unusable(message: str) -> errors.FailedPrecondition:
+    return errors.FailedPrecondition("SIGNING_KEY_UNUSABLE", message)
 
 
 def _create(path: Path) -> None:

@@ -42,13 +42,17 @@ class Issuer:
 
 
 def parse_issuer(text: str) -> Issuer:
-    """Read `issuer audience algorithm source`; ValueError says what is wrong."""
+    """Read `issuer audience algorithm source`; FailedPrecondition says what is wrong."""
     parts = text.split()
     if len(parts) != 4:
-        raise ValueError(f"an issuer is «iss aud algorithm file-or-url», not {text!r}")
+        raise _invalid(f"an issuer is «iss aud algorithm file-or-url», not {text!r}")
     if parts[2] not in ALGORITHMS:
-        raise ValueError(f"algorithm {parts[2]!r} is not one of {', '.join(sorted(ALGORITHMS))}")
+        raise _invalid(f"algorithm {parts[2]!r} is not one of {', '.join(sorted(ALGORITHMS))}")
     return Issuer(*parts)
+
+
+def _invalid(message: str) -> errors.FailedPrecondition:
+    return errors.FailedPrecondition("SETTING_INVALID", f"RALLYPOINT_JWKS_ISSUERS: {message}")
 
 
 @dataclass(slots=True)

@@ -179,5 +179,5 @@ def test_key_file_is_one_that_openssl_reads(tmp_path: Path) -> None:
 def test_unusable_key_file_names_itself(tmp_path: Path, text: str) -> None:
     path = tmp_path / "key.pem"
     path.write_text(text)
-    with pytest.raises(tokens_keys.KeyFileError, match=r"key\.pem"):
+    with pytest.raises(errors.FailedPrecondition, match=r"key\.pem"):
         tokens_keys.load_or_create(path)
