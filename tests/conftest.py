@@ -9,3 +9,6 @@ import os
 
 for variable in [name for name in os.environ if name.startswith("RALLYPOINT_")]:
     del os.environ[variable]
+
+# Brokers are forked from processes that use gRPC, whose fork handlers sometimes end the child.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
