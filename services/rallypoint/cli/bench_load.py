@@ -215,8 +215,7 @@ async def _record(
     _tell("measured")
     cpu_s = _cpu_s() - cpu_before_s
     after = _counts(clients)
-    for reason in ("REJOIN", "INPUT_FAILED", "ENDED_EARLY"):
-        wrong[reason] += after[reason]
+    wrong.update({reason: n for reason, n in after.items() if reason != "BYTES"})
     return _report(recorder, clients, seconds=seconds, cpu_s=cpu_s) | {
         "bytes_per_frame": round((after["BYTES"] - before["BYTES"]) / max(1, recorder.frames), 1),
         "errors": sum(wrong.values()),
@@ -228,7 +227,7 @@ def _counts(clients: list[Client]) -> Counter[str]:
     found: Counter[str] = Counter()
     for connection in (client.connection for client in clients):
         if connection is not None:
-            found["REJOIN"] += connection.joins - 1
+            found.update(f"REJOIN {why}" for why in connection.breaks)
             found["INPUT_FAILED"] += connection.input_errors
             found["ENDED_EARLY"] += connection.ended is not None
             found["BYTES"] += connection.seat.frame_bytes

@@ -174,6 +174,7 @@ def _server_figures(
         "by_process": {
             name: {
                 "cpu_us_per_player_s": round(cpu_s[name] * share, 1),
+                "of_that_system": round((after[name].system_s - before[name].system_s) * share, 1),
                 "rss_mb": round(after[name].rss_bytes / 1e6, 1),
             }
             for name in after

@@ -25,10 +25,16 @@ BROKERS = ("nats", "redis")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process has used so far."""
+    """What a process has used so far, threads included."""
 
-    cpu_s: float
+    user_s: float
+    system_s: float
     rss_bytes: int
+
+    @property
+    def cpu_s(self) -> float:
+        """Seconds on a core."""
+        return self.user_s + self.system_s
 
 
 @dataclass(slots=True)
@@ -107,8 +113,10 @@ def usage(pid: int) -> Usage:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (OSError, IndexError):
-        return Usage(cpu_s=0.0, rss_bytes=0)
-    ticks = int(fields[11]) + int(fields[12])
+        return Usage(user_s=0.0, system_s=0.0, rss_bytes=0)
+    tick_s = 1 / os.sysconf("SC_CLK_TCK")
     return Usage(
-        cpu_s=ticks / os.sysconf("SC_CLK_TCK"), rss_bytes=pages * os.sysconf("SC_PAGE_SIZE")
+        user_s=int(fields[11]) * tick_s,
+        system_s=int(fields[12]) * tick_s,
+        rss_bytes=pages * os.sysconf("SC_PAGE_SIZE"),
     )

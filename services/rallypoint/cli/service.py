@@ -11,6 +11,7 @@ import cProfile
 import importlib
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ class Service:
 SERVICES: Mapping[str, Service] = {
     "gateway": Service("rallypoint.gateway", "Settings", ("bus", "store")),
     "matchmaking": Service("rallypoint.matchmaking", "MatchmakingSettings", ("bus", "store")),
-    "fleet": Service("rallypoint.fleet", "FleetSettings", ("bus", "store")),
+    "fleet": Service("rallypoint.fleet", "Settings", ("bus", "store")),
     "room-state": Service("rallypoint.room_state", "Settings", ("bus",)),
 }
 
@@ -65,7 +66,8 @@ def _profiled(name: str, serve: Callable[[], int]) -> int:
     directory = os.environ.get(PROFILE)
     if not directory:
         return serve()
-    profile = cProfile.Profile()
+    # CPU time of this thread: on a shared core the wall clock shows other processes' work.
+    profile = cProfile.Profile(time.thread_time)
     try:
         return profile.runcall(serve)
     finally:

@@ -27,6 +27,7 @@ from rallypoint.v1 import room_pb2
 
 SERVICE = "/rallypoint.v1.RoomService"
 SILENCE_S = 2.0
+FIRST_ANSWER_S = 5.0
 CHECK_S = 0.5
 INPUTS_IN_FLIGHT = 2
 
@@ -56,6 +57,7 @@ class RoomConnection:
         self.ended: seat.Ended | None = None
         self.joins = 0
         self.input_errors = 0
+        self.breaks: list[str] = []
         self._session = session
         self._on_step = on_step
         self._on_control = on_control
@@ -194,6 +196,7 @@ class RoomConnection:
                     return
                 except errors.RallypointError as error:
                     self._failure = error
+                    self.breaks.append(str(error))
                     await self._backoff.pause(error.retry_after_s)
         finally:
             self._over.set()
@@ -224,8 +227,8 @@ class RoomConnection:
                     break
             waited_s = 0.0 if listener.heard != seen else waited_s + CHECK_S
             seen = listener.heard
-            if waited_s >= SILENCE_S:
-                raise errors.Unavailable("STREAM_SILENT", f"nothing came for {SILENCE_S:g} s")
+            if waited_s >= (SILENCE_S if seen else FIRST_ANSWER_S):
+                raise errors.Unavailable("STREAM_SILENT", f"nothing came for {waited_s:g} s")
         if listener.error is not None:
             raise listener.error
         if self.ended is None:
