@@ -26,6 +26,11 @@ const NAME_KEY = "rallypoint.name";
 const GAME_KEY = "rallypoint.game";
 const PROFILE_KEY = "rallypoint.profile";
 
+/** A game's queue has its name; `?queue=` in the address asks for another one of the server's. */
+function queueOf(offer: Offer): string {
+  return new URLSearchParams(location.search).get("queue") ?? offer.game;
+}
+
 export class App {
   readonly #root: HTMLElement;
   readonly #seats = new SeatStore(sessionStorage);
@@ -65,7 +70,7 @@ export class App {
     this.#show("home", homeScreen({
       name: localStorage.getItem(NAME_KEY) ?? "",
       game: sessionStorage.getItem(GAME_KEY) ?? OFFERS[0]?.game ?? "",
-      ratings: this.#session.current() ? (game) => this.#matchmaker.rating(game) : undefined,
+      ratings: this.#session.current() ? (offer) => this.#matchmaker.rating(queueOf(offer)) : undefined,
       onPlay: (name, offer) => void this.play(name, offer),
     }));
   }
@@ -82,7 +87,7 @@ export class App {
     this.#show("queue", screen.element);
     try {
       await this.#session.open({ displayName: localStorage.getItem(NAME_KEY) ?? "", game: offer.game, build: BUILD });
-      for await (const event of this.#matchmaker.find(offer.game, leaving.signal)) {
+      for await (const event of this.#matchmaker.find(queueOf(offer), leaving.signal)) {
         screen.take(event);
         const seat = this.#seatOf(event);
         if (seat) return void (await this.#play(offer, seat));
@@ -124,7 +129,7 @@ export class App {
     const elsewhere = error instanceof RallypointError && error.reason === "TICKET_EXISTS";
     const ticketId = elsewhere ? (error.metadata["ticket_id"] ?? "") : "";
     const here = (): void => {
-      this.#matchmaker.adopt(offer.game, ticketId);
+      this.#matchmaker.adopt(queueOf(offer), ticketId);
       void this.#search(offer);
     };
     const again = (): void => void this.#search(offer);
@@ -172,7 +177,7 @@ export class App {
     this.#show("result", screen.element);
     if (outcome.ending.how === "left" || outcome.ending.result?.rated === false) return screen.unrated();
     try {
-      const rating = await this.#matchmaker.ratingAfter(offer.game, seat.roomId);
+      const rating = await this.#matchmaker.ratingAfter(queueOf(offer), seat.roomId);
       this.lastRating = rating;
       if (rating) screen.rated(rating);
       else screen.late();

@@ -32,7 +32,7 @@ export function explain(error: unknown): Explanation {
     return { title: "Something went wrong on this page", advice: "Reload it. If it happens again, tell us what you did." };
   }
   const known = BY_REASON[error.reason] ?? BY_CODE[error.code];
-  return known ?? { title: "The server refused", advice: `${error.message || error.reason}. Go back and try again.` };
+  return known ?? { title: "That did not work", advice: `The server said: ${error.message || error.reason}. Try again in a moment.` };
 }
 
 export function explainReason(reason: string): Explanation {

@@ -8,7 +8,7 @@ export interface HomeOptions {
   readonly name: string;
   readonly game: string;
   /** Reads one's own rating, when there is a session to ask with. */
-  readonly ratings: ((game: string) => Promise<Rating | undefined>) | undefined;
+  readonly ratings: ((offer: Offer) => Promise<Rating | undefined>) | undefined;
   readonly onPlay: (name: string, offer: Offer) => void;
 }
 
@@ -49,7 +49,7 @@ export function homeScreen(options: HomeOptions): HTMLElement {
       "header",
       { class: "hero" },
       wordmark(),
-      element("h1", { tabindex: -1 }, "Meet. Match. ", element("em", {}, "Play.")),
+      element("h1", { tabindex: -1 }, "Meet. ", "Match. ", element("em", {}, "Play.")),
       element("p", { class: "lead" }, "Pick a name and you are in the queue. No account, no download: your seat waits for you, even through a reload."),
     ),
     form,
@@ -58,7 +58,7 @@ export function homeScreen(options: HomeOptions): HTMLElement {
 
 function card(offer: Offer, options: HomeOptions): HTMLElement {
   const rating = element("span", { class: "rating" });
-  options.ratings?.(offer.game).then(
+  options.ratings?.(offer).then(
     (known) => known && known.matches > 0 && say(rating, `Your rating ${known.display}`),
     () => undefined,
   );

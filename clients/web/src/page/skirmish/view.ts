@@ -101,6 +101,7 @@ class SkirmishView implements GameView {
     return {
       self: this.#self,
       shown: { x: shown[0], y: shown[1] },
+      camera: this.#camera(),
       world: this.#world,
       names: Object.fromEntries([...this.#context.seats.keys()].map((slot) => [slot, this.#names(slot)])),
     };

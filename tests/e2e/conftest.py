@@ -1,0 +1,123 @@
+"""A real stack, a real Chromium, and players who meet in it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from tests.support import stack_process, web_clients
+from tests.support.browser import Player
+from tests.support.stack_process import StackProcess
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SIZES: dict[str, dict[str, Any]] = {
+    "desktop": {"viewport": {"width": 1280, "height": 800}},
+    "phone": {
+        "viewport": {"width": 390, "height": 844},
+        "device_scale_factor": 2,
+        "has_touch": True,
+        "is_mobile": True,
+    },
+}
+# What a browser says when the network is taken away or the gateway is killed on purpose.
+EXPECTED_NOISE = ("net::ERR_", "Failed to load resource")
+
+Join = Callable[..., Player]
+
+
+def queue(name: str, **options: object) -> dict[str, object]:
+    """A queue of skirmish for two that does not wait for more."""
+    return {
+        "queue": name,
+        "game": "skirmish",
+        "set": "local",
+        "team_count": 2,
+        "team_size": 1,
+        "min_players": 2,
+        "max_players": 2,
+        "min_after_s": 0,
+        "tolerance": [[0, 5000]],
+        "ticket_ttl_s": 600,
+        "options": {"time_limit_s": 120, **options},
+    }
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackProcess]:
+    """A long and a short skirmish, a queue where nobody comes, and tic-tac-toe."""
+    web_clients.page()
+    tictactoe = {**queue("tictactoe"), "game": "tictactoe", "options": {}}
+    queues = [queue("skirmish"), queue("sprint", time_limit_s=8), queue("lonely"), tictactoe]
+    with stack_process.running(tmp_path_factory.mktemp("up"), queues=queues) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """One browser; every player has a context of their own in it."""
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is missing: install Debian's chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def join(chromium: Browser, stack: StackProcess) -> Iterator[Join]:
+    """Open pages as players; a fault of a page's own fails the test."""
+    contexts = []
+    faults: list[str] = []
+    numbers = itertools.count(1)
+
+    def open_page(name: str = "", *, size: str = "desktop", queue: str = "") -> Player:
+        context = chromium.new_context(**SIZES[size])
+        contexts.append(context)
+        page = context.new_page()
+        listen(page, faults)
+        player = Player(page, name or f"Player {next(numbers)}", size)
+        player.open(stack.url, queue=queue)
+        return player
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert faults == []
+
+
+def listen(page: Page, faults: list[str]) -> None:
+    """Note what the page itself did wrong."""
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on(
+        "console",
+        lambda said: (
+            faults.append(said.text)
+            if said.type == "error" and not any(noise in said.text for noise in EXPECTED_NOISE)
+            else None
+        ),
+    )
+
+
+@pytest.fixture
+def pair(join: Join) -> tuple[Player, Player]:
+    """Two players in one long match: Ada at a desk, Bo on a phone."""
+    ada, bo = join("Ada"), join("Bo", size="phone")
+    for player in (ada, bo):
+        player.play()
+    for player in (ada, bo):
+        player.wait_live()
+    assert ada.room_id == bo.room_id
+    return ada, bo

@@ -1,0 +1,113 @@
+"""`rallypoint up` as its own process on a free port, for tests that look from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+START_S = 60.0
+STOP_S = 30.0
+
+
+@dataclass
+class StackProcess:
+    """A running stack: where it is, and its children by name."""
+
+    process: subprocess.Popen[str]
+    url: str
+    data_dir: Path
+    lines: list[str] = field(default_factory=list)
+
+    def pid(self, name: str) -> int:
+        """The present process id of a child, 0 while there is none."""
+        state = json.loads((self.data_dir / "state.json").read_text())
+        return next((int(p["pid"]) for p in state["processes"] if p["name"] == name), 0)
+
+    def kill(self, name: str) -> int:
+        """Kill a child with SIGKILL; `up` starts it again. Returns the dead process's id."""
+        pid = self.pid(name)
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def answers(self) -> bool:
+        """Whether the page is served."""
+        try:
+            with urllib.request.urlopen(self.url, timeout=2) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def wait_answers(self) -> None:
+        """Wait until the page is served again."""
+        wait_until(self.answers, "the gateway answers")
+
+
+def wait_until(what: Callable[[], bool], name: str, *, within_s: float = 30.0) -> None:
+    """Wait for a condition; AssertionError with its name when it never comes."""
+    end = time.monotonic() + within_s
+    while not what():
+        assert time.monotonic() < end, f"never happened: {name}"
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+@contextmanager
+def running(data_dir: Path, *, queues: Sequence[dict[str, Any]]) -> Iterator[StackProcess]:
+    """Start the stack with these queues and stop it as Ctrl-C would."""
+    port = free_port()
+    words = [sys.executable, "-m", "rallypoint", "up", "--port", str(port)]
+    words += ["--data-dir", str(data_dir)]
+    for document in queues:
+        words += ["--queue", json.dumps(document)]
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    stack = StackProcess(process, f"http://127.0.0.1:{port}", data_dir)
+    reader = threading.Thread(target=_read, args=(stack,), name="stack-output", daemon=True)
+    reader.start()
+    try:
+        _wait_ready(stack)
+        yield stack
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            process.wait(STOP_S)
+        reader.join(5)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _read(stack: StackProcess) -> None:
+    for line in stack.process.stdout or ():
+        stack.lines.append(line.rstrip())
+
+
+def _wait_ready(stack: StackProcess) -> None:
+    def ready() -> bool:
+        assert stack.process.poll() is None, "\n".join(stack.lines)
+        return any("ready in" in line for line in stack.lines)
+
+    try:
+        wait_until(ready, "the stack is ready", within_s=START_S)
+    except AssertionError as error:
+        raise AssertionError("\n".join(stack.lines)) from error
