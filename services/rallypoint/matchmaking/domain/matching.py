@@ -95,7 +95,8 @@ def find(columns: Columns, search: Rules, now: float) -> list[Group]:
     for zone in _zones(columns):
         if len(left) < search.sizes[-1]:
             break
-        inside = left[zone[left] >= 0]
+        taking_part = zone[left] >= 0
+        inside, outside = left[taking_part], left[~taking_part]
         table = _sort(columns, inside, zone=zone, tolerance=tolerance, waited=waited)
         remaining = np.arange(len(inside))
         for size in search.sizes:
@@ -104,8 +105,7 @@ def find(columns: Columns, search: Rules, now: float) -> list[Group]:
                 continue
             remaining = _search(table, remaining, size=size, due=due)
             groups.extend(_groups(columns, table, search))
-        used = np.concatenate([group.rows.ravel() for group in groups]) if groups else left[:0]
-        left = np.setdiff1d(left, used, assume_unique=True)
+        left = np.concatenate((outside, table.order[remaining]))
     return groups
 
 
@@ -136,8 +136,8 @@ def _sort(
     width = float(np.ptp(skill)) + 1.0 if len(rows) else 1.0
     by_axis = np.argsort(own_zone * width + skill)
     axis_skill, axis_zone = skill[by_axis], own_zone[by_axis]
-    sorted_already = (np.diff(axis_zone) > 0) | (np.diff(axis_skill) > 0)
-    if not sorted_already.all():
+    differ = (axis_zone[1:] > axis_zone[:-1]) | (axis_skill[1:] > axis_skill[:-1])
+    if not differ.all():
         age = waited[rows] + columns.priority[rows]
         by_axis = np.lexsort((-age, skill, own_zone))
     order = rows[by_axis]

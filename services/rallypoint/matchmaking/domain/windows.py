@@ -70,14 +70,17 @@ def _local_minima(score: FloatColumn, size: int) -> IntColumn:
 
 
 def _block(score: FloatColumn, winners: IntColumn, size: int) -> None:
-    """Make every window that shares a row with a winner untakeable."""
-    for offset in range(-(size - 1), size):
-        touched = winners + offset
-        score[touched[(touched >= 0) & (touched < len(score))]] = np.inf
+    """Make every window that shares a row with a winner untakeable.
+
+    Equal widths: an overlap always covers one end of the other.
+    """
+    taken = np.zeros(len(score) + size - 1, np.bool_)
+    taken[winners[:, None] + np.arange(size)] = True
+    score[taken[: len(score)] | taken[size - 1 :]] = np.inf
 
 
 def _greedy(score: FloatColumn, size: int) -> IntColumn:
-    """Take windows by score. Equal widths: an overlap always covers one end of the other."""
+    """Take windows by score, one after the other."""
     open_windows = np.flatnonzero(score < np.inf)
     order = open_windows[np.argsort(score[open_windows], kind="stable")]
     taken = bytearray(len(score) + size)
