@@ -6,7 +6,7 @@ key: they are the hash tag that keeps a queue or a set in one slot of a Redis Cl
 
 from __future__ import annotations
 
-from rallypoint.kit.names import PlayerId, QueueName, SetName
+from rallypoint.kit.names import PlayerId, QueueName, RoomId, SetName
 
 # --- matchmaking ---
 
@@ -83,23 +83,28 @@ def fleet_epoch(set_name: SetName) -> str:
 
 
 def fleet_claims(set_name: SetName) -> str:
-    """HASH: room ▸ `<state> <node> <epoch> <token>`, state C (claimed) or R (confirmed)."""
+    """HASH: room ▸ `<C|R|X>|<node>|<incarnation>|<epoch>` (see fleet.domain.claims)."""
     return _fleet(set_name, "claims")
 
 
 def fleet_expiry(set_name: SetName) -> str:
-    """ZSET: room of an unconfirmed claim by the Unix milliseconds it ends at."""
+    """ZSET: room of a claim that is not confirmed, by the Unix milliseconds it ends at."""
     return _fleet(set_name, "expiry")
 
 
 def fleet_used(set_name: SetName) -> str:
-    """HASH: node ▸ slots claimed or confirmed."""
+    """HASH: `<node>|<incarnation>` ▸ slots claimed or confirmed."""
     return _fleet(set_name, "used")
 
 
-def fleet_epochs(set_name: SetName) -> str:
-    """HASH: room ▸ the highest epoch fleet gave it while Redis knew it."""
-    return _fleet(set_name, "epochs")
+def fleet_built(set_name: SetName) -> str:
+    """STRING: there while Redis holds the set's claims; gone after a loss of Redis."""
+    return _fleet(set_name, "built")
+
+
+def fleet_bind(room_id: RoomId) -> str:
+    """HASH: the set and the highest epoch of a request. Its own hash tag: it knows no set yet."""
+    return f"fleet:bind:{{{room_id}}}"
 
 
 FLEET_SETS = "fleet:sets"

@@ -1,0 +1,239 @@
+"""Allocate: bind ▸ claim ▸ create `own` ▸ CreateRoom ▸ confirm ▸ reply (decisions §2).
+
+Each step finds what an earlier try of the same request left, so a retry only does what is missing,
+and always calls CreateRoom again. A node that fails costs its claim: the next one is claimed anew
+with a higher epoch, which fences whatever the first may still have made.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from rallypoint.fleet.claims import Claims
+from rallypoint.fleet.config import Settings
+from rallypoint.fleet.domain import placement
+from rallypoint.fleet.domain.claims import Claim
+from rallypoint.fleet.domain.nodes import Node, Registry
+from rallypoint.fleet.hosts import Hosts
+from rallypoint.fleet.ownership import Own, Ownership
+from rallypoint.internal.v1 import allocation_pb2, room_host_pb2
+from rallypoint.kit import errors, names
+from rallypoint.kit.clock import Clock
+from rallypoint.kit.names import RoomId, SetName
+
+logger = logging.getLogger(__name__)
+
+Later = Callable[[Coroutine[Any, Any, None], str], None]
+"""Runs a coroutine in the background, by name."""
+
+_FINAL = {"GAME_ERROR", "ROOM_ENDED"}
+"""Reasons that another node would give too."""
+_STEPS = 6
+_BOUNDLESS = 1 << 30
+MOVED = "ROOM_MOVED"
+"""Why a room is closed on a node that was given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A claimed slot whose room has its owner written."""
+
+    node: Node
+    claim: Claim
+    own: Own
+
+
+@dataclass(slots=True)
+class _Request:
+    """One call on its way: what it asks and what it has learnt."""
+
+    room_id: RoomId
+    set_name: SetName
+    message: allocation_pb2.AllocateRequest
+    epoch: int
+    replace: Claim | None
+    failed: set[str]
+
+
+class Allocator:
+    """Places rooms. Stateless: any number of processes may run it side by side."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        claims: Claims,
+        ownership: Ownership,
+        hosts: Hosts,
+        registry: Registry,
+        clock: Clock,
+        later: Later,
+    ) -> None:
+        self._settings = settings
+        self._claims = claims
+        self._ownership = ownership
+        self._hosts = hosts
+        self._registry = registry
+        self._clock = clock
+        self._later = later
+
+    async def allocate(
+        self, message: allocation_pb2.AllocateRequest
+    ) -> allocation_pb2.AllocateResponse:
+        """Place the room of a request; see AllocationService.Allocate for the errors."""
+        request = await self._begin(message)
+        for _ in range(self._settings.node_tries):
+            place = await self._placed(request)
+            try:
+                made = await self._create(request, place)
+            except errors.RallypointError as error:
+                if not _may_work_elsewhere(error):
+                    await self._give_up(place)
+                    raise
+                self._failed(request, place, error)
+                continue
+            if not await self._claims.confirm(request.set_name, request.room_id, place.claim):
+                raise errors.Unavailable(
+                    "CLAIM_LOST", "the claim moved meanwhile; try again", retry_after_s=0.1
+                )
+            return allocation_pb2.AllocateResponse(
+                room_id=request.room_id,
+                node_id=place.node.node_id,
+                epoch=place.claim.epoch,
+                seats=made.seats,
+            )
+        await self._give_up(place)
+        raise _unreachable()
+
+    async def _begin(self, message: allocation_pb2.AllocateRequest) -> _Request:
+        room_id = RoomId(names.check_id(message.request_id, "request_id"))
+        set_name = SetName(names.check_name(message.set, "set"))
+        names.check_name(message.game, "game")
+        bound = await self._claims.bind(room_id, set_name)
+        if bound.set_name != set_name:
+            raise errors.FailedPrecondition(
+                "REQUEST_BOUND", f"the request belongs to set {bound.set_name}"
+            )
+        return _Request(room_id, set_name, message, bound.epoch + 1, replace=None, failed=set())
+
+    async def _create(self, request: _Request, place: Place) -> room_host_pb2.CreateRoomResponse:
+        return await self._hosts.create(
+            place.node,
+            room_host_pb2.CreateRoomRequest(
+                room_id=request.room_id,
+                epoch=place.claim.epoch,
+                game=request.message.game,
+                queue=request.message.queue,
+                players=request.message.players,
+                options=request.message.options,
+                own_revision=place.own.revision,
+                set=request.set_name,
+            ),
+            timeout_s=self._settings.create_timeout_s,
+        )
+
+    async def _placed(self, request: _Request) -> Place:
+        """Claim a slot and write its owner, or find both as an earlier try left them."""
+        for _ in range(_STEPS):
+            claim = await self._claimed(request)
+            node = self._registry.find_place(claim.place)
+            if node is None or claim.place in request.failed:
+                request.replace = claim
+                continue
+            own = await self._ownership.settle(request.room_id, node, claim.epoch)
+            if (own.place, own.epoch) == (claim.place, claim.epoch):
+                return Place(node, claim, own)
+            await self._catch_up(request, claim, own)
+        raise errors.Unavailable(
+            "ALLOCATION_CONTENDED", "the room's placement changes too often", retry_after_s=0.5
+        )
+
+    async def _claimed(self, request: _Request) -> Claim:
+        nodes = self._registry.usable(
+            request.set_name, request.message.game, self._clock.monotonic()
+        )
+        used = await self._claims.used(request.set_name)
+        ranked = placement.rank(nodes, used, exclude=request.failed)
+        taken = await self._claims.take(
+            request.set_name,
+            request.room_id,
+            epoch=request.epoch,
+            candidates=[(node.place, node.capacity) for node in ranked],
+            replace=request.replace,
+        )
+        if taken.claim is None:
+            raise _unreachable() if request.failed and not ranked else _full(request)
+        if taken.claim.state == "X":
+            raise errors.Unavailable(
+                "ROOM_CLOSING", "an earlier try is being cleaned up", retry_after_s=1.0
+            )
+        if taken.is_new:
+            await self._claims.bind(request.room_id, request.set_name, epoch=taken.claim.epoch)
+        return taken.claim
+
+    async def _catch_up(self, request: _Request, claim: Claim, own: Own) -> None:
+        """The owner is ahead of the claim, since Redis forgot: follow it, or go above it."""
+        if self._registry.find_place(own.place) and own.place not in request.failed:
+            await self._claims.take(
+                request.set_name,
+                request.room_id,
+                epoch=own.epoch,
+                candidates=[(own.place, _BOUNDLESS)],
+                replace=claim,
+                exact=True,
+            )
+        else:
+            request.epoch = own.epoch + 1
+            request.replace = claim
+
+    def _failed(self, request: _Request, place: Place, error: errors.RallypointError) -> None:
+        """Note that a node did not make the room; it may have, so it is told to close it."""
+        logger.warning(
+            "create_room_failed",
+            extra={"room": request.room_id, "node": place.node.node_id, "reason": str(error)},
+        )
+        request.failed.add(place.claim.place)
+        request.replace = place.claim
+        if isinstance(error, errors.Unavailable | errors.DeadlineExceeded):
+            self._registry.suspect(place.node, self._clock.monotonic())
+            self._later(
+                self._close_quietly(place.node, request.room_id), f"close.{request.room_id}"
+            )
+
+    async def _close_quietly(self, node: Node, room_id: RoomId) -> None:
+        try:
+            await self._hosts.close_room(node, room_id, MOVED)
+        except errors.RallypointError as error:
+            logger.info("close_failed", extra={"room": room_id, "reason": str(error)})
+
+    async def _give_up(self, place: Place) -> None:
+        """Free what was taken; should that fail, the claim's time does it."""
+        try:
+            await self._claims.release(
+                place.own.set_name,
+                place.own.room_id,
+                max_epoch=place.claim.epoch,
+                place=place.claim.place,
+            )
+            await self._ownership.purge(place.own)
+        except errors.RallypointError as error:
+            logger.info("give_up_failed", extra={"reason": str(error)})
+
+
+def _may_work_elsewhere(error: errors.RallypointError) -> bool:
+    return not isinstance(error, errors.InvalidArgument) and error.reason not in _FINAL
+
+
+def _unreachable() -> errors.Unavailable:
+    return errors.Unavailable("NODE_UNREACHABLE", "no node tried made the room", retry_after_s=1.0)
+
+
+def _full(request: _Request) -> errors.ResourceExhausted:
+    return errors.ResourceExhausted(
+        "FLEET_FULL",
+        f"set {request.set_name} has no free slot for game {request.message.game}",
+        retry_after_s=1.0,
+    )

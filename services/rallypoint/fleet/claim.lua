@@ -1,0 +1,37 @@
+-- Keep a request's claim, or take a slot on the first candidate that has room.
+-- KEYS: claims, expiry, used
+-- ARGV: room, now ms, ttl ms, epoch, claim to replace or '', 1 to take the epoch as it is, then
+--       pairs of place and capacity, best first
+-- returns {'kept', claim} | {'new', claim} | {'full'}
+local room, now, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local epoch = tonumber(ARGV[4])
+local found = redis.call('HGET', KEYS[1], room)
+if found then
+  local state, place, old = string.match(found, '^(%u)|([^|]+|[^|]+)|(%d+)$')
+  local over = state == 'C' and tonumber(redis.call('ZSCORE', KEYS[2], room) or '0') <= now
+  if found ~= ARGV[5] and not over then
+    if state == 'C' then
+      redis.call('ZADD', KEYS[2], now + ttl, room)
+    end
+    return {'kept', found}
+  end
+  if ARGV[6] ~= '1' then
+    epoch = math.max(epoch, tonumber(old) + 1)
+  end
+  if redis.call('HINCRBY', KEYS[3], place, -1) <= 0 then
+    redis.call('HDEL', KEYS[3], place)
+  end
+  redis.call('HDEL', KEYS[1], room)
+  redis.call('ZREM', KEYS[2], room)
+end
+for i = 7, #ARGV, 2 do
+  local used = tonumber(redis.call('HGET', KEYS[3], ARGV[i]) or '0')
+  if used < tonumber(ARGV[i + 1]) then
+    local claim = string.format('C|%s|%d', ARGV[i], epoch)
+    redis.call('HSET', KEYS[1], room, claim)
+    redis.call('HINCRBY', KEYS[3], ARGV[i], 1)
+    redis.call('ZADD', KEYS[2], now + ttl, room)
+    return {'new', claim}
+  end
+end
+return {'full'}

@@ -1,0 +1,189 @@
+"""What gives slots back: expired claims, closed rooms, dead nodes, and the regular comparison.
+
+Everything here may run in several processes at once and may stop anywhere: each step is idempotent
+and the next sweep or scan finds what is left. Rooms of a dead node are lost for now; placing them
+anew from their snapshot goes into `_lost`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from google.protobuf.message import DecodeError
+
+from rallypoint.fleet.claims import Claims
+from rallypoint.fleet.domain.claims import Claim
+from rallypoint.fleet.domain.nodes import Node, Registry
+from rallypoint.fleet.hosts import Hosts
+from rallypoint.fleet.ownership import Own, Ownership
+from rallypoint.internal.v1 import events_pb2
+from rallypoint.kit import errors, metrics, subjects, telemetry
+from rallypoint.kit.bus import Bus, Delivery
+from rallypoint.kit.names import RoomId, SetName
+
+logger = logging.getLogger(__name__)
+
+ABANDONED = "ALLOCATION_ABANDONED"
+RELEASED = "RELEASED"
+NODE_DIED = "NODE_DIED"
+_DURABLE = "fleet-closed"
+_ADOPT_BATCH = 1000
+
+_Gone = Callable[[str], bool]
+"""Tells whether the process of a place is gone."""
+
+
+class Cleanup:
+    """Gives back what nobody holds any more."""
+
+    def __init__(
+        self,
+        *,
+        bus: Bus,
+        claims: Claims,
+        ownership: Ownership,
+        hosts: Hosts,
+        registry: Registry,
+    ) -> None:
+        self._bus = bus
+        self._claims = claims
+        self._ownership = ownership
+        self._hosts = hosts
+        self._registry = registry
+
+    async def sweep(self) -> None:
+        """Free claims whose time is over; rebuild the claims of a set that Redis lost."""
+        for set_name in await self._sets():
+            if not await self._claims.is_built(set_name):
+                await self._rebuild(set_name)
+            for room_id, claim in await self._claims.expired(set_name):
+                metrics.FLEET_CLAIMS_EXPIRED.inc()
+                await self._dismantle(set_name, room_id, claim, ABANDONED)
+
+    async def _sets(self) -> list[SetName]:
+        living = {SetName(name) for name in self._registry.sets()}
+        return sorted(living | set(await self._claims.sets()))
+
+    async def release(self, set_name: SetName, room_id: RoomId) -> None:
+        """Give a room's slot back and see that no room and no owner are left. Idempotent."""
+        claim = await self._claims.closing(set_name, room_id)
+        if claim is not None:
+            await self._dismantle(set_name, room_id, claim, RELEASED)
+
+    async def _dismantle(
+        self, set_name: SetName, room_id: RoomId, claim: Claim, reason: str
+    ) -> None:
+        """Close the room if it was made, remove its owner, free the slot, in this order."""
+        node = self._registry.find_place(claim.place)
+        if node is not None:
+            try:
+                await self._hosts.close_room(node, room_id, reason)
+            except (errors.Unavailable, errors.DeadlineExceeded) as error:
+                # The claim stays marked: the next sweep tries again, or the node dies.
+                logger.info("dismantle_waits", extra={"room": room_id, "reason": str(error)})
+                return
+        own = await self._ownership.get(room_id)
+        if own is not None and own.place == claim.place and own.epoch <= claim.epoch:
+            await self._ownership.purge(own)
+        await self._claims.release(set_name, room_id, max_epoch=claim.epoch, place=claim.place)
+        logger.info("claim_dismantled", extra={"room": room_id, "reason": reason})
+
+    async def _rebuild(self, set_name: SetName) -> None:
+        """Take in the rooms of living nodes as claims, after Redis came back without them."""
+        rooms = [
+            (own.room_id, own.place, own.epoch)
+            for own in await self._ownership.all()
+            if own.set_name == set_name and self._registry.find_place(own.place)
+        ]
+        taken = 0
+        for at in range(0, max(1, len(rooms)), _ADOPT_BATCH):
+            taken += await self._claims.adopt(set_name, rooms[at : at + _ADOPT_BATCH])
+        logger.info("claims_rebuilt", extra={"set": set_name, "rooms": taken})
+
+    async def died(self, node: Node) -> None:
+        """Free everything a dead process held, and tell that its rooms are lost."""
+        logger.warning("node_died", extra={"node": node.node_id, "place": node.place})
+        await self._compare(lambda place: place == node.place)
+
+    async def scan(self, *, unknown_is_dead: bool) -> None:
+        """Free what dead processes hold, also those that died before we started."""
+
+        def gone(place: str) -> bool:
+            if self._registry.find_place(place) is not None:
+                return False
+            return unknown_is_dead or self._registry.is_dead(place)
+
+        await self._compare(gone)
+
+    async def _compare(self, gone: _Gone) -> None:
+        """Lose the rooms owned by processes that are gone; free confirmed claims on them.
+
+        A claim not confirmed yet is left to its Allocate, or to its time.
+        """
+        claims = {name: await self._claims.all(name) for name in await self._sets()}
+        for own in await self._ownership.all():
+            claim = claims.get(own.set_name, {}).pop(own.room_id, None)
+            if gone(own.place) and not _is_underway(claim):
+                await self._lost(own)
+        for set_name, rest in claims.items():
+            for room_id, claim in rest.items():
+                if gone(claim.place) and not _is_underway(claim):
+                    await self._claims.release(
+                        set_name, room_id, max_epoch=claim.epoch, place=claim.place
+                    )
+
+    async def _lost(self, own: Own) -> None:
+        """Give a room up: tell it, remove its owner, free its slot.
+
+        The place of recovery: move `own` to another node with epoch + 1 and have it restore the
+        last snapshot, instead of all this.
+        """
+        node_id = own.place.partition("|")[0]
+        fact = events_pb2.RoomFact(
+            room_id=own.room_id,
+            event=events_pb2.ROOM_EVENT_LOST,
+            node_id=node_id,
+            epoch=own.epoch,
+            reason=NODE_DIED,
+            set=own.set_name,
+        )
+        await self._bus.publish_fact(
+            subjects.room("lost", own.room_id),
+            fact.SerializeToString(),
+            msg_id=f"lost.{own.room_id}.{own.epoch}",
+        )
+        if await self._ownership.purge(own):
+            metrics.FLEET_ROOMS_LOST.inc()
+            logger.warning("room_lost", extra={"room": own.room_id, "node": node_id})
+        await self._claims.release(own.set_name, own.room_id, max_epoch=own.epoch, place=own.place)
+
+    async def follow_closed(self) -> None:
+        """Free the slot of each room that closed; runs for ever."""
+        closed = self._bus.work(subjects.ROOMS.name, subjects.rooms_of("closed"), durable=_DURABLE)
+        async for delivery in closed:
+            try:
+                await self._closed(delivery)
+            except errors.Unavailable as error:
+                logger.info("closed_waits", extra={"reason": str(error)})
+
+    async def _closed(self, delivery: Delivery) -> None:
+        try:
+            fact = events_pb2.RoomFact.FromString(delivery.fact.data)
+        except DecodeError:
+            logger.error("fact_malformed", extra={"subject": delivery.fact.subject})
+            await delivery.ack()
+            return
+        with telemetry.span("process room.closed", kind="consumer", parent=delivery.fact.headers):
+            try:
+                await self._claims.release(
+                    SetName(fact.set), RoomId(fact.room_id), max_epoch=fact.epoch
+                )
+            except errors.Unavailable:
+                await delivery.retry(1.0)
+                raise
+            await delivery.ack()
+
+
+def _is_underway(claim: Claim | None) -> bool:
+    return claim is not None and claim.state != "R"

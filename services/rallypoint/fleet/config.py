@@ -1,0 +1,32 @@
+"""Settings of fleet, read once from the environment (RALLYPOINT_<NAME>)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rallypoint.kit.runtime import RuntimeSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One allocator; any number may run side by side."""
+
+    runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
+    claim_ttl_s: float = 30.0
+    """How long a claimed slot waits for its room; longer than an Allocate can take."""
+    closing_s: float = 10.0
+    """How long one clean-up of an expired claim may take before another may try."""
+    create_timeout_s: float = 2.0
+    """How long a node may take to make a room before another node is tried."""
+    node_tries: int = 3
+    """How many nodes one Allocate tries."""
+    ping_period_s: float = 1.0
+    """How often each node is called; the protocol with nodes says each second."""
+    silence_s: float = 3.2
+    """How long a node may be unheard before a failed ping means its death."""
+    sweep_period_s: float = 1.0
+    """How often expired claims are looked for."""
+    scan_period_s: float = 30.0
+    """How often all ownership is compared with the nodes that live."""
+    unknown_node_s: float = 20.0
+    """How long after our start a node that never registered counts as dead; over the 15 s TTL."""

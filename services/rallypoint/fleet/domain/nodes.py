@@ -1,0 +1,168 @@
+"""Which room nodes there are and which are alive, from registrations, heartbeats and pings.
+
+    unknown ──registered──▶ alive ──3 heartbeats missed and a ping failed──▶ dead
+                              ▲  └──the same node with a new incarnation──▶ the old one is dead
+
+A node whose heartbeats are missing but whose ping is answered is alive: fleet itself may be cut off
+from NATS. A lost registration only stops placement. Time comes in as an argument, seconds of any
+steady clock; deaths come out as values, each told once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What a node said about itself."""
+
+    node_id: str
+    incarnation: str
+    address: str
+    set_name: str
+    games: frozenset[str]
+    capacity: int
+    draining: bool = False
+
+    @property
+    def place(self) -> str:
+        """Return the node's process: `<node>|<incarnation>`."""
+        return place_of(self.node_id, self.incarnation)
+
+
+def place_of(node_id: str, incarnation: str) -> str:
+    """Return how claims name a node's process."""
+    return f"{node_id}|{incarnation}"
+
+
+@dataclass(slots=True)
+class _Seen:
+    node: Node
+    registered: bool
+    heard_at: float
+    answered_at: float
+    ping_failed_at: float = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a silent node counts as dead, in seconds."""
+
+    silence_s: float = 3.2
+    """Three heartbeats of a second and some slack."""
+
+
+@dataclass(slots=True)
+class Registry:
+    """The nodes fleet knows. Every method takes `now`; none looks at a clock."""
+
+    limits: Limits = field(default_factory=Limits)
+    _seen: dict[str, _Seen] = field(default_factory=dict)
+    _dead: dict[str, float] = field(default_factory=dict)
+
+    def registered(self, node: Node, now: float) -> list[Node]:
+        """Take a registration; return processes that this shows to be dead."""
+        known = self._seen.get(node.node_id)
+        if node.place in self._dead:
+            return []  # a last word from the grave: its registration lives up to 15 s more
+        if known is not None and known.node.incarnation == node.incarnation:
+            known.node, known.registered = node, True
+            return []
+        self._seen[node.node_id] = _Seen(node, registered=True, heard_at=now, answered_at=now)
+        return self._bury(known, now)
+
+    def withdrawn(self, node_id: str) -> None:
+        """Take the loss of a registration: nothing new is placed there."""
+        if node_id in self._seen:
+            self._seen[node_id].registered = False
+
+    def heard(self, node_id: str, incarnation: str, now: float) -> list[Node]:
+        """Take a heartbeat; return processes that this shows to be dead."""
+        return self._sign_of_life(node_id, incarnation, now=now, by_ping=False)
+
+    def answered(self, node_id: str, incarnation: str, now: float) -> list[Node]:
+        """Take the answer to a ping; return processes that this shows to be dead."""
+        return self._sign_of_life(node_id, incarnation, now=now, by_ping=True)
+
+    def _sign_of_life(
+        self, node_id: str, incarnation: str, *, now: float, by_ping: bool
+    ) -> list[Node]:
+        known = self._seen.get(node_id)
+        if known is None or place_of(node_id, incarnation) in self._dead:
+            return []
+        if known.node.incarnation != incarnation:
+            # Somebody new has the name; its registration will bring the rest.
+            del self._seen[node_id]
+            return self._bury(known, now)
+        if by_ping:
+            known.answered_at = now
+        else:
+            known.heard_at = now
+        return []
+
+    def not_answered(self, node_id: str, incarnation: str, now: float) -> list[Node]:
+        """Take a failed ping; return the node when it is dead now."""
+        known = self._seen.get(node_id)
+        if known is None or known.node.incarnation != incarnation:
+            return []
+        known.ping_failed_at = now
+        if now - known.heard_at <= self.limits.silence_s:
+            return []
+        del self._seen[node_id]
+        return self._bury(known, now)
+
+    def _bury(self, known: _Seen | None, now: float) -> list[Node]:
+        if known is None:
+            return []
+        self._dead[known.node.place] = now
+        return [known.node]
+
+    def alive(self) -> list[Node]:
+        """Return the nodes not known to be dead, by id."""
+        return [self._seen[node_id].node for node_id in sorted(self._seen)]
+
+    def usable(self, set_name: str, game: str, now: float) -> list[Node]:
+        """Return the nodes of a set that take a new room of `game`, by id."""
+        return [
+            seen.node
+            for _, seen in sorted(self._seen.items())
+            if seen.registered
+            and not seen.node.draining
+            and seen.node.set_name == set_name
+            and (game in seen.node.games or not seen.node.games)
+            and self._is_fit(seen, now)
+        ]
+
+    def _is_fit(self, seen: _Seen, now: float) -> bool:
+        """Tell whether the node was heard lately: a silent one gets no rooms, dead or not."""
+        last = max(seen.heard_at, seen.answered_at)
+        return now - last <= self.limits.silence_s and seen.ping_failed_at < last
+
+    def find(self, node_id: str, incarnation: str) -> Node | None:
+        """Return a living process."""
+        known = self._seen.get(node_id)
+        return known.node if known and known.node.incarnation == incarnation else None
+
+    def find_place(self, place: str) -> Node | None:
+        """Return the living process of a claim."""
+        node_id, _, incarnation = place.partition("|")
+        return self.find(node_id, incarnation)
+
+    def is_dead(self, place: str) -> bool:
+        """Tell whether a process is known to be dead, not merely unknown."""
+        return place in self._dead
+
+    def sets(self) -> list[str]:
+        """Return the names of the sets that have a living node."""
+        return sorted({seen.node.set_name for seen in self._seen.values()})
+
+    def forget_dead(self, before: float) -> None:
+        """Forget deaths older than `before`, so that the list stays short."""
+        self._dead = {place: at for place, at in self._dead.items() if at >= before}
+
+    def suspect(self, node: Node, now: float) -> None:
+        """Take a failed call to a node: it gets no rooms until it is heard again."""
+        known = self._seen.get(node.node_id)
+        if known is not None and known.node.incarnation == node.incarnation:
+            known.ping_failed_at = now

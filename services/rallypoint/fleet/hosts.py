@@ -1,0 +1,55 @@
+"""Calls to room nodes: one channel per address, closed when no node has it any more."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import grpc.aio
+
+from rallypoint.fleet.domain.nodes import Node
+from rallypoint.internal.v1 import room_host_pb2, room_host_pb2_grpc
+from rallypoint.kit import rpc
+
+PING_TIMEOUT_S = 1.0
+CLOSE_TIMEOUT_S = 2.0
+
+
+class Hosts:
+    """Channels to the nodes."""
+
+    def __init__(self) -> None:
+        self._channels: dict[str, grpc.aio.Channel] = {}
+
+    def _stub(self, node: Node) -> room_host_pb2_grpc.RoomHostServiceAsyncStub:
+        channel = self._channels.get(node.address)
+        if channel is None:
+            channel = self._channels[node.address] = rpc.channel(node.address, name="fleet")
+        return room_host_pb2_grpc.RoomHostServiceStub(channel)
+
+    async def create(
+        self, node: Node, request: room_host_pb2.CreateRoomRequest, *, timeout_s: float
+    ) -> room_host_pb2.CreateRoomResponse:
+        """Have a node make a room; raises the node's error, or Unavailable, DeadlineExceeded."""
+        async with rpc.calling():
+            return await self._stub(node).CreateRoom(request, timeout=timeout_s)
+
+    async def close_room(self, node: Node, room_id: str, reason: str) -> None:
+        """Have a node end a room; raises as `create` does."""
+        request = room_host_pb2.CloseRoomRequest(room_id=room_id, reason=reason)
+        async with rpc.calling():
+            await self._stub(node).CloseRoom(request, timeout=CLOSE_TIMEOUT_S)
+
+    async def ping(self, node: Node) -> str:
+        """Return the incarnation that answers at the node's address; raises as `create` does."""
+        async with rpc.calling():
+            reply = await self._stub(node).Ping(room_host_pb2.PingRequest(), timeout=PING_TIMEOUT_S)
+        return reply.incarnation
+
+    async def keep_only(self, addresses: Collection[str]) -> None:
+        """Close the channels to all other addresses."""
+        for address in self._channels.keys() - set(addresses):
+            await self._channels.pop(address).close()
+
+    async def close(self) -> None:
+        """Close all channels."""
+        await self.keep_only(())

@@ -1,0 +1,98 @@
+"""`own.<room>` in the bucket `rooms`: which process runs a room, under which epoch.
+
+The key changes only by compare-and-set and only towards higher epochs, so its revision serves as
+the fence of the room's snapshots and result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rallypoint.fleet.domain.nodes import Node, place_of
+from rallypoint.internal.v1 import events_pb2
+from rallypoint.kit import subjects
+from rallypoint.kit.bus import Conflict
+from rallypoint.kit.bus_kv import Entry, Kv
+from rallypoint.kit.names import RoomId, SetName
+
+_TRIES = 4
+_PREFIX = "own."
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A room's owner, with the revision that fences its writes."""
+
+    room_id: RoomId
+    set_name: SetName
+    place: str
+    epoch: int
+    revision: int
+
+
+class Ownership:
+    """All `own.<room>` keys."""
+
+    def __init__(self, kv: Kv) -> None:
+        self._kv = kv
+
+    async def get(self, room_id: RoomId) -> Own | None:
+        """Return a room's owner."""
+        entry = await self._kv.get(subjects.own(room_id))
+        return None if entry is None else _read(entry)
+
+    async def settle(self, room_id: RoomId, node: Node, epoch: int) -> Own:
+        """Make `node` the owner under `epoch`; return what is owned then.
+
+        That is another owner when one of the same or a higher epoch is there. Repeating it is
+        safe, and finds what an earlier try wrote.
+        """
+        value = _write(node, epoch)
+        for _ in range(_TRIES):
+            found = await self.get(room_id)
+            try:
+                if found is None:
+                    revision = await self._kv.create(subjects.own(room_id), value)
+                elif found.epoch >= epoch:
+                    return found
+                else:
+                    revision = await self._kv.update(
+                        subjects.own(room_id), value, revision=found.revision
+                    )
+            except Conflict:
+                continue
+            return Own(room_id, SetName(node.set_name), node.place, epoch, revision)
+        raise Conflict("REVISION_CONFLICT", f"own.{room_id} changes too often")
+
+    async def purge(self, own: Own) -> bool:
+        """Remove a room's owner at the revision seen; False when it has moved on."""
+        try:
+            await self._kv.purge(subjects.own(own.room_id), revision=own.revision)
+        except Conflict:
+            return False
+        return True
+
+    async def all(self) -> list[Own]:
+        """Return every room's owner."""
+        return [_read(entry) for entry in await self._kv.entries(subjects.ALL_OWN)]
+
+
+def _read(entry: Entry) -> Own:
+    record = events_pb2.OwnRecord.FromString(entry.value or b"")
+    return Own(
+        room_id=RoomId(entry.key.removeprefix(_PREFIX)),
+        set_name=SetName(record.set),
+        place=place_of(record.node_id, record.incarnation),
+        epoch=record.epoch,
+        revision=entry.revision,
+    )
+
+
+def _write(node: Node, epoch: int) -> bytes:
+    return events_pb2.OwnRecord(
+        node_id=node.node_id,
+        incarnation=node.incarnation,
+        epoch=epoch,
+        set=node.set_name,
+        address=node.address,
+    ).SerializeToString()
