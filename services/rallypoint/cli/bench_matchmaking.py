@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from rallypoint.matchmaking.domain import check, columns, matching
+from rallypoint.matchmaking.domain.entry import Entry
 
 REGIONS = 5
 TOLERANCE = 100.0
@@ -94,7 +95,7 @@ def fill(tickets: int, *, seed: int) -> columns.Pool:
     pool = columns.Pool(tickets)
     for number, (skill, home) in enumerate(zip(skills, homes, strict=True)):
         pool.add(
-            columns.Entry(
+            Entry(
                 ticket_id=str(number),
                 skill=skill,
                 search_start=NOW,

@@ -34,7 +34,7 @@ _RETRYABLE = (
 
 
 class Assigner:
-    """Asks fleet for rooms; at most `allocate_parallel` calls at a time."""
+    """Asks fleet for rooms, for all queues; at most `allocate_parallel` calls at a time."""
 
     def __init__(
         self, fleet: allocation_pb2_grpc.AllocationServiceAsyncStub, settings: MatchmakingSettings

@@ -37,4 +37,4 @@ class MatchmakingSettings:
     allocate_patience_s: float = 10.0
     """Allocate is retried this long; then the tickets go back to the queue, first in line."""
     allocate_parallel: int = 64
-    """Allocate calls under way per queue."""
+    """Allocate calls under way in this process."""

@@ -1,7 +1,7 @@
 """A lane: everything one process holds of one queue.
 
 Every process has a lane per queue, to answer calls and to push notices to watchers. Only the
-leading lane has a pool: `begin` opens it, `end` empties it. The pool may lag behind Redis (a
+leading lane has a pool, from `begin` to `end`. The pool may lag behind Redis (a
 cancelled ticket, say): then the commit is refused and the pool corrected; Redis is the judge.
 """
 
@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rallypoint.internal.v1 import matchmaking_store_pb2 as pb
 from rallypoint.kit import metrics
 from rallypoint.kit.clock import Clock
-from rallypoint.matchmaking.domain import columns, matching, ratings
+from rallypoint.matchmaking.domain import ratings
+from rallypoint.matchmaking.domain.entry import Entry
 from rallypoint.matchmaking.domain.hub import Hub, Notice
 from rallypoint.matchmaking.domain.pace import Pace
 from rallypoint.matchmaking.domain.queues import QueueConfig
@@ -22,6 +24,9 @@ from rallypoint.matchmaking.domain.tickets import Row, State
 from rallypoint.matchmaking.domain.waits import Progress, WaitRecord
 from rallypoint.matchmaking.rating_store import RatingStore
 from rallypoint.matchmaking.ticket_store import TicketStore
+
+if TYPE_CHECKING:  # numpy: 0.1 s that only a leader pays
+    from rallypoint.matchmaking.domain.columns import Pool
 
 REQUEUE_PRIORITY_S = 30.0
 """What a ticket that lost its match is granted on top of its waiting: first in line."""
@@ -37,10 +42,10 @@ class Lane:
     ratings: RatingStore
     clock: Clock
     pace: Pace
-    rules: matching.Rules
     hub: Hub = field(default_factory=Hub)
     waits: WaitRecord = field(default_factory=WaitRecord)
-    pool: columns.Pool = field(default_factory=columns.Pool)
+    pool: Pool | None = None
+    """The searching tickets; None while another process leads."""
     records: dict[str, pb.TicketRecord] = field(default_factory=dict)
     """Records of the tickets in the pool."""
     epoch: int = 0
@@ -59,23 +64,22 @@ class Lane:
         """Whether this process matches the queue."""
         return self.epoch > 0
 
-    def begin(self, epoch: int) -> None:
+    def begin(self, epoch: int, pool: Pool) -> None:
         """Start leading, with an empty pool."""
         self.end()
-        self.epoch = epoch
+        self.epoch, self.pool = epoch, pool
 
     def end(self) -> None:
         """Stop leading."""
-        self.epoch = 0
-        self.pool.clear()
+        self.epoch, self.pool = 0, None
         self.records.clear()
 
     def enter(self, record: pb.TicketRecord, row: Row) -> None:
         """A ticket is queued: put it in the pool of the leading lane."""
         self.outgoing.set()
-        if not self.leading:
+        if self.pool is None:
             return
-        entry = columns.Entry(
+        entry = Entry(
             ticket_id=record.ticket_id,
             skill=ratings.points(record.mu),
             search_start=record.search_start_ms / 1000,
@@ -88,7 +92,8 @@ class Lane:
 
     def leave(self, ticket_id: str) -> pb.TicketRecord | None:
         """A ticket is not queued any more; its record if it was in the pool."""
-        self.pool.remove(ticket_id)
+        if self.pool is not None:
+            self.pool.remove(ticket_id)
         return self.records.pop(ticket_id, None)
 
     def tell(self, changes: Iterable[tuple[str, Row]], match: pb.MatchRecord | None = None) -> None:
@@ -119,10 +124,10 @@ class Lane:
 
     async def searching(self) -> int:
         """Players searching."""
-        return len(self.pool) if self.leading else await self.tickets.searching()
+        return await self.tickets.searching() if self.pool is None else len(self.pool)
 
     async def _place(self, ticket_id: str) -> tuple[int, int]:
-        if not self.leading:
+        if self.pool is None:
             return await self.tickets.place(ticket_id)
         now = self.clock.monotonic()
         if now >= self._positions_until or ticket_id not in self._positions:

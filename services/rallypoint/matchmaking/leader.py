@@ -26,6 +26,8 @@ from rallypoint.kit.names import PlayerId, QueueName
 from rallypoint.kit.store import StoreUnavailable
 from rallypoint.matchmaking import matcher, relay, results, sweeper
 from rallypoint.matchmaking.assigner import Assigner
+from rallypoint.matchmaking.domain import matching
+from rallypoint.matchmaking.domain.columns import Pool
 from rallypoint.matchmaking.domain.hub import Notice
 from rallypoint.matchmaking.domain.tickets import Row
 from rallypoint.matchmaking.lane import Lane
@@ -116,7 +118,8 @@ async def _session(
     known = await lane.tickets.raise_epoch(epoch)
     if known != epoch:
         raise Fenced(str(known))
-    lane.begin(epoch)
+    pool = Pool()
+    lane.begin(epoch, pool)
 
     def assign(match: pb.MatchRecord) -> None:
         group.create_task(assigner.assign(lane, match), name=f"assign.{match.match_id}")
@@ -129,10 +132,11 @@ async def _session(
     logger.info(
         "leading",
         extra={
-            "queue": queue, "epoch": epoch, "tickets": len(lane.pool), "resumed": len(pending),
+            "queue": queue, "epoch": epoch, "tickets": len(pool), "resumed": len(pending),
         },
     )  # fmt: skip
-    group.create_task(matcher.run(lane, assign), name=f"matcher.{queue}")
+    desk = matcher.Desk(lane, pool, matching.rules(lane.config), assign)
+    group.create_task(matcher.run(desk), name=f"matcher.{queue}")
     group.create_task(relay.run(lane, bus), name=f"relay.{queue}")
     group.create_task(sweeper.run(lane), name=f"sweeper.{queue}")
     group.create_task(results.run(lane, bus), name=f"results.{queue}")

@@ -12,10 +12,12 @@ import contextlib
 import logging
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from rallypoint.internal.v1 import matchmaking_store_pb2 as pb
 from rallypoint.kit import metrics, names
 from rallypoint.matchmaking.domain import matching, ratings
+from rallypoint.matchmaking.domain.columns import Pool
 from rallypoint.matchmaking.domain.tickets import Row, State
 from rallypoint.matchmaking.lane import Lane
 from rallypoint.v1 import matchmaking_pb2
@@ -27,20 +29,32 @@ LINKS = 16
 """Traces a match keeps; the first is continued."""
 
 
-async def run(lane: Lane, assign: Callable[[pb.MatchRecord], None]) -> None:
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the matcher of one term works with."""
+
+    lane: Lane
+    pool: Pool
+    rules: matching.Rules
+    assign: Callable[[pb.MatchRecord], None]
+    """Starts the assignment of a committed match; returns at once."""
+
+
+async def run(desk: Desk) -> None:
     """Match for ever. Raises `ticket_store.Fenced` or StoreUnavailable; then lead anew."""
     while True:
-        await _wait_due(lane)
-        await cycle(lane, assign)
+        await _wait_due(desk)
+        await cycle(desk)
 
 
-async def _wait_due(lane: Lane) -> None:
+async def _wait_due(desk: Desk) -> None:
     """Return when the next cycle should run."""
+    lane = desk.lane
     while True:
         lane.arrived.clear()
         wait_s = lane.pace.wait_s(
             lane.clock.monotonic(),
-            searching=len(lane.pool),
+            searching=len(desk.pool),
             least=lane.config.min_players,
             most=lane.config.max_players,
         )
@@ -51,16 +65,17 @@ async def _wait_due(lane: Lane) -> None:
                 await lane.arrived.wait()
 
 
-async def cycle(lane: Lane, assign: Callable[[pb.MatchRecord], None]) -> int:
+async def cycle(desk: Desk) -> int:
     """Find matches once and commit them; how many were committed."""
+    lane = desk.lane
     started = lane.clock.monotonic()
-    view, rows = lane.pool.view()
-    groups = matching.find(view, lane.rules, lane.clock.now())
+    view, rows = desk.pool.view()
+    groups = matching.find(view, desk.rules, lane.clock.now())
     lane.pace.cycled(started)
     lane.cycle_ms = (lane.clock.monotonic() - started) * 1000
     metrics.MM_CYCLE_SECONDS.labels(lane.config.queue).observe(lane.cycle_ms / 1000)
     found = [
-        ([lane.pool.ticket_id(int(rows[row])) for row in players], teams, spread)
+        ([desk.pool.ticket_id(int(rows[row])) for row in players], teams, spread)
         for group in groups
         for players, teams, spread in zip(
             group.rows.tolist(), group.teams.tolist(), group.spread.tolist(), strict=True
@@ -68,17 +83,14 @@ async def cycle(lane: Lane, assign: Callable[[pb.MatchRecord], None]) -> int:
     ]
     committed = 0
     for start in range(0, len(found), COMMIT_BATCH):
-        committed += await _commit(lane, found[start : start + COMMIT_BATCH], assign)
-    metrics.MM_TICKETS.labels(lane.config.queue).set(len(lane.pool))
+        committed += await _commit(desk, found[start : start + COMMIT_BATCH])
+    metrics.MM_TICKETS.labels(lane.config.queue).set(len(desk.pool))
     return committed
 
 
-async def _commit(
-    lane: Lane,
-    found: list[tuple[list[str], list[int], float]],
-    assign: Callable[[pb.MatchRecord], None],
-) -> int:
+async def _commit(desk: Desk, found: list[tuple[list[str], list[int], float]]) -> int:
     """Commit a batch; a match in conflict dissolves and its queued tickets stay in the pool."""
+    lane = desk.lane
     matches = [
         _record(lane, ids, teams)
         for ids, teams, _ in found
@@ -94,7 +106,7 @@ async def _commit(
             continue
         committed += 1
         _note(lane, match, changes)
-        assign(match)
+        desk.assign(match)
     return committed
 
 

@@ -74,7 +74,7 @@ async def _learn(lane: Lane, entries: Sequence[OutboxEntry]) -> None:
         row = tickets.parse_row(entry.value.decode())
         if row.state is not State.QUEUED:
             lane.tell([(entry.name, row)])
-        elif entry.name not in lane.pool:
+        elif entry.name not in lane.records:
             arrived.append(entry.name)
     if arrived:
         for record, row in await lane.tickets.queued(arrived):

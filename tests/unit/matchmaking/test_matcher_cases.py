@@ -6,16 +6,17 @@ import numpy as np
 
 from rallypoint.cli import bench_matchmaking
 from rallypoint.matchmaking.domain import columns, matching
+from rallypoint.matchmaking.domain.entry import Entry
 
 NOW = 1_000.0
 
 
-def entry(name: str, skill: float, *, waited: float = 0.0, regions: int = 1) -> columns.Entry:
+def entry(name: str, skill: float, *, waited: float = 0.0, regions: int = 1) -> Entry:
     home = (regions & -regions).bit_length() - 1
-    return columns.Entry(name, skill, NOW - waited, region=home, regions=regions)
+    return Entry(name, skill, NOW - waited, region=home, regions=regions)
 
 
-def matched(entries: list[columns.Entry], rules: matching.Rules) -> list[set[str]]:
+def matched(entries: list[Entry], rules: matching.Rules) -> list[set[str]]:
     pool = columns.Pool(len(entries))
     for one in entries:
         pool.add(one)
@@ -53,7 +54,7 @@ def test_many_equal_skills_all_match_in_one_cycle() -> None:
 
 def test_a_requeued_ticket_goes_before_equals() -> None:
     people = [entry("old", 1500, waited=20), entry("new", 1500), entry("newer", 1500)]
-    back = columns.Entry("back", 1500, NOW, priority=30)
+    back = Entry("back", 1500, NOW, priority=30)
     assert matched([*people, back], rules(2))[0] == {"old", "back"}
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rallypoint.matchmaking.domain import check, columns, matching
+from rallypoint.matchmaking.domain.entry import Entry
 
 NOW = 10_000.0
 WAITS, REACHES = (0.0, 10.0, 30.0), (50.0, 200.0, 800.0)
@@ -30,7 +31,7 @@ shapes = st.sampled_from([((2,), 0), ((8, 7, 6, 5, 4, 3, 2), 0), ((10, 8, 6, 4),
 def pool_of(rows: list[tuple[float, float, int, int, int]]) -> columns.Pool:
     pool = columns.Pool(4)
     for number, (skill, waited, home, others, partition) in enumerate(rows):
-        entry = columns.Entry(
+        entry = Entry(
             ticket_id=str(number),
             skill=skill,
             search_start=NOW - waited,

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from rallypoint.kit.names import PlayerId
 from rallypoint.matchmaking.domain import columns, hub, tickets, waits
+from rallypoint.matchmaking.domain.entry import Entry
 from rallypoint.matchmaking.domain.tickets import Event, Row, State
 
 
@@ -17,7 +18,7 @@ def test_a_pool_is_a_set_of_tickets(steps: list[tuple[bool, int]]) -> None:
     for add, number in steps:
         name = str(number)
         if add:
-            assert pool.add(columns.Entry(name, float(number), 0.0)) == (name not in model)
+            assert pool.add(Entry(name, float(number), 0.0)) == (name not in model)
             model.add(name)
         else:
             assert pool.remove(name) == (name in model)
@@ -31,7 +32,7 @@ def test_a_pool_is_a_set_of_tickets(steps: list[tuple[bool, int]]) -> None:
 def test_positions_are_oldest_first() -> None:
     pool = columns.Pool()
     for name, start, priority in [("b", 20.0, 0.0), ("a", 10.0, 0.0), ("back", 30.0, 25.0)]:
-        pool.add(columns.Entry(name, 1500.0, start, priority=priority))
+        pool.add(Entry(name, 1500.0, start, priority=priority))
     assert pool.positions() == {"back": 1, "a": 2, "b": 3}
 
 

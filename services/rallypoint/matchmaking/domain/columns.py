@@ -13,22 +13,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
+from rallypoint.matchmaking.domain.entry import Entry, PoolStatistics
+
 FloatColumn = npt.NDArray[np.float64]
 IntColumn = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What a ticket brings into the pool."""
-
-    ticket_id: str
-    skill: float
-    search_start: float
-    priority: float = 0.0
-    size: int = 1
-    region: int = 0
-    regions: int = 1
-    partition: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +56,6 @@ _TYPES = {
 def empty(rows: int) -> Columns:
     """Columns of zeros."""
     return Columns(**{name: np.zeros(rows, kind) for name, kind in _TYPES.items()})
-
-
-@dataclass(frozen=True, slots=True)
-class PoolStatistics:
-    """A glance at a pool."""
-
-    tickets: int
-    capacity: int
-    oldest_search_start: float | None
 
 
 class Pool:
