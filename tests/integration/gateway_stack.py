@@ -12,8 +12,10 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from rallypoint.cli.brokers import Brokers, free_port
-from rallypoint.client.channel import Stream, WebChannel
+from rallypoint.client.channel import Channel, Stream, WebChannel
 from rallypoint.gateway import config, serve
+from rallypoint.gateway.limits import LimitSettings
+from rallypoint.gateway.rooms import RoomSettings
 from rallypoint.gateway.web_settings import EdgeSettings
 from rallypoint.kit import errors
 from rallypoint.kit.bus import Bus
@@ -32,6 +34,8 @@ def settings(data_dir: Path) -> config.Settings:
     return config.Settings(
         runtime=RuntimeSettings(instance="gateway-1", data_dir=data_dir, drain_s=2.0),
         edge=EdgeSettings(trusted_ranges=("127.0.0.0/8",)),
+        limits=LimitSettings(unary_per_player_per_s=500.0, unary_per_player_burst=1000.0),
+        rooms=RoomSettings(streams_per_player=16),
         web_port=free_port(),
         native_port=free_port(),
         cluster_key=CLUSTER_KEY,
@@ -128,7 +132,7 @@ class Player:
     """A guest at one gateway; `at` takes the same session to another one."""
 
     def __init__(self, url: str, secret: bytes) -> None:
-        self.channel = WebChannel(url)
+        self.channel: Channel = WebChannel(url)
         self.secret = secret
         self.session = session_pb2.Session()
 

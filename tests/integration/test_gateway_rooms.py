@@ -21,6 +21,7 @@ from tests.integration.gateway_stack import (
 )
 
 from rallypoint.cli.brokers import Brokers
+from rallypoint.client.native import NativeChannel
 from rallypoint.gateway.domain import tokens
 from rallypoint.kit import errors
 from rallypoint.v1 import room_pb2
@@ -58,6 +59,60 @@ def test_join_brings_welcome_keyframe_then_deltas(
             assert [frame.tick for frame in watched.frames()] == [1, 2, 3]
             watched.close()
             await until(lambda: not room.held)
+
+    runs(scenario())
+
+
+def test_native_clients_get_the_same_stream(
+    runs: Runs, brokers: Brokers, fresh: Fresh, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with playing(brokers, fresh, tmp_path) as (running, peer, room, player):
+            native = Player(running.url, b"")
+            native.session = player.session
+            native.channel = NativeChannel(f"127.0.0.1:{running.settings.native_port}")
+            watched = await native.join(room.room_id, TOKEN)
+            for _ in range(3):
+                peer.tick(room, data=b"x")
+            await until(lambda: len(watched.frames()) == 3)
+            await native.send_input(watched.welcome.stream_token, 1)
+            await until(lambda: room.inputs)
+            assert [frame.base_tick for frame in watched.frames()] == [0, 1, 2]
+            watched.close()
+            await until(lambda: not room.held)
+            await native.channel.close()
+
+    runs(scenario())
+
+
+def test_nobody_gets_frames_of_another_room(
+    runs: Runs, brokers: Brokers, fresh: Fresh, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with playing(brokers, fresh, tmp_path) as (running, peer, room, player):
+            other = PeerRoom(fresh("room"), tokens={TOKEN: 0, OTHER: 1})
+            await peer.own(running.runtime.bus, other)
+            stopped = asyncio.Event()
+
+            async def tick() -> None:
+                while not stopped.is_set():
+                    for each in (room, other):
+                        peer.tick(each, data=each.room_id.encode())
+                    await asyncio.sleep(0.002)
+
+            async def come_and_go(wanted: PeerRoom, seat: bytes) -> None:
+                for _ in range(15):
+                    watched = await player.join(wanted.room_id, seat)
+                    await until(watched.frames)
+                    watched.close()
+                    seen = {frame.sections[0].data for frame in watched.frames()}
+                    assert seen == {wanted.room_id.encode()}
+
+            ticking = asyncio.create_task(tick())
+            places = [(room, TOKEN), (other, TOKEN), (room, OTHER), (other, OTHER)]
+            await asyncio.gather(*(come_and_go(*place) for place in places))
+            stopped.set()
+            await ticking
 
     runs(scenario())
 

@@ -1,0 +1,368 @@
+"""What a node's responses do to client streams: who gets which frame, and who must wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from rallypoint.gateway import attach, fanout
+from rallypoint.gateway.domain import grpcweb
+from rallypoint.gateway.domain.sync import Phase
+from rallypoint.gateway.rooms_node import Board, Node
+from rallypoint.gateway.rooms_recovery import Recovery
+from rallypoint.gateway.rooms_registry import Place, Registry
+from rallypoint.gateway.rooms_stream import Room, Stream
+from rallypoint.gateway.rooms_sweep import Sweep, SweepSettings
+from rallypoint.internal.v1 import room_host_pb2 as host
+from rallypoint.kit import errors
+from rallypoint.v1 import room_pb2
+
+Scenario = Callable[["World"], Coroutine[Any, Any, None]]
+
+
+class Pipe:
+    """A transport whose reader takes nothing unless told."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.unread = 0
+        self.aborted = False
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class Outlet:
+    """A stream's sending end over a pipe."""
+
+    def __init__(self, fan_out: fanout.FanOut) -> None:
+        self.pipe = Pipe()
+        self.closed = False
+        self.error: errors.RallypointError | None = None
+        self.slot = fan_out.add(self.pipe, grpcweb.native)
+        self._fan_out = fan_out
+        self._on_close: Callable[[], None] = lambda: None
+
+    def send(self, message: bytes) -> fanout.Problem | None:
+        self.pipe.write(message)
+        return None
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        self._on_close = callback
+
+    def end(self, error: errors.RallypointError | None = None) -> None:
+        self.closed, self.error = True, error
+        self._on_close()
+        self._fan_out.remove(self.slot)
+
+    async def wait_closed(self) -> None:
+        return
+
+    async def wait_writable(self) -> None:
+        return
+
+    def ticks(self) -> list[str]:
+        """The frames that were sent, as `base>tick`."""
+        return [kind for kind in self.kinds() if ">" in kind]
+
+    def kinds(self) -> list[str]:
+        """What was sent, in order."""
+        parsed = [room_pb2.JoinResponse.FromString(data) for data in self.pipe.written]
+        return [_kind(message) for message in parsed]
+
+
+def _kind(message: room_pb2.JoinResponse) -> str:
+    kind = message.WhichOneof("kind") or "empty"
+    if kind == "frame":
+        base = message.frame.base_tick
+        return f"{base}>{message.frame.tick}"
+    return kind if kind != "control" else message.control.reason
+
+
+class World:
+    """One node with a room, in the middle of a gateway."""
+
+    def __init__(self) -> None:
+        self.loop_time = 100.0
+        self.unix_time = 1_000.0
+        self.places: dict[str, Place | None] = {}
+        self.fan_out = fanout.make("uv", fanout.FanOutLimits(100, 10.0), clock=self.clock)
+        self.board = Board(self.fan_out, lambda stream: b"token", self.clock)
+        self.nodes: dict[str, Node] = {}
+        self.registry = Registry(self.board, self.locate, self.open_node)
+        self.room = Room("room", 1)
+        self.node = self.open_node("node:1")
+        self.node.take(self.room)
+        self.sweep = Sweep(
+            self.board,
+            lambda: [self.room],
+            session_end_s=lambda player_id: 0.0,
+            now_s=lambda: self.unix_time,
+            settings=SweepSettings(),
+        )
+
+    def clock(self) -> float:
+        return self.loop_time
+
+    async def locate(self, room_id: str) -> Place | None:
+        return self.places.get(room_id)
+
+    def open_node(self, address: str) -> Node:
+        settings = attach.LinkSettings()
+        return self.nodes.setdefault(
+            address, Node(address, self.board, gateway_id="g", settings=settings)
+        )
+
+    def join(self, *, welcomed: bool = True) -> tuple[Stream, Outlet]:
+        outlet = Outlet(self.fan_out)
+        stream = Stream(
+            client=next(self.board.clients),
+            room=self.room,
+            outlet=outlet,
+            player_id="g1",
+            seat_tokens=(b"t",),
+            schema_hash=0,
+            token_expires_s=2_000.0,
+            joined=asyncio.get_running_loop().create_future(),
+        )
+        self.board.add(stream)
+        self.node.join(stream)
+        if welcomed:
+            self.welcome(stream)
+        return stream, outlet
+
+    def welcome(self, stream: Stream, generation: int = 1) -> None:
+        welcome = room_pb2.Welcome(room_id="room", slot=0, epoch=self.room.epoch)
+        joined = host.ClientJoined(
+            client=stream.client, welcome=welcome, generation=generation
+        )
+        self.node.received(host.AttachResponse(joined=[joined]))
+
+    def frames(self, *frames: host.RoomFrame) -> None:
+        self.node.received(host.AttachResponse(frames=frames))
+
+
+def frame(tick: int, base: int, *streams: Stream, epoch: int = 1) -> host.RoomFrame:
+    part = room_pb2.Frame(epoch=epoch, tick=tick, base_tick=base).SerializeToString()
+    route = host.Route(clients=[stream.client for stream in streams], parts=[0])
+    return host.RoomFrame(room_id="room", epoch=epoch, tick=tick, parts=[part], routes=[route])
+
+
+def run(scenario: Scenario) -> None:
+    async def inside() -> None:
+        await scenario(World())
+
+    asyncio.run(inside())
+
+
+def test_new_stream_gets_no_delta_before_its_keyframe() -> None:
+    async def scenario(world: World) -> None:
+        stream, outlet = world.join()
+        world.frames(frame(5, 4, stream))
+        world.frames(frame(6, 0, stream))
+        world.frames(frame(7, 6, stream))
+        assert outlet.ticks() == ["0>6", "6>7"]
+
+    run(scenario)
+
+
+def test_second_tick_of_one_flush_waits_for_the_first() -> None:
+    async def scenario(world: World) -> None:
+        slow, slow_outlet = world.join()
+        quick, quick_outlet = world.join()
+        world.frames(frame(1, 0, slow, quick))
+        slow_outlet.pipe.unread = 1_000
+        world.frames(frame(2, 1, slow, quick), frame(3, 2, slow, quick))
+        slow_outlet.pipe.unread = 0
+        world.frames(frame(4, 3, slow, quick))
+        assert slow_outlet.ticks() == ["0>1"]
+        assert quick_outlet.ticks() == ["0>1", "1>2", "2>3", "3>4"]
+        assert slow.phase is Phase.BEHIND
+
+    run(scenario)
+
+
+def test_keyframe_is_asked_for_once_the_reader_reads() -> None:
+    async def scenario(world: World) -> None:
+        stream, outlet = world.join()
+        world.node.link.attached = True
+        world.frames(frame(1, 0, stream))
+        outlet.pipe.unread = 1_000
+        world.frames(frame(2, 1, stream))
+        world.sweep.once(world.loop_time)
+        assert stream.asked_at == float("-inf")
+        outlet.pipe.unread = 0
+        world.sweep.once(world.loop_time)
+        assert stream.asked_at == world.loop_time
+        world.frames(frame(3, 0, stream))
+        assert stream.phase is Phase.IN_STEP
+
+    run(scenario)
+
+
+def test_reader_behind_for_ten_seconds_is_cut() -> None:
+    async def scenario(world: World) -> None:
+        stream, outlet = world.join()
+        world.frames(frame(1, 0, stream))
+        outlet.pipe.unread = 1_000
+        for _ in range(120):
+            world.loop_time += 0.1
+            world.sweep.once(world.loop_time)
+        assert outlet.pipe.aborted
+        assert stream.slot == -1
+        assert not world.board.by_slot
+
+    run(scenario)
+
+
+def test_slot_given_to_another_stream_gets_no_foreign_frames() -> None:
+    async def scenario(world: World) -> None:
+        gone, gone_outlet = world.join()
+        world.frames(frame(1, 0, gone))
+        gone_outlet.end()  # the client left; its handler has not heard of it yet
+        after, after_outlet = world.join()
+        assert after.slot == gone_outlet.slot
+        world.frames(frame(2, 1, gone))
+        assert after_outlet.kinds() == ["welcome"]
+        assert after.phase is Phase.FRESH
+
+    run(scenario)
+
+
+def test_in_step_rooms_get_no_keep_alive_and_silent_ones_do() -> None:
+    async def scenario(world: World) -> None:
+        stream, outlet = world.join()
+        world.frames(frame(1, 0, stream))
+        for tick in range(2, 12):
+            world.loop_time += 0.05
+            world.frames(frame(tick, tick - 1, stream))
+            world.sweep.once(world.loop_time)
+        assert "empty" not in outlet.kinds()
+        for _ in range(12):
+            world.loop_time += 0.1
+            world.sweep.once(world.loop_time)
+        assert outlet.kinds().count("empty") in (2, 3)
+
+    run(scenario)
+
+
+def test_lower_epochs_are_dropped_and_higher_ones_need_a_keyframe() -> None:
+    async def scenario(world: World) -> None:
+        stream, outlet = world.join()
+        world.frames(frame(1, 0, stream))
+        world.frames(frame(2, 1, stream, epoch=3))
+        world.frames(frame(3, 0, stream, epoch=2))
+        world.frames(frame(4, 0, stream, epoch=3))
+        assert outlet.ticks() == ["0>1", "0>4"]
+
+    run(scenario)
+
+
+def test_broken_link_keeps_streams_and_asks_by_generation() -> None:
+    async def scenario(world: World) -> None:
+        stream, outlet = world.join()
+        waiting, _ = world.join(welcomed=False)
+        world.frames(frame(1, 0, stream))
+        world.node.detached()
+        first, second = world.node.greeting().joins
+        assert (first.generation, list(first.seat_tokens)) == (1, [])
+        assert (second.generation, list(second.seat_tokens)) == (0, [b"t"])
+        world.frames(frame(2, 1, stream))
+        world.welcome(stream)
+        world.frames(frame(3, 0, stream))
+        assert outlet.kinds() == ["welcome", "0>1", "0>3"]
+        assert waiting.phase is Phase.JOINING
+        assert not world.board.lost
+
+    run(scenario)
+
+
+def test_seat_under_another_generation_asks_the_client_to_rejoin() -> None:
+    async def scenario(world: World) -> None:
+        stream, outlet = world.join()
+        world.node.detached()
+        world.welcome(stream, generation=5)
+        assert outlet.closed
+        assert outlet.kinds() == ["welcome", "SEAT_CHANGED"]
+        assert not world.room.streams
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("place", "after_s", "said"),
+    [
+        (None, 0.0, ["welcome", "ROOM_LOST"]),
+        (Place("node:1", 1), 5.0, ["welcome"]),
+        (Place("node:1", 1), 31.0, ["welcome", "ROOM_LOST"]),
+    ],
+    ids=["no record", "same record", "same for too long"],
+)
+def test_lost_room_waits_or_ends(place: Place | None, after_s: float, said: list[str]) -> None:
+    async def scenario(world: World) -> None:
+        _, outlet = world.join()
+        world.room.placed_epoch = 1
+        world.places["room"] = place
+        world.node.detached()
+        world.loop_time += after_s
+        await Recovery(world.board, world.registry, give_up_s=30.0).once()
+        assert outlet.kinds() == said
+        assert outlet.closed is (len(said) == 2)
+
+    run(scenario)
+
+
+def test_lost_room_goes_on_at_its_next_node() -> None:
+    async def scenario(world: World) -> None:
+        stream, outlet = world.join()
+        world.places["room"] = Place("node:2", 2)
+        world.node.detached()
+        await Recovery(world.board, world.registry, give_up_s=30.0).once()
+        assert world.room.node is world.nodes["node:2"]
+        assert not world.node.streams
+        (asked,) = world.nodes["node:2"].greeting().joins
+        assert (asked.client, asked.generation) == (stream.client, 1)
+        assert not outlet.closed
+
+    run(scenario)
+
+
+def test_recovery_waits_while_nats_is_away() -> None:
+    async def scenario(world: World) -> None:
+        _, outlet = world.join()
+
+        async def unavailable(room_id: str) -> Place | None:
+            raise errors.Unavailable("BUS_UNAVAILABLE")
+
+        registry = Registry(world.board, unavailable, world.open_node)
+        world.node.detached()
+        world.loop_time += 100.0
+        await Recovery(world.board, registry, give_up_s=30.0).once()
+        assert not outlet.closed
+        assert world.room in world.board.lost
+
+    run(scenario)
+
+
+def test_idle_rooms_and_nodes_are_forgotten() -> None:
+    async def scenario(world: World) -> None:
+        world.places["other"] = Place("node:9", 1)
+        room = await world.registry.find("other")
+        for now in (0.0, 30.0, 60.0, 120.0, 180.0):
+            world.registry.sweep(now)
+        assert room.node is None
+        assert not list(world.registry.rooms)
+        assert not list(world.registry.nodes)
+        with pytest.raises(errors.NotFound, match="ROOM_UNKNOWN"):
+            await world.registry.find("never-was")
+
+    run(scenario)
