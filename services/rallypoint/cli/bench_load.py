@@ -171,18 +171,19 @@ async def _player(
             arrived.put_nowait(client)
             await over.wait()
     except errors.RallypointError as error:
-        wrong[error.reason] += 1
+        wrong[f"{error}"] += 1
+        arrived.put_nowait(client)  # nobody waits for it; the report has the error
 
 
 async def _wait_all_in(arrived: asyncio.Queue[Client], count: int, wrong: Counter[str]) -> None:
-    """Wait until everybody has a keyframe; TimeoutError, with what went wrong, when it is slow."""
+    """Wait until everybody has a keyframe or an error; SystemExit when that is too slow."""
     try:
         async with asyncio.timeout(MATCH_WITHIN_S):
             for _ in range(count):
                 await arrived.get()
     except TimeoutError:
-        print(f"{arrived.qsize()} still queued, errors {dict(wrong)}", file=sys.stderr)
-        raise
+        text = f"not everybody was matched in {MATCH_WITHIN_S:g} s, errors {dict(wrong)}"
+        raise SystemExit(text) from None
 
 
 async def _send(clients: list[Client], input_hz: int) -> None:

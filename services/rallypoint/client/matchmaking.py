@@ -14,6 +14,7 @@ from rallypoint.kit import errors, names
 from rallypoint.v1 import matchmaking_pb2 as mm
 
 SERVICE = "/rallypoint.v1.MatchmakingService"
+TRIED_AGAIN = (errors.Unavailable, errors.DeadlineExceeded, errors.ResourceExhausted)
 
 
 class TicketGone(errors.Aborted):
@@ -80,12 +81,14 @@ class Matchmaking:
 
     async def find(self, queue: str) -> mm.Assignment:
         """Enter a queue and wait for a room, through broken streams; TicketGone if none comes."""
-        ticket = await self.create(queue)
+        request_id = names.new_id()  # the same for all tries: at most one ticket comes of it
+        ticket: mm.Ticket | None = None
         backoff = retry.Backoff()
         while True:
             try:
+                ticket = ticket or await self.create(queue, request_id=request_id)
                 return await self.wait_assigned(ticket)
-            except errors.Unavailable as error:
+            except TRIED_AGAIN as error:
                 await backoff.pause(error.retry_after_s)
 
     async def wait_assigned(self, ticket: mm.Ticket) -> mm.Assignment:
