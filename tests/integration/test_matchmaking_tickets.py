@@ -91,6 +91,7 @@ def test_a_cancelled_ticket_makes_room_for_a_new_one(
             ended = (await watched)[-1]
             assert ended.ended.state == v1.TICKET_STATE_CANCELLED
             assert await ann.watch(first.ticket_id, after_seq=ended.seq) == []
+            assert (await ann.watch(first.ticket_id, after_seq=99))[-1] == ended
             second = await ann.create("r2")
             assert second.ticket_id != first.ticket_id
             await bob.create()

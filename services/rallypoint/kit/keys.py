@@ -45,6 +45,11 @@ def mm_match(queue: QueueName) -> str:
     return _mm(queue, "match")
 
 
+def mm_placing(queue: QueueName) -> str:
+    """SET: matches that wait for their room."""
+    return _mm(queue, "placing")
+
+
 def mm_outbox(queue: QueueName) -> str:
     """STREAM: facts on their way to JetStream."""
     return _mm(queue, "outbox")

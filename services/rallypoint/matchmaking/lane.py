@@ -130,7 +130,7 @@ class Lane:
         if self.pool is None:
             return await self.tickets.place(ticket_id)
         now = self.clock.monotonic()
-        if now >= self._positions_until or ticket_id not in self._positions:
+        if now >= self._positions_until:
             self._positions = self.pool.positions()
             self._positions_until = now + POSITIONS_FOR_S
-        return self._positions.get(ticket_id, 0), len(self.pool)
+        return self._positions.get(ticket_id, len(self.pool)), len(self.pool)

@@ -1,10 +1,11 @@
 -- Tell every ticket of a match where to play; starts their retention. Idempotent.
--- KEYS epoch state expiry match outbox
+-- KEYS epoch state expiry match outbox placing
 -- ARGV epoch match record purge_ms ticket...
 -- Returns {FENCED, epoch}, {GONE} when the match no longer holds its tickets, or
 -- {ASSIGNED, ticket, row...} with the rows as they now are.
 local epoch = redis.call('GET', KEYS[1])
 if epoch ~= ARGV[1] then return {'FENCED', epoch or ''} end
+redis.call('SREM', KEYS[6], ARGV[2])
 if redis.call('HEXISTS', KEYS[4], ARGV[2]) == 0 then return {'GONE'} end
 local result, changed = {'ASSIGNED'}, {}
 for index = 5, #ARGV do

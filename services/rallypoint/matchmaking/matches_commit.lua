@@ -1,5 +1,5 @@
 -- Bind tickets to a match: all of them while queued, or none.
--- KEYS epoch state queued match outbox
+-- KEYS epoch state queued match outbox placing
 -- ARGV epoch match record ticket...
 -- Returns {FENCED, epoch}, {CONFLICT, ticket, row...} naming every ticket not queued, or
 -- {COMMITTED, ticket, row...}.
@@ -24,5 +24,6 @@ for index = 2, #rows, 2 do
   redis.call('XADD', KEYS[5], '*', 'ticket', rows[index], 'row', rows[index + 1])
 end
 redis.call('HSET', KEYS[4], ARGV[2], ARGV[3])
+redis.call('SADD', KEYS[6], ARGV[2])
 redis.call('XADD', KEYS[5], '*', 'match', ARGV[2], 'record', ARGV[3])
 return rows

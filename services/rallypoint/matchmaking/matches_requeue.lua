@@ -1,9 +1,10 @@
 -- Dissolve a match that got no room; its tickets search on, with their old search start.
--- KEYS epoch state queued match outbox
+-- KEYS epoch state queued match outbox placing
 -- ARGV epoch match reason (ticket start_ms)...
 -- Returns {FENCED, epoch} or {REQUEUED, ticket, row...} for the tickets it moved.
 local epoch = redis.call('GET', KEYS[1])
 if epoch ~= ARGV[1] then return {'FENCED', epoch or ''} end
+redis.call('SREM', KEYS[6], ARGV[2])
 local result = {'REQUEUED'}
 for index = 4, #ARGV, 2 do
   local row = redis.call('HGET', KEYS[2], ARGV[index]) or ''

@@ -17,6 +17,7 @@ from rallypoint.kit import errors, names, rpc, telemetry
 from rallypoint.matchmaking import checks, views, watch
 from rallypoint.matchmaking.domain import tickets
 from rallypoint.matchmaking.lane import Lane
+from rallypoint.matchmaking.ticket_store import Standing
 from rallypoint.v1 import matchmaking_pb2 as v1
 from rallypoint.v1 import matchmaking_pb2_grpc as v1_grpc
 
@@ -46,9 +47,11 @@ class MatchmakingService(v1_grpc.MatchmakingServiceServicer):
                 "you have a live ticket in this queue",
                 metadata={"ticket_id": made.ticket_id},
             )
+        standing = Standing(record, made.row, None)
         if made.outcome == "MADE":
             lane.enter(record, made.row)
-        standing = await watch.owned(lane, made.ticket_id, caller.player_id)
+        else:
+            standing = await watch.owned(lane, made.ticket_id, caller.player_id)
         return v1.CreateTicketResponse(ticket=views.ticket(lane.config.queue, standing))
 
     async def GetTicket(

@@ -94,6 +94,7 @@ class TicketStore:
         self._body, self._expiry = keys.mm_body(name), keys.mm_expiry(name)
         self._queued, self._player = keys.mm_queued(name), keys.mm_player(name)
         self._match, self._outbox = keys.mm_match(name), keys.mm_outbox(name)
+        self._placing = keys.mm_placing(name)
         self._create = store.load(PACKAGE, "tickets_create.lua")
         self._cancel = store.load(PACKAGE, "tickets_cancel.lua")
         self._expire = store.load(PACKAGE, "tickets_expire.lua")
@@ -150,7 +151,14 @@ class TicketStore:
             return []
         calls = [
             self._commit.call(
-                keys=[self._epoch, self._state, self._queued, self._match, self._outbox],
+                keys=[
+                    self._epoch,
+                    self._state,
+                    self._queued,
+                    self._match,
+                    self._outbox,
+                    self._placing,
+                ],
                 args=[epoch, match.match_id, match.SerializeToString(), *match.ticket_ids],
             )
             for match in matches
@@ -164,7 +172,9 @@ class TicketStore:
     async def assign(self, epoch: int, match: pb.MatchRecord, *, now_ms: int) -> Changes | None:
         """Tell a match's tickets where to play; None when the match is gone."""
         reply = await self._assign(
-            keys=[self._epoch, self._state, self._expiry, self._match, self._outbox],
+            keys=[
+                self._epoch, self._state, self._expiry, self._match, self._outbox, self._placing,
+            ],
             args=[
                 epoch, match.match_id, match.SerializeToString(),
                 now_ms + self._retention_ms, *match.ticket_ids,
@@ -179,9 +189,11 @@ class TicketStore:
         for ticket, start_ms in zip(match.ticket_ids, match.search_starts_ms, strict=True):
             pairs += [ticket, start_ms]
         reply = await self._requeue(
-            keys=[self._epoch, self._state, self._queued, self._match, self._outbox],
+            keys=[
+                self._epoch, self._state, self._queued, self._match, self._outbox, self._placing,
+            ],
             args=[epoch, match.match_id, reason, *pairs],
-        )
+        )  # fmt: skip
         _, rest = _unfenced(reply)
         return _changes(rest)
 
@@ -236,9 +248,11 @@ class TicketStore:
 
     async def unassigned(self) -> list[pb.MatchRecord]:
         """Committed matches whose players have not been told a room."""
-        records = await self._store.hgetall(self._match)
-        matches = (pb.MatchRecord.FromString(record) for record in records.values())
-        return [match for match in matches if not match.seat_tokens]
+        names = [_text(name) for name in await self._store.smembers(self._placing)]
+        records: list[bytes | None] = []
+        for start in range(0, len(names), CHUNK):
+            records += await self._store.hmget(self._match, names[start : start + CHUNK])
+        return [pb.MatchRecord.FromString(record) for record in records if record is not None]
 
     async def place(self, ticket_id: str) -> tuple[int, int]:
         """(place in line from 1, or 0 when not queued; tickets queued)."""

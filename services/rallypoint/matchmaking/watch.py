@@ -50,6 +50,8 @@ class Watch:
         try:
             standing = await owned(self.lane, self.ticket_id, player_id)
             self.record = standing.record
+            if self.seen > standing.row.seq:
+                self.seen = 0  # made anew with the same request after Redis was lost
             for response in await self._news(standing.row, standing.match):
                 yield response
             while self.row is not None and not self.row.ended:
