@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
-from tests.support import stack_process, web_clients
+from tests.support import cable, stack_process, web_clients
 from tests.support.browser import Player
 from tests.support.stack_process import StackProcess
 
@@ -60,7 +60,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackProcess]:
     """A long and a short skirmish, a queue where nobody comes, and tic-tac-toe."""
     web_clients.page()
     tictactoe = {**queue("tictactoe"), "game": "tictactoe", "options": {}}
-    queues = [queue("skirmish"), queue("sprint", time_limit_s=8), queue("lonely"), tictactoe]
+    queues = [queue("skirmish"), queue("sprint", time_limit_s=12), queue("lonely"), tictactoe]
     with stack_process.running(tmp_path_factory.mktemp("up"), queues=queues) as started:
         yield started
 
@@ -83,13 +83,15 @@ def join(chromium: Browser, stack: StackProcess) -> Iterator[Join]:
     faults: list[str] = []
     numbers = itertools.count(1)
 
-    def open_page(name: str = "", *, size: str = "desktop", queue: str = "") -> Player:
+    def open_page(
+        name: str = "", *, size: str = "desktop", queue: str = "", url: str = stack.url
+    ) -> Player:
         context = chromium.new_context(**SIZES[size])
         contexts.append(context)
         page = context.new_page()
         listen(page, faults)
         player = Player(page, name or f"Player {next(numbers)}", size)
-        player.open(stack.url, queue=queue)
+        player.open(url, queue=queue)
         return player
 
     yield open_page
@@ -112,9 +114,16 @@ def listen(page: Page, faults: list[str]) -> None:
 
 
 @pytest.fixture
-def pair(join: Join) -> tuple[Player, Player]:
+def bos_cable(stack: StackProcess) -> Iterator[cable.Cable]:
+    """What Bo's network hangs on."""
+    with cable.laid(stack.url) as laid:
+        yield laid
+
+
+@pytest.fixture
+def pair(join: Join, bos_cable: cable.Cable) -> tuple[Player, Player]:
     """Two players in one long match: Ada at a desk, Bo on a phone."""
-    ada, bo = join("Ada"), join("Bo", size="phone")
+    ada, bo = join("Ada"), join("Bo", size="phone", url=bos_cable.url)
     for player in (ada, bo):
         player.play()
     for player in (ada, bo):

@@ -29,8 +29,8 @@ def page(join: Join, script: str) -> Page:
 def test_connect_web_calls_and_streams(page: Page) -> None:
     assert page.evaluate("() => thirdParty.connectError()") == NOT_FOUND
     events = page.evaluate("() => thirdParty.connectStream()")
-    assert len(events) == 2
-    assert events[0] == "queued"
+    assert len(events) == 3
+    assert "queued" in events
 
 
 @pytest.mark.parametrize("kind", ["text", "binary"])
@@ -40,8 +40,8 @@ def test_grpc_web_calls(page: Page, kind: str) -> None:
 
 def test_grpc_web_streams_text(page: Page) -> None:
     events = page.evaluate("() => thirdParty.grpcWebStream()")
-    assert len(events) == 2
-    assert events[0] == "queued"
+    assert len(events) == 3
+    assert "queued" in events
 
 
 def test_grpc_web_reads_a_refusal(page: Page) -> None:

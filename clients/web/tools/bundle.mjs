@@ -21,7 +21,7 @@ const result = await build({
   sourcemap: "linked",
   format: "esm",
   target: ["es2022", "chrome109", "firefox115", "safari16"],
-  loader: { ".woff2": "file" },
+  loader: { ".woff2": "file", ".svg": "file" },
   legalComments: "none",
   metafile: true,
   logLevel: "warning",

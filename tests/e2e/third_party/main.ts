@@ -9,7 +9,7 @@ import { create } from "@bufbuild/protobuf";
 
 const MATCHMAKING = "/rallypoint.v1.MatchmakingService";
 /** Enough to see that it is a stream, not one answer. */
-const ENOUGH = 2;
+const ENOUGH = 3;
 
 let token = "";
 const transport = createGrpcWebTransport({
@@ -77,9 +77,11 @@ function grpcWebUnary(format: "text" | "binary"): Promise<number> {
     (bytes: Uint8Array) => fromBinary(GetRatingResponseSchema, bytes),
   );
   const request = create(GetRatingRequestSchema, { queue: "skirmish" });
-  return client
-    .thenableCall(`${location.origin}${MATCHMAKING}/GetRating`, request as never, headers(), method)
-    .then((answer) => (answer as unknown as { rating: { display: number } }).rating.display);
+  return new Promise((resolve, reject) => {
+    client.rpcCall(`${location.origin}${MATCHMAKING}/GetRating`, request as never, headers(), method, (error, answer) =>
+      error ? reject(error) : resolve((answer as unknown as { rating: { display: number } }).rating.display),
+    );
+  });
 }
 
 /** A server stream through grpc-web, which streams in text only. */

@@ -172,8 +172,10 @@ export class RoomConnection {
     for (;;) {
       try {
         const streamToken = this.#welcome?.streamToken ?? new Uint8Array();
-        const request = { streamToken, requestId, type, body };
-        return (await this.#channel.unary(RoomService.method.sendMessage, request)).body;
+        const startedMs = performance.now();
+        const answer = await this.#channel.unary(RoomService.method.sendMessage, { streamToken, requestId, type, body });
+        this.#meter.roundTrip(performance.now() - startedMs);
+        return answer.body;
       } catch (error) {
         const mayRetry = this.#state === "reconnecting" || (error instanceof RallypointError && error.transient);
         if (!mayRetry || this.#stopped.signal.aborted || backoff.failures >= MESSAGE_TRIES) throw error;
@@ -205,11 +207,13 @@ export class RoomConnection {
     const stream = new AbortController();
     this.#stream = stream;
     const watch = new SilenceWatch(() => stream.abort());
+    const startedMs = performance.now();
     const request = { roomId: this.#seat.roomId, seatTokens: [...this.#seat.tokens] };
     let again = false;
     try {
       for await (const message of this.#channel.stream(RoomService.method.join, request, { signal: stream.signal })) {
         watch.heard(SILENCE_MS);
+        if (message.kind.case === "welcome") this.#meter.roundTrip(performance.now() - startedMs);
         again = this.#take(message);
         if (again || this.#stopped.signal.aborted) break;
       }

@@ -57,7 +57,7 @@ export class MatchScreen {
       "main",
       { class: `screen match ${options.offer.game}` },
       this.#stage,
-      element("div", { class: "corner" }, this.#hud.element, this.#leaveButton()),
+      element("div", { class: "topbar" }, this.#hud.element, this.#leaveButton()),
       this.#banner,
     );
     globalThis.addEventListener("pagehide", this.#pagehide);

@@ -39,7 +39,7 @@ export class QueueScreen {
           "dl",
           { class: "figures" },
           figure("Place", this.#position),
-          figure("About", this.#wait),
+          figure("Estimated wait", this.#wait),
           figure("Rating range", this.#range),
           figure("Searching", this.#searching),
         ),
@@ -75,7 +75,7 @@ export class QueueScreen {
     this.#phase("searching", "Looking for players", needed(progress));
     const wait = progress.estimatedWait;
     say(this.#position, progress.position > 0 ? String(progress.position) : "–");
-    say(this.#wait, wait ? duration(Number(wait.seconds)) : "not known yet");
+    say(this.#wait, wait ? duration(Number(wait.seconds)) : "unknown");
     say(this.#range, progress.ratingRange > 0 ? `± ${progress.ratingRange}` : "any");
     say(this.#searching, String(progress.searching));
     const place = progress.position > 0 ? `Place ${progress.position} of ${progress.searching}.` : "";

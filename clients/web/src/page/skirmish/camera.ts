@@ -14,16 +14,22 @@ export interface Camera {
 }
 
 /** Below this a player is too small to aim at. */
-const LEAST_SCALE = 0.58;
-const PADDING = 14;
+const LEAST_SCALE = 0.64;
+const PADDING = 12;
+/** Bars above and below the arena; a narrow window lays its controls over the ground instead. */
+const BARS = { top: 58, bottom: 54 };
+const NARROW_BARS = { top: 96, bottom: 0 };
+const NARROW = 704;
 
 export function cameraOf(width: number, height: number, self: { readonly x: number; readonly y: number }): Camera {
-  const fitting = Math.min((width - 2 * PADDING) / WIDTH, (height - 2 * PADDING) / HEIGHT);
+  const bars = width < NARROW ? NARROW_BARS : BARS;
+  const free = height - bars.top - bars.bottom;
+  const fitting = Math.min((width - 2 * PADDING) / WIDTH, (free - 2 * PADDING) / HEIGHT);
   const scale = Math.max(fitting, LEAST_SCALE);
   const axis = (size: number, world: number, at: number): number => {
     const seen = size / scale;
     const pad = PADDING / scale;
-    if (seen >= world + 2 * pad) return (world - seen) / 2;
+    if (seen >= world) return (world - seen) / 2;
     return Math.min(Math.max(at - seen / 2, -pad), world - seen + pad);
   };
   return {
@@ -31,7 +37,7 @@ export function cameraOf(width: number, height: number, self: { readonly x: numb
     width,
     height,
     left: axis(width, WIDTH, self.x),
-    top: axis(height, HEIGHT, self.y),
+    top: axis(free, HEIGHT, self.y) - bars.top / scale,
     whole: fitting >= LEAST_SCALE,
   };
 }

@@ -86,7 +86,7 @@ export class Effects {
   }
 
   #drawRing(pen: CanvasRenderingContext2D, ring: Ring, nowMs: number): void {
-    const age = (nowMs - ring.bornMs) / ring.lifeMs;
+    const age = ageOf(ring, nowMs);
     pen.globalAlpha = (1 - age) ** 1.5;
     pen.strokeStyle = ring.color;
     pen.lineWidth = 5 * (1 - age) + 1;
@@ -96,7 +96,7 @@ export class Effects {
   }
 
   #drawSpark(pen: CanvasRenderingContext2D, spark: Spark, nowMs: number, elapsedMs: number): void {
-    const age = (nowMs - spark.bornMs) / spark.lifeMs;
+    const age = ageOf(spark, nowMs);
     const slowed = (1 - age) * (elapsedMs / 1000);
     spark.x += spark.vx * slowed;
     spark.y += spark.vy * slowed;
@@ -110,11 +110,16 @@ export class Effects {
   }
 
   #drawWord(pen: CanvasRenderingContext2D, word: Word, nowMs: number): void {
-    const age = (nowMs - word.bornMs) / word.lifeMs;
+    const age = ageOf(word, nowMs);
     pen.globalAlpha = Math.min(1, (1 - age) * 2);
     pen.fillStyle = word.color;
     pen.font = "700 20px Saira, system-ui, sans-serif";
     pen.textAlign = "center";
     pen.fillText(word.text, word.x, word.y - 30 - (this.#calm ? 0 : 34 * (1 - (1 - age) ** 2)));
   }
+}
+
+/** 0 to 1. A picture's time may lie a little before the event that made the effect. */
+function ageOf(effect: { readonly bornMs: number; readonly lifeMs: number }, nowMs: number): number {
+  return Math.min(1, Math.max(0, (nowMs - effect.bornMs) / effect.lifeMs));
 }

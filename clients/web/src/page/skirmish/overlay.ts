@@ -24,7 +24,7 @@ export class Overlay {
   constructor(touch: boolean) {
     this.#health.append(this.#bar, this.#points);
     say(this.#hint, touch ? "Left thumb moves. Right thumb fires: tap for the nearest, drag to aim." : "WASD or arrows to move · mouse to aim · click or space to fire");
-    this.element = element("div", { class: "overlay" }, this.#clock, element("div", { class: "side" }, this.#scores, this.#feed), this.#down, this.#health, this.#hint);
+    this.element = element("div", { class: "overlay" }, this.#clock, this.#scores, this.#feed, this.#down, this.#health, this.#hint);
   }
 
   time(seconds: number): void {
@@ -54,7 +54,7 @@ export class Overlay {
     this.#health.setAttribute("aria-valuenow", String(points));
     this.#health.dataset["level"] = points > 60 ? "well" : points > 30 ? "hurt" : "low";
     this.#bar.style.width = `${(100 * points) / MAX_HEALTH}%`;
-    say(this.#points, points > 0 ? String(points) : "down");
+    say(this.#points, points > 0 ? `${points} health` : "Down");
   }
 
   down(seconds: number | undefined, by: string): void {
