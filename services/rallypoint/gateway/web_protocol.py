@@ -94,8 +94,11 @@ class Connection(asyncio.Protocol):
                 self.transport.write(http_response.CONTINUE)
 
     def eof_received(self) -> bool:
-        """Let a unary call that waits be answered; everything else ends with the client's side."""
-        return self._task is not None and not self._lingering
+        """Take a half-closed connection for a client that left, as browsers and fetch close.
+
+        What could be answered at once has been; what waits is cancelled by `connection_lost`.
+        """
+        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel what still runs."""

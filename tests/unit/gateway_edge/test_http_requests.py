@@ -164,6 +164,7 @@ def test_wrong_request_is_refused(data: bytes, http_status: int, reason: str | N
     with pytest.raises(Refusal) as caught:
         requests.feed(data)
     assert caught.value.http_status == http_status
+    assert len(requests.ready) == (LIMITS.max_pipelined if http_status == 429 else 0)
     assert reason in (None, caught.value.error.reason)
 
 

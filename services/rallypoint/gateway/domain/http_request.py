@@ -155,8 +155,7 @@ class RequestParser:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            error = errors.InvalidArgument("UPGRADE_REFUSED", "only plain HTTP/1.1 is spoken here")
-            raise Refusal(400, error) from None
+            raise self._refusal or malformed() from None
         except httptools.HttpParserError as parse_error:
             raise self._refusal or malformed() from parse_error
         if self._refusal is not None:
@@ -216,6 +215,9 @@ class RequestParser:
         """Have the head judged."""
         partial = self._taken(0)
         parser = self._parser
+        if parser.should_upgrade():
+            error = errors.InvalidArgument("UPGRADE_REFUSED", "only plain HTTP/1.1 is spoken here")
+            self._refuse(Refusal(400, error))
         head = Head(
             method=parser.get_method().decode("latin-1"),
             target=partial.target.decode("latin-1"),

@@ -1,0 +1,217 @@
+"""The native edge: the same methods over HTTP/2, with grpcio's client and with bytes of our own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from google.protobuf.wrappers_pb2 import BytesValue
+from tests.integration.conftest import Runs
+from tests.support import edge
+from tests.support.http2 import Http2
+
+from rallypoint.gateway import calls
+from rallypoint.gateway.domain import grpcweb
+from rallypoint.kit import errors, rpc
+from rallypoint.kit.health import Health
+
+PATH = edge.SERVICE
+
+
+@asynccontextmanager
+async def channel(running: edge.Running) -> AsyncIterator[grpc.aio.Channel]:
+    async with grpc.aio.insecure_channel(f"{edge.HOST}:{running.port}") as opened:
+        yield opened
+
+
+def unary(opened: grpc.aio.Channel, method: str = "Echo") -> Any:
+    return opened.unary_unary(PATH + method, BytesValue.SerializeToString, BytesValue.FromString)
+
+
+def stream(opened: grpc.aio.Channel, method: str) -> Any:
+    return opened.unary_stream(PATH + method, BytesValue.SerializeToString, BytesValue.FromString)
+
+
+async def failure(call: Any) -> errors.RallypointError:
+    """Return what a unary call fails with."""
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        return rpc.to_error(error)
+    raise AssertionError("it did not fail")
+
+
+def test_unary_calls_answer_wait_and_fail(runs: Runs) -> None:
+    async def scenario() -> None:
+        async with edge.native() as running, channel(running) as opened:
+            assert (await unary(opened)(BytesValue(value=b"a"))).value == b"a"
+            assert (await unary(opened, "Slow")(BytesValue(value=b"0.01"))).value == b"0.01"
+            refused = await failure(unary(opened, "Refuse")(BytesValue()))
+            assert (refused.reason, refused.retry_after_s) == ("TOO_OFTEN", 2)
+            bug = await failure(unary(opened, "Fail")(BytesValue()))
+            assert bug.code == errors.Code.INTERNAL
+            assert "secret" not in bug.message
+            unknown = await failure(unary(opened, "Nothing")(BytesValue()))
+            assert unknown.code == errors.Code.UNIMPLEMENTED
+            large = await failure(unary(opened)(BytesValue(value=bytes(2000))))
+            assert large.reason == "MESSAGE_TOO_LARGE"
+
+    runs(scenario())
+
+
+def test_stream_brings_its_messages_and_its_status(runs: Runs) -> None:
+    async def scenario() -> None:
+        async with edge.native() as running, channel(running) as opened:
+            even = stream(opened, "Count")(BytesValue(value=b"2000"))
+            assert [int(message.value) async for message in even] == list(range(2000))
+            odd = stream(opened, "Count")(BytesValue(value=b"3"))
+            seen: list[bytes] = []
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                seen.extend([message.value async for message in odd])
+            assert rpc.to_error(caught.value).reason == "ODD"
+
+    runs(scenario())
+
+
+def test_fan_out_reaches_native_streams_until_they_leave(runs: Runs) -> None:
+    async def scenario() -> None:
+        async with edge.native() as running, channel(running) as opened:
+            watching = stream(opened, "Watch")(BytesValue())
+            await edge.until(lambda: len(running.service.slots) == 1)
+            assert running.fan_out.push(running.service.slots, [edge.wrap(b"tick")]) == []
+            assert (await watching.read()).value == b"tick"
+            watching.cancel()
+            await asyncio.wait_for(running.service.cancelled.wait(), 5)
+            assert running.fan_out.statistics().clients == 0
+
+    runs(scenario())
+
+
+def test_native_deadlines_and_age_end_calls(runs: Runs) -> None:
+    async def scenario() -> None:
+        settings = edge.tuned(unary_timeout_s=0.2, stream_timeout_cap_s=0.3)
+        async with edge.native(settings) as running, channel(running) as opened:
+            late = await failure(unary(opened, "Slow")(BytesValue(value=b"60")))
+            assert late.code == errors.Code.DEADLINE_EXCEEDED
+            old = stream(opened, "Watch")(BytesValue())
+            assert (await old.read()).value == b"farewell"
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await old.read()
+            assert rpc.to_error(caught.value).reason == "STREAM_AGE"
+
+    runs(scenario())
+
+
+def test_native_drain_says_farewell(runs: Runs) -> None:
+    async def scenario() -> None:
+        async with edge.native() as running, channel(running) as opened:
+            watching = stream(opened, "Watch")(BytesValue())
+            await edge.until(lambda: running.service.open == 1)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(running.edge.drain(timeout_s=2), name="drain")
+                assert (await watching.read()).value == b"farewell"
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await watching.read()
+            assert rpc.to_error(caught.value).reason == "DRAINING"
+
+    runs(scenario())
+
+
+def test_native_guard_sees_metadata_and_peer(runs: Runs) -> None:
+    def guard(call: calls.Call, method: calls.Method) -> None:
+        if call.metadata.get("authorization") != "Bearer me":
+            raise errors.Unauthenticated("TOKEN_MISSING")
+
+    async def scenario() -> None:
+        async with edge.native(guard=guard) as running, channel(running) as opened:
+            assert (await failure(unary(opened)(BytesValue()))).reason == "TOKEN_MISSING"
+            metadata = (("authorization", "Bearer me"), ("name-bin", b"\xff\0"))
+            await unary(opened)(BytesValue(), metadata=metadata)
+            assert running.service.calls[0].peer == "127.0.0.1"
+            assert running.service.calls[0].metadata["name-bin"] == "/wA"
+
+    runs(scenario())
+
+
+def test_health_is_served_and_reflection_only_when_asked(runs: Runs) -> None:
+    from grpc_health.v1 import health_pb2
+    from grpc_reflection.v1alpha import reflection_pb2
+
+    async def reflected(opened: grpc.aio.Channel) -> list[str]:
+        ask = opened.stream_stream(
+            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+            reflection_pb2.ServerReflectionRequest.SerializeToString,
+            reflection_pb2.ServerReflectionResponse.FromString,
+        )
+        answers = ask(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+        return [
+            service.name
+            async for answer in answers
+            for service in answer.list_services_response.service
+        ]
+
+    async def scenario() -> None:
+        health = Health("gateway")
+        health.set_ready(True)
+        served = edge.native(health=health, reflection=True)
+        async with served as running, channel(running) as opened:
+            check = opened.unary_unary(
+                "/grpc.health.v1.Health/Check",
+                health_pb2.HealthCheckRequest.SerializeToString,
+                health_pb2.HealthCheckResponse.FromString,
+            )
+            answer = await check(health_pb2.HealthCheckRequest())
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+            assert "rallypoint.test.EchoService" in await reflected(opened)
+        async with edge.native() as running, channel(running) as opened:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await reflected(opened)
+            assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+    runs(scenario())
+
+
+def test_call_without_a_message_is_refused_at_once(runs: Runs) -> None:
+    async def scenario() -> None:
+        async with edge.native() as running:
+            reader, writer = await asyncio.open_connection(edge.HOST, running.port)
+            http2 = Http2(reader, writer)
+            await http2.open()
+            http2.send(1, PATH + "Echo", "x-any", "1", b"")
+            assert b"no message" in await http2.end(1)
+            assert not running.service.calls
+            writer.close()
+
+    runs(scenario())
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "good"),
+    [("grpc-timeout", "bogus", "4S"), ("grpc-encoding", "foo", "identity")],
+)
+def test_hpack_poisoning_hurts_nobody_else(runs: Runs, name: str, bad: str, good: str) -> None:
+    """One unreadable header must not fail later calls of the same HTTP/2 connection.
+
+    grpc-core would keep the failed header in its HPACK table; behind a proxy the next call on the
+    connection is somebody else's (design notes, edge §5b).
+    """
+
+    async def scenario() -> None:
+        async with edge.native() as running:
+            reader, writer = await asyncio.open_connection(edge.HOST, running.port)
+            http2 = Http2(reader, writer)
+            await http2.open()
+            body = grpcweb.frame(edge.wrap(b"a"))
+            http2.send(1, PATH + "Echo", name, bad, body)
+            await http2.end(1)
+            http2.send(3, PATH + "Echo", name, good, body)
+            assert b"Error parsing" not in await http2.end(3)
+            assert len(running.service.calls) == 1
+            writer.close()
+
+    runs(scenario())
