@@ -12,7 +12,7 @@ from tests.support.collector import Collector, Span, collector
 from rallypoint.cli import plan, ports
 from rallypoint.cli.stack import Stack
 
-SERVICES = {"gateway", "matchmaking", "fleet", "room-state"}
+SERVICES = {f"rallypoint-{name}" for name in ("gateway", "matchmaking", "fleet", "room-state")}
 PATIENCE_S = 40.0
 
 

@@ -263,7 +263,7 @@ class _Router(grpc.GenericRpcHandler):
 def _reflect(server: grpc.aio.Server, methods: calls.Methods) -> None:
     from grpc_reflection.v1alpha import reflection  # development only
 
-    names = [*methods.services(), reflection.SERVICE_NAME]
+    names = [*methods.services(), "grpc.health.v1.Health", reflection.SERVICE_NAME]
     reflection.enable_server_reflection(names, server)
 
 
