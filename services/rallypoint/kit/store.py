@@ -17,12 +17,14 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import redis.asyncio
-import redis.exceptions
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from rallypoint.kit import cancellation, errors, metrics, without_modules
 
-from rallypoint.kit import cancellation, errors, metrics
+# redis-py would import the OpenTelemetry SDK, a fifth of our start-up, for metrics we do not use.
+with without_modules.absent("opentelemetry.metrics", "opentelemetry.sdk.metrics"):
+    import redis.asyncio
+    import redis.exceptions
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
 
 logger = logging.getLogger(__name__)
 
