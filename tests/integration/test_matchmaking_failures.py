@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -172,6 +173,31 @@ def test_a_broker_restart_under_load_loses_nothing_acknowledged(
             assert early.state == v1.TICKET_STATE_ASSIGNED
             assert process.child is not None
             assert process.child.poll() is None
+
+    runs(scenario())
+
+
+def test_tickets_lost_with_redis_are_made_anew_by_the_same_request(
+    own_brokers: Brokers, tmp_path: Path, fresh: Fresh, runs: Runs
+) -> None:
+    async def scenario() -> None:
+        queue = fresh("queue")
+        async with (
+            mm.started(own_brokers, tmp_path, mm.document(queue)) as (process, _),
+            mm.players(process, queue, "ann", "bob") as (ann, bob),
+        ):
+            first = await ann.create()
+            watched = asyncio.create_task(ann.watch(first.ticket_id))
+            await asyncio.sleep(0.2)
+            with socket.create_connection(("127.0.0.1", own_brokers.redis.port)) as redis:
+                redis.sendall(b"FLUSHALL\r\n")
+                assert redis.recv(16) == b"+OK\r\n"
+            with pytest.raises(errors.NotFound, match="TICKET_UNKNOWN"):
+                await watched
+            again = await ann.create()
+            assert again.ticket_id == first.ticket_id
+            await bob.create()
+            await ann.wait_state(v1.TICKET_STATE_ASSIGNED)
 
     runs(scenario())
 

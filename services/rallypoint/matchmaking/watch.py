@@ -40,6 +40,7 @@ class Watch:
     row: Row | None = None
     step: int = 0
     """Tolerance steps the player was told of."""
+    beats: int = 0
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def events(self, player_id: str) -> AsyncIterator[v1.WatchTicketResponse]:
@@ -62,18 +63,17 @@ class Watch:
             self.lane.hub.close(inbox)
 
     async def _next(self, inbox: Inbox) -> list[v1.WatchTicketResponse]:
-        """Wait for notices, a beat at most each; after some beats read the ticket anew."""
-        for _ in range(READ_EVERY_BEATS):
-            if await self._wait():
-                responses: list[v1.WatchTicketResponse] = []
-                while notice := inbox.take():
-                    match = pb.MatchRecord.FromString(notice.record) if notice.record else None
-                    responses += await self._news(notice.row, match)
-                if responses:
-                    return responses
-            elif beat := await self._beat():
-                return beat
-        return await self._read_again()
+        """What notices brought, or after a beat without any the ticket's numbers."""
+        if await self._wait():
+            responses: list[v1.WatchTicketResponse] = []
+            while notice := inbox.take():
+                match = pb.MatchRecord.FromString(notice.record) if notice.record else None
+                responses += await self._news(notice.row, match)
+            return responses
+        self.beats += 1
+        if self.beats % READ_EVERY_BEATS == 0 and (news := await self._read_again()):
+            return news
+        return await self._beat()
 
     async def _wait(self) -> bool:
         """True when there is a notice, False after a beat. Unavailable when we shut down."""
@@ -87,10 +87,10 @@ class Watch:
         return woken
 
     async def _read_again(self) -> list[v1.WatchTicketResponse]:
+        """NotFound `TICKET_UNKNOWN` when Redis was lost: the client makes the ticket anew."""
         with contextlib.suppress(StoreUnavailable):  # what we know stays true meanwhile
-            standing = await self.lane.tickets.read(self.ticket_id)
-            if standing is not None:
-                return await self._news(standing.row, standing.match)
+            standing = await owned(self.lane, self.ticket_id, self.record.player_id)
+            return await self._news(standing.row, standing.match)
         return []
 
     async def _news(self, row: Row, match: pb.MatchRecord | None) -> list[v1.WatchTicketResponse]:
