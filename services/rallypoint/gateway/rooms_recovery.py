@@ -1,19 +1,19 @@
 """Find the next node of a room whose node does not answer for it.
 
-A room is lost when its Attach broke, when its node refused to take its clients back, or when it
-was told to have moved. Until the node answers again its ownership record is read: another owner or
-a higher epoch moves the room's streams there, no record ends them (CLOSED `ROOM_LOST`), the same
-record means waiting, at most `give_up_s`. Client streams stay open all the while and hear
-keep-alives.
+A room is lost when its Attach broke, when its node refused to take its clients back, when it was
+told to have moved, or when it fell silent. Its ownership record is read until the node answers
+again: another owner or a higher epoch moves the room's streams there, no record ends them (CLOSED
+`ROOM_LOST`), the same record means waiting, at most `give_up_s` while clients are without a node.
+Client streams stay open all the while and hear keep-alives.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 
 from rallypoint.gateway import rooms_stream
+from rallypoint.gateway.domain import sync
 from rallypoint.gateway.rooms_node import Board
 from rallypoint.gateway.rooms_registry import Registry
 from rallypoint.gateway.rooms_stream import Room
@@ -23,7 +23,7 @@ from rallypoint.v1 import room_pb2
 log = logging.getLogger(__name__)
 
 PERIOD_S = 0.25
-Sleep = Callable[[float], Awaitable[None]]
+LAST_WORD_S = 3.0
 
 
 class Recovery:
@@ -59,12 +59,18 @@ class Recovery:
         place = await self._registry.place(room.room_id)
         if room.lost_at is None or room not in self._board.lost:
             return
+        lost_s = self._board.clock() - room.lost_at
+        away = any(stream.phase is sync.Phase.AWAY for stream in room.streams.values())
         if place is None:
-            self._close(room)
+            # A room that just ended may still have its last word on the way.
+            if away or lost_s > LAST_WORD_S:
+                self._close(room)
         elif room.node is None or place.differs(room.node.address, room.placed_epoch):
             log.info("room_moved", extra={"room": room.room_id, "node": place.address})
             self._registry.move(room, place)
-        elif self._board.clock() - room.lost_at > self._give_up_s:
+        elif not away:
+            self._board.found(room)
+        elif lost_s > self._give_up_s:
             self._close(room)
         else:
             room.node.ask_again(room)

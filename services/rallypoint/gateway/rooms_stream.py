@@ -38,6 +38,8 @@ class Room:
     """When a frame last went to every stream that was in step, loop time."""
     placed_epoch: int = 0
     """The epoch of the ownership record that led to `node`."""
+    checked_at: float = NEVER
+    """When its ownership record was last asked for because it was silent, loop time."""
     lost_at: float | None = None
     """Since when its node does not answer for it."""
     used: bool = True

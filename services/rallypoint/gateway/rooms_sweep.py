@@ -4,6 +4,8 @@
   to everybody is skipped in one comparison, so this costs per room, not per stream).
 - Keyframes: for a stream that is behind or still without its keyframe one is asked for again, once
   its client reads: the probe is the keep-alive itself, and it drives the cut of slow readers too.
+- Silent rooms: a node may be cut off from everybody but us, and its room have gone on elsewhere; so
+  a room without frames for five seconds has its ownership record read again.
 - Sessions: a stream lives on while this gateway knows an access token of its player that has not
   expired; else it ends with a RECONNECT control and UNAUTHENTICATED.
 """
@@ -21,6 +23,7 @@ from rallypoint.kit import errors, metrics
 
 PERIOD_S = 0.1
 KEYFRAME_WAIT_S = 1.0
+SILENT_ROOM_S = 5.0
 _ASKING = (sync.Phase.FRESH, sync.Phase.BEHIND)
 KEEP_ALIVE = b""
 
@@ -89,7 +92,11 @@ class Sweep:
     def _due(self, room: Room, now: float) -> Iterator[Stream]:
         """The streams of a room that must hear something."""
         silent = now - self._settings.quiet_s
-        streams = room.unsettled if room.full_at > silent else room.streams.values()
+        if room.full_at > silent:
+            streams: Iterable[Stream] = room.unsettled
+        else:
+            streams = room.streams.values()
+            self._check_silent(room, now)
         for stream in streams:
             if stream.slot < 0:
                 continue
@@ -98,6 +105,12 @@ class Sweep:
                 heard = max(heard, room.full_at)
             if heard <= silent or self._wants_keyframe(stream, now):
                 yield stream
+
+    def _check_silent(self, room: Room, now: float) -> None:
+        heard = max(room.full_at, room.checked_at)
+        if room.streams and now - heard >= SILENT_ROOM_S:
+            room.checked_at = now
+            self._board.lose(room)
 
     def _wants_keyframe(self, stream: Stream, now: float) -> bool:
         return stream.phase in _ASKING and now - stream.asked_at >= KEYFRAME_WAIT_S

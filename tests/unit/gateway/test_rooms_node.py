@@ -336,6 +336,37 @@ def test_lost_room_goes_on_at_its_next_node() -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("place", [Place("node:2", 2), Place("node:1", 1)], ids=["moved", "same"])
+def test_silent_room_is_looked_up_and_stays_unless_it_moved(place: Place) -> None:
+    async def scenario(world: World) -> None:
+        stream, outlet = world.join()
+        world.room.placed_epoch = 1
+        world.places["room"] = place
+        world.frames(frame(1, 0, stream))
+        for _ in range(51):
+            world.loop_time += 0.1
+            world.sweep.once(world.loop_time)
+        assert world.room in world.board.lost
+        await Recovery(world.board, world.registry, give_up_s=30.0).once()
+        assert world.room.node is world.nodes[place.address]
+        assert not outlet.closed
+        assert stream.phase is (Phase.AWAY if place.epoch == 2 else Phase.IN_STEP)
+
+    run(scenario)
+
+
+def test_moved_control_is_passed_on_and_the_room_looked_up() -> None:
+    async def scenario(world: World) -> None:
+        stream, outlet = world.join()
+        moved = room_pb2.Control(kind=room_pb2.CONTROL_KIND_MOVED, reason="DRAIN")
+        said = host.RoomControl(room_id="room", clients=[stream.client], control=moved)
+        world.node.received(host.AttachResponse(controls=[said]))
+        assert outlet.kinds() == ["welcome", "DRAIN"]
+        assert world.room in world.board.lost
+
+    run(scenario)
+
+
 def test_recovery_waits_while_nats_is_away() -> None:
     async def scenario(world: World) -> None:
         _, outlet = world.join()
