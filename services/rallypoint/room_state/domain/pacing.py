@@ -7,6 +7,8 @@ then gives up the rest of its backlog, which is counted. Tables start at differe
 from typing import Final
 
 MAX_CATCH_UP: Final = 5
+EARLY_S: Final = 0.001
+"""Loops count in milliseconds (uvloop) and may wake a task that much too early."""
 GOLDEN: Final = 0.6180339887498949
 """Multiples of it, modulo 1, spread any number of tables evenly (Kronecker sequence)."""
 
@@ -27,6 +29,7 @@ class Pacer:
 
     def due(self, now: float) -> int:
         """How many ticks to run now, and set the next deadline."""
+        now += EARLY_S
         if now < self.deadline:
             return 0
         behind = int((now - self.deadline) // self.period_s) + 1
