@@ -9,11 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.integration.conftest import Runs
+from tests.integration.conftest import Connect, Runs
 from tests.support import matchmaking as mm
 
 from rallypoint.cli.brokers import Broker, Brokers
-from rallypoint.kit import errors
+from rallypoint.internal.v1 import events_pb2
+from rallypoint.kit import errors, subjects
+from rallypoint.kit.bus import Bus
+from rallypoint.kit.names import QueueName
 from rallypoint.v1 import matchmaking_pb2 as v1
 
 Fresh = Callable[[str], str]
@@ -124,13 +127,28 @@ def check(peer: mm.FleetPeer, rooms: Counter[tuple[str, str]], names: list[str])
         }
 
 
+async def facts_of(bus: Bus, queue: str, tickets: int) -> list[tuple[str, int, int]]:
+    """(ticket, seq, state) of a queue's facts, up to the last ticket's assignment."""
+    found: list[tuple[str, int, int]] = []
+    stream = bus.ordered(subjects.TICKETS.name, subjects.tickets_of(QueueName(queue)))
+    async with asyncio.timeout(mm.WITHIN_S):
+        async for fact in stream:
+            ticket = events_pb2.TicketFact.FromString(fact.data)
+            found.append((ticket.ticket_id, ticket.seq, ticket.state))
+            ended = [state for _, _, state in found if state == v1.TICKET_STATE_ASSIGNED]
+            if len(ended) == tickets and not fact.pending:
+                break
+    return found
+
+
 def test_kills_at_any_moment_leave_every_ticket_assigned_once(
-    brokers: Brokers, tmp_path: Path, fresh: Fresh, runs: Runs
+    brokers: Brokers, tmp_path: Path, fresh: Fresh, runs: Runs, connected: Connect
 ) -> None:
     async def scenario() -> None:
         queue, rooms = fresh("queue"), Counter[tuple[str, str]]()
         names = [f"player-{number}" for number in range(60)]
         async with (
+            connected(brokers) as (bus, _),
             mm.started(brokers, tmp_path, mm.document(queue)) as (process, peer),
             mm.players(process, queue, *names) as people,
         ):
@@ -142,6 +160,9 @@ def test_kills_at_any_moment_leave_every_ticket_assigned_once(
                         process.kill()
                         await process.start()
             check(peer, rooms, names)
+            facts = await facts_of(bus, queue, len(names))
+            assert len({(ticket, seq) for ticket, seq, _ in facts}) == len(facts)
+            assert Counter(state for _, _, state in facts)[v1.TICKET_STATE_ASSIGNED] == len(names)
 
     runs(scenario())
 
