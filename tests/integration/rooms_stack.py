@@ -1,4 +1,4 @@
-"""A room node and a gateway's side of Attach for the integration tests of rooms: real NATS, real gRPC."""
+"""A room node and a gateway's side of Attach for the tests of rooms: real NATS, real gRPC."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class RunningNode:
 async def room_node(
     brokers: Brokers, *, node_id: str = "local-1", games: Mapping[str, Definition] | None = None
 ) -> AsyncIterator[RunningNode]:
-    """Run a room node; it drains and ends when the block does. `games` are added to the installed."""
+    """Run a room node until the block ends. `games` are added to the installed ones."""
     base = RuntimeSettings(instance=node_id, incarnation=f"{node_id}-a", grpc_port=0, drain_s=3.0)
     settings = config.Settings(runtime=base, node_id=node_id)
     definitions = {**catalog.load(), **(games or {})}
@@ -239,7 +239,7 @@ async def attached(node: RunningNode, definition: Definition) -> AsyncIterator[A
 async def until(condition: Callable[[], bool], *, within_s: float = 10.0) -> None:
     """Wait for a condition."""
     async with asyncio.timeout(within_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  # what is awaited has no event
             await asyncio.sleep(0.01)
 
 
