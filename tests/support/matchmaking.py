@@ -103,8 +103,9 @@ async def fleet_peer() -> AsyncIterator[tuple[FleetPeer, str]]:
 
 @dataclass(slots=True)
 class Process:
-    """A matchmaking process; `start` again after `kill` keeps name, ports and queues."""
+    """A service's process; `start` again after `kill` keeps name, ports and settings."""
 
+    service: str
     environ: dict[str, str]
     grpc_port: int
     metrics_port: int
@@ -120,7 +121,7 @@ class Process:
         """Start it."""
         with self.log.open("ab") as output:
             self.child = subprocess.Popen(
-                [sys.executable, "-m", "rallypoint", "matchmaking"],
+                [sys.executable, "-m", "rallypoint", self.service],
                 env=self.environ,
                 stdout=output,
                 stderr=output,
@@ -170,7 +171,8 @@ class Process:
         try:
             yield
         finally:
-            self.child.send_signal(signal.SIGCONT)
+            if self.child is not None:
+                self.child.send_signal(signal.SIGCONT)
 
     def stop(self) -> int:
         """Ask it to end; its exit code."""
@@ -181,30 +183,40 @@ class Process:
         return code
 
 
+def service(name: str, brokers: Brokers, directory: Path, **settings: str) -> Process:
+    """A service's process that is not started yet."""
+    grpc_port, metrics_port = ports.free_one(), ports.free_one()
+    settings = {
+        "instance": f"{name}-1",
+        "nats_url": brokers.nats.url,
+        "redis_url": brokers.redis.url,
+        "grpc_port": str(grpc_port),
+        "metrics_port": str(metrics_port),
+        "drain_s": "2",
+        **settings,
+    }
+    environ = {f"RALLYPOINT_{key.upper()}": value for key, value in settings.items()}
+    log = directory / f"{settings['instance']}.log"
+    return Process(name, {**os.environ, **environ}, grpc_port, metrics_port, log)
+
+
 def process(
     brokers: Brokers,
     directory: Path,
     fleet_address: str,
     *,
     queues: list[dict[str, Any]],
-    instance: str = "matchmaking-1",
     **settings: str,
 ) -> Process:
-    """A process that is not started yet."""
-    grpc_port, metrics_port = ports.free_one(), ports.free_one()
-    environ = {
-        **os.environ,
-        "RALLYPOINT_INSTANCE": instance,
-        "RALLYPOINT_NATS_URL": brokers.nats.url,
-        "RALLYPOINT_REDIS_URL": brokers.redis.url,
-        "RALLYPOINT_GRPC_PORT": str(grpc_port),
-        "RALLYPOINT_METRICS_PORT": str(metrics_port),
-        "RALLYPOINT_FLEET_ADDRESS": fleet_address,
-        "RALLYPOINT_QUEUES": json.dumps(queues),
-        "RALLYPOINT_DRAIN_S": "2",
-        **{f"RALLYPOINT_{name.upper()}": value for name, value in settings.items()},
-    }
-    return Process(environ, grpc_port, metrics_port, directory / f"{instance}.log")
+    """A matchmaking process that is not started yet."""
+    return service(
+        "matchmaking",
+        brokers,
+        directory,
+        fleet_address=fleet_address,
+        queues=json.dumps(queues),
+        **settings,
+    )
 
 
 @dataclass(slots=True)

@@ -73,6 +73,7 @@ class Lane:
         """Stop leading."""
         self.epoch, self.pool = 0, None
         self.records.clear()
+        self._count()
 
     def enter(self, record: pb.TicketRecord, row: Row) -> None:
         """A ticket is queued: put it in the pool of the leading lane."""
@@ -88,13 +89,16 @@ class Lane:
         if self.pool.add(entry):
             self.records[record.ticket_id] = record
             self.pace.arrivals += 1
+            self._count()
             self.arrived.set()
 
     def leave(self, ticket_id: str) -> pb.TicketRecord | None:
         """A ticket is not queued any more; its record if it was in the pool."""
         if self.pool is not None:
             self.pool.remove(ticket_id)
-        return self.records.pop(ticket_id, None)
+        record = self.records.pop(ticket_id, None)
+        self._count()
+        return record
 
     def tell(self, changes: Iterable[tuple[str, Row]], match: pb.MatchRecord | None = None) -> None:
         """Push changed tickets to their watchers; those that ended or are held leave the pool."""
@@ -125,6 +129,9 @@ class Lane:
     async def searching(self) -> int:
         """Players searching."""
         return await self.tickets.searching() if self.pool is None else len(self.pool)
+
+    def _count(self) -> None:
+        metrics.MM_TICKETS.labels(self.config.queue).set(len(self.records))
 
     async def _place(self, ticket_id: str) -> tuple[int, int]:
         if self.pool is None:

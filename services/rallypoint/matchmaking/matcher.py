@@ -84,7 +84,6 @@ async def cycle(desk: Desk) -> int:
     committed = 0
     for start in range(0, len(found), COMMIT_BATCH):
         committed += await _commit(desk, found[start : start + COMMIT_BATCH])
-    metrics.MM_TICKETS.labels(lane.config.queue).set(len(desk.pool))
     return committed
 
 
