@@ -60,7 +60,7 @@ def _options(limits: NativeLimits, max_bytes: int) -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
         (
-            "grpc.http2.min_recv_ping_interval_without_data_ms",
+            "grpc.http2.min_ping_interval_without_data_ms",
             int(limits.native_ping_interval_s * 1000),
         ),
         ("grpc.so_reuseport", 0),

@@ -34,7 +34,7 @@ _KEEPALIVE: Options = (
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
 )
 _SERVER: Options = (*_KEEPALIVE, ("grpc.so_reuseport", 0))
