@@ -131,8 +131,10 @@ async def web(
             guard=guard,
             files=files,
         )
-        yield Running(edge, await edge.listen(HOST, 0), service, fan_out)
-        await edge.drain(timeout_s=1)
+        try:
+            yield Running(edge, await edge.listen(HOST, 0), service, fan_out)
+        finally:
+            await edge.drain(timeout_s=1)
 
 
 @asynccontextmanager
@@ -151,8 +153,10 @@ async def native(
             guard=guard,
             **options,
         )
-        yield Running(edge, await edge.listen(HOST, 0), service, fan_out)
-        await edge.drain(timeout_s=1)
+        try:
+            yield Running(edge, await edge.listen(HOST, 0), service, fan_out)
+        finally:
+            await edge.drain(timeout_s=1)
 
 
 def tuned(**changes: Any) -> EdgeSettings:
