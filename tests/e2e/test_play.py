@@ -70,6 +70,24 @@ def test_players_shoot_and_score(pair: Pair) -> None:
     assert "took down" in ada.page.locator(".feed").inner_text()
 
 
+def test_phone_plays_by_touch(pair: Pair) -> None:
+    ada, bo = pair
+    slot, before = bo.slot, float(ada.seen(bo.slot)["x"])
+    way = inward(bo)[0]
+    with bo.touching(90, 740, pull=(50.0 * way, 0)):
+        wait_until(
+            lambda: way * (float(ada.seen(slot)["x"]) - before) > 60, "Ada sees Bo's thumb move him"
+        )
+        bo.shot("touch")
+    with bo.touching(300, 740):
+        wait_until(lambda: shots_of(ada, slot) > 0, "Ada sees Bo fire")
+
+
+def shots_of(watcher: Player, slot: int) -> int:
+    """Shots of a player in the air, as somebody sees them."""
+    return sum(shot["owner"] == slot for shot in watcher.facts()["world"]["shots"])
+
+
 def aimed(shooter: Player, target: Player) -> bool:
     """Follow the target with the mouse; always true."""
     shooter.aim_at(target.slot)
@@ -95,16 +113,24 @@ def test_lost_network_resumes_the_same_seat(pair: Pair, bos_cable: Cable) -> Non
     bo.page.context.set_offline(True)
     bo.page.wait_for_selector(".banner:not([hidden])", timeout=20_000)
     bo.shot("reconnecting")
-    ada.wait(
-        f"window.rallypoint.match.view.facts().world.players[{slot}].away", "Ada sees Bo is away"
-    )
-    ada.shot("away")
     bos_cable.plug()
     bo.page.context.set_offline(False)
     resumed(bo, room_id, slot)
     assert bo.page.locator(".banner").is_hidden()
     moved(ada, bo, inward(bo))
     assert bo.read("window.rallypoint.match.connection.statistics().reconnects") >= 1
+
+
+def test_player_who_left_the_page_is_away_until_back(pair: Pair) -> None:
+    ada, bo = pair
+    room_id, slot, address = bo.room_id, bo.slot, bo.page.url
+    bo.page.goto("about:blank")
+    away = f"window.rallypoint.match.view.facts().world.players[{slot}].away"
+    ada.wait(away, "Ada sees that Bo is away")
+    ada.shot("away")
+    bo.page.goto(address)
+    resumed(bo, room_id, slot)
+    ada.wait(f"!{away}", "Ada sees that Bo is back")
 
 
 def test_killed_gateway_is_survived(pair: Pair, stack: StackProcess) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,6 +108,20 @@ class Player:
         x = (other["x"] - camera["left"]) * camera["scale"]
         y = (other["y"] - camera["top"]) * camera["scale"]
         self.page.mouse.move(x, y)
+
+    @contextmanager
+    def touching(self, x: float, y: float, *, pull: tuple[float, float] = (0, 0)) -> Iterator[None]:
+        """Hold a finger on the glass, pulled away from where it went down. CSS pixels."""
+        session = self.page.context.new_cdp_session(self.page)
+
+        def send(kind: str, *points: dict[str, float]) -> None:
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": list(points)})
+
+        send("touchStart", {"x": x, "y": y})
+        send("touchMove", {"x": x + pull[0], "y": y + pull[1]})
+        yield
+        send("touchEnd")
+        session.detach()
 
     def distance(self, slot: int) -> float:
         """How far somebody is, in units of the arena."""

@@ -25,6 +25,7 @@ const BUILD = "0.1.0";
 const NAME_KEY = "rallypoint.name";
 const GAME_KEY = "rallypoint.game";
 const PROFILE_KEY = "rallypoint.profile";
+const RATING_WITHIN_MS = 12_000;
 
 /** A game's queue has its name; `?queue=` in the address asks for another one of the server's. */
 function queueOf(offer: Offer): string {
@@ -175,9 +176,9 @@ export class App {
       onHome: () => this.home(),
     });
     this.#show("result", screen.element);
-    if (outcome.ending.how === "left" || outcome.ending.result?.rated === false) return screen.unrated();
+    if (outcome.ending.result?.rated === false) return screen.unrated();
     try {
-      const rating = await this.#matchmaker.ratingAfter(queueOf(offer), seat.roomId);
+      const rating = await this.#matchmaker.ratingAfter(queueOf(offer), seat.roomId, RATING_WITHIN_MS);
       this.lastRating = rating;
       if (rating) screen.rated(rating);
       else screen.late();

@@ -16,6 +16,8 @@ export interface Prediction<State, Input> {
 
 const DECAY_MS = 65;
 const MOST_REPLAYED = 64;
+/** Falls to a tenth within 20 frames. */
+const RECENT = 0.891;
 
 export class Reconciler<State, Input> {
   readonly #game: Prediction<State, Input>;
@@ -24,6 +26,7 @@ export class Reconciler<State, Input> {
   #pending: { readonly seq: number; readonly input: Input }[] = [];
   #offset: number[] = [];
   #error = 0;
+  #recentError = 0;
 
   constructor(game: Prediction<State, Input>) {
     this.#game = game;
@@ -37,6 +40,11 @@ export class Reconciler<State, Input> {
   /** How far the last frame moved the prediction. */
   get error(): number {
     return this.#error;
+  }
+
+  /** The same, as the largest of about the last second of frames. */
+  get recentError(): number {
+    return this.#recentError;
   }
 
   get pending(): number {
@@ -87,6 +95,7 @@ export class Reconciler<State, Input> {
     this.#pending = [];
     this.#offset = [];
     this.#error = 0;
+    this.#recentError = 0;
   }
 
   /** Let the shown error decay; call once per picture. */
@@ -97,6 +106,7 @@ export class Reconciler<State, Input> {
 
   #absorb(moved: readonly number[]): void {
     this.#error = Math.hypot(...moved);
+    this.#recentError = Math.max(this.#error, this.#recentError * RECENT);
     const held = moved.map((value, at) => value + (this.#offset[at] ?? 0));
     this.#offset = this.#error > this.#game.snapDistance ? moved.map(() => 0) : held;
   }

@@ -33,6 +33,8 @@ export function homeScreen(options: HomeOptions): HTMLElement {
     enterkeyhint: "go",
     placeholder: "Leave empty for a surprise",
     value: options.name,
+    // A touch keyboard would cover the page before it was seen.
+    "data-focus": matchMedia("(pointer: fine)").matches,
   });
   const form: HTMLFormElement = element(
     "form",

@@ -66,7 +66,7 @@ export function resultScreen(options: ResultOptions): ResultScreen {
     },
     late: () => {
       say(figure, "–");
-      say(note, "Still being counted; it will show on the next match");
+      say(note, options.outcome.ending.how === "left" ? "Counted when the others have finished" : "Still being counted; home will show it");
     },
   };
 }

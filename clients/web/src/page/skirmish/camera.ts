@@ -11,24 +11,28 @@ export interface Camera {
   readonly height: number;
   /** All of the arena is on the screen. */
   readonly whole: boolean;
+  /** CSS pixels above and below that belong to the figures and the controls. */
+  readonly bars: { readonly top: number; readonly bottom: number; readonly side: number };
 }
 
 /** Below this a player is too small to aim at. */
 const LEAST_SCALE = 0.64;
-const PADDING = 12;
-/** Bars above and below the arena; a narrow window lays its controls over the ground instead. */
-const BARS = { top: 58, bottom: 54 };
-const NARROW_BARS = { top: 96, bottom: 0 };
+/** Room around the arena, in CSS pixels, for figures and thumbs. */
+const BARS = { top: 58, bottom: 54, side: 12 };
+const NARROW_BARS = { top: 112, bottom: 156, side: 12 };
+const FLAT_BARS = { top: 52, bottom: 12, side: 176 };
+const EDGE = 12;
 const NARROW = 704;
+const FLAT = 500;
 
 export function cameraOf(width: number, height: number, self: { readonly x: number; readonly y: number }): Camera {
-  const bars = width < NARROW ? NARROW_BARS : BARS;
+  const bars = height < FLAT ? FLAT_BARS : width < NARROW ? NARROW_BARS : BARS;
   const free = height - bars.top - bars.bottom;
-  const fitting = Math.min((width - 2 * PADDING) / WIDTH, (free - 2 * PADDING) / HEIGHT);
+  const fitting = Math.min((width - 2 * bars.side) / WIDTH, (free - 2 * EDGE) / HEIGHT);
   const scale = Math.max(fitting, LEAST_SCALE);
-  const axis = (size: number, world: number, at: number): number => {
+  const axis = (size: number, world: number, at: number, margin: number): number => {
     const seen = size / scale;
-    const pad = PADDING / scale;
+    const pad = margin / scale;
     if (seen >= world) return (world - seen) / 2;
     return Math.min(Math.max(at - seen / 2, -pad), world - seen + pad);
   };
@@ -36,9 +40,10 @@ export function cameraOf(width: number, height: number, self: { readonly x: numb
     scale,
     width,
     height,
-    left: axis(width, WIDTH, self.x),
-    top: axis(free, HEIGHT, self.y) - bars.top / scale,
+    left: axis(width, WIDTH, self.x, bars.side),
+    top: axis(free, HEIGHT, self.y, EDGE) - bars.top / scale,
     whole: fitting >= LEAST_SCALE,
+    bars,
   };
 }
 

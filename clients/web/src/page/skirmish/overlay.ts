@@ -5,7 +5,7 @@ import { MAX_HEALTH } from "./rules";
 import type { Player } from "./world";
 
 const FEED_MS = 5_000;
-const MOST_LINES = 4;
+const MOST_LINES = 2;
 /** From here on the clock asks for attention. */
 const LAST_SECONDS = 10;
 

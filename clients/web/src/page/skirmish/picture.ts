@@ -66,7 +66,9 @@ export class Picture {
     drawFloor(pen, this.#floorAt(scale));
     for (const item of scene.items) drawItem(pen, item, scene);
     for (const flight of scene.flights) drawFlight(pen, flight);
-    for (const player of scene.players) if (player.health > 0) drawPlayer(pen, player, scene);
+    // Oneself last, so that nobody hides one's own place.
+    const drawn = scene.players.toSorted((a, b) => Number(a.slot === scene.self) - Number(b.slot === scene.self));
+    for (const player of drawn) if (player.health > 0) drawPlayer(pen, player, scene);
     scene.effects.draw(pen, scene.nowMs, scene.elapsedMs);
     pen.setTransform(this.#density, 0, 0, this.#density, 0, 0);
     if (!camera.whole) for (const player of scene.players) drawPointer(pen, player, scene);
@@ -194,11 +196,12 @@ function drawPointer(pen: CanvasRenderingContext2D, player: Player, scene: Scene
   if (player.health === 0 || player.slot === scene.self) return;
   const { camera } = scene;
   const place = onSurface(camera, player);
-  const inside = place.x > 0 && place.x < camera.width && place.y > 0 && place.y < camera.height;
+  const free = camera.height - camera.bars.top - camera.bars.bottom;
+  const [midX, midY] = [camera.width / 2, camera.bars.top + free / 2];
+  const inside = Math.abs(place.x - midX) < midX && Math.abs(place.y - midY) < free / 2;
   if (inside) return;
-  const [midX, midY] = [camera.width / 2, camera.height / 2];
   const angle = Math.atan2(place.y - midY, place.x - midX);
-  const reach = Math.min((midX - 22) / Math.abs(Math.cos(angle) || 1e-6), (midY - 22) / Math.abs(Math.sin(angle) || 1e-6));
+  const reach = Math.min((midX - 20) / Math.abs(Math.cos(angle) || 1e-6), (free / 2 - 14) / Math.abs(Math.sin(angle) || 1e-6));
   pen.save();
   pen.translate(midX + Math.cos(angle) * reach, midY + Math.sin(angle) * reach);
   pen.rotate(angle);
@@ -222,7 +225,7 @@ function drawHurt(pen: CanvasRenderingContext2D, scene: Scene): void {
 function drawSticks(pen: CanvasRenderingContext2D, scene: Scene): void {
   const { width, height } = scene.camera;
   const { moveStick, aimStick } = scene.controls;
-  const rest = Math.min(height * 0.16, 108) + 10;
+  const rest = 92;
   drawStick(pen, moveStick, { x: 92, y: height - rest, label: "Move" });
   drawStick(pen, aimStick, { x: width - 92, y: height - rest, label: "Fire" });
 }

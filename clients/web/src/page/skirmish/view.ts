@@ -93,7 +93,7 @@ class SkirmishView implements GameView {
   }
 
   predictionError(): number {
-    return this.#own.error;
+    return this.#own.recentError;
   }
 
   facts(): Readonly<Record<string, unknown>> {
