@@ -24,6 +24,8 @@ VISIBILITY_AT: Final = 7
 INNER_AT: Final = 9
 VARINT_BYTES: Final = 3  # lengths below 2 MiB
 FIXED_INNER: Final = 5  # table and visibility with their tags, and the tag of data
+SHORT_INNER: Final = 0x7F - FIXED_INNER - 1  # both lengths fit one byte
+ALIGNMENT: Final = 4
 
 EncoderTable = tuple[TableSpec, Sequence[Run]]
 
@@ -36,8 +38,8 @@ class SectionEncoder:
         self._matrix = np.zeros((lanes, self._plan.width), np.uint8)
         self._matrix[:] = self._plan.static
         self._keep = np.zeros((lanes, self._plan.width), np.bool_)
-        self._present = np.zeros((self._plan.mask_bits, lanes), np.bool_)
-        self._sizes = np.zeros((self._plan.mask_bits, lanes), np.int32)
+        self._present = np.zeros((lanes, self._plan.mask_bits), np.bool_)
+        self._sizes = np.zeros((lanes, self._plan.mask_bits), np.int32)
         self._cells = [
             _Cells(self, place, run, lanes)
             for place, run in zip(self._plan.runs, self._plan.sources, strict=True)
@@ -59,7 +61,7 @@ class SectionEncoder:
     def forget(self, lanes: slice) -> None:
         """Start anew with lanes whose values were set to zero."""
         for cells in self._cells:
-            cells.sent[:, lanes] = 0
+            cells.sent[lanes] = 0
 
     def _collect(self, lanes: int) -> list[bytes]:
         if not self._cells:
@@ -72,31 +74,51 @@ class SectionEncoder:
     def _write_heads(self, lanes: int) -> Array:
         """Write column masks and section heads; the bytes of each lane."""
         plan, matrix, keep = self._plan, self._matrix[:lanes], self._keep[:lanes]
-        masks = np.packbits(self._present[:, :lanes], axis=0, bitorder="little")
-        matrix[:, plan.mask_at] = masks.T
-        sent = np.bitwise_or.reduceat(masks, plan.mask_starts, axis=0) != 0
-        inner = np.add.reduceat(self._sizes[:, :lanes], plan.bit_starts, axis=0) + plan.mask_sizes
+        masks = np.packbits(self._present[:lanes], axis=1, bitorder="little")
+        matrix[:, plan.mask_at] = masks
+        sent = np.bitwise_or.reduceat(masks, plan.mask_starts, axis=1) != 0
+        keep[:, plan.head_at] = sent[:, plan.head_table]
+        inner = np.add.reduceat(self._sizes[:lanes], plan.bit_starts, axis=1)
+        inner += plan.mask_sizes
+        if int(inner.max()) <= SHORT_INNER:
+            outer = inner + (FIXED_INNER + 1)
+            matrix[:, plan.outer_at] = outer
+            matrix[:, plan.inner_at] = inner
+            keep[:, plan.longer_at] = False
+            sizes: Array = np.add.reduce(sent * (outer + 2), axis=1)
+            return sizes
+        return self._write_long_heads(matrix, keep, sent, inner)
+
+    def _write_long_heads(self, matrix: Array, keep: Array, sent: Array, inner: Array) -> Array:
+        """The same for lengths of which some take more than one byte."""
         outer = inner + (FIXED_INNER + _varint_size(inner))
-        lengths = np.stack((outer, inner))
-        matrix[:, plan.length_at] = _varint_bytes(lengths).reshape(-1, lanes).T
-        keep[:, plan.head_at] = sent[plan.head_table].T
-        longer = np.stack((sent & (lengths > 0x7F), sent & (lengths > 0x3FFF)), axis=2)
-        keep[:, plan.longer_at] = longer.reshape(-1, lanes).T
-        sizes: Array = np.where(sent, outer + (1 + _varint_size(outer)), 0).sum(axis=0)
+        lengths = np.concatenate((outer, inner), axis=1)
+        lanes = len(inner)
+        matrix[:, self._plan.length_at] = _varint_bytes(lengths).reshape(lanes, -1)
+        both = np.concatenate((sent, sent), axis=1)
+        longer = np.stack((both & (lengths > 0x7F), both & (lengths > 0x3FFF)), axis=2)
+        keep[:, self._plan.longer_at] = longer.reshape(lanes, -1)
+        sizes: Array = np.add.reduce(sent * (outer + 1 + _varint_size(outer)), axis=1)
         return sizes
 
 
 class _Place:
-    """Where one run of columns stands in the matrix and in the list of mask bits."""
+    """Where one run of columns stands in the matrix and in the list of mask bits.
+
+    The mask of a column ends where its values begin, and values begin at a multiple of their width;
+    the bytes before the mask are never kept.
+    """
 
     def __init__(self, offset: int, bit: int, columns: int, rows: int, width: int) -> None:
-        self.offset = offset
+        self.offset = _aligned(offset)
         self.bit = bit
         self.columns = columns
         self.rows = rows
         self.width = width
         self.mask_size = (rows + 7) // 8
-        self.stride = self.mask_size + rows * width
+        self.values_at = _aligned(self.mask_size)
+        self.mask_at = self.values_at - self.mask_size
+        self.stride = _aligned(self.values_at + rows * width)
 
     @property
     def end(self) -> int:
@@ -116,6 +138,7 @@ class _Plan:
         mask_sizes: list[int] = []
         static: list[tuple[int, TableSpec]] = []
         for spec, runs in tables:
+            self.width = _aligned(self.width)
             heads.append(self.width)
             static.append((self.width, spec))
             mask_starts.append(len(mask_at))
@@ -125,11 +148,12 @@ class _Plan:
             mask_at += range(first, first + mask_size)
             self._place_runs(runs, first + mask_size, self.mask_bits)
             self.mask_bits += mask_size * 8
+        self.width = _aligned(self.width)
         self.static = self._static_bytes(static)
         self.mask_at = np.array(mask_at, np.intp)
         self.mask_starts = np.array(mask_starts, np.intp)
         self.bit_starts = self.mask_starts * 8
-        self.mask_sizes = np.array(mask_sizes, np.int32)[:, None]
+        self.mask_sizes = np.array(mask_sizes, np.int32)
         self._index_heads(np.array(heads, np.intp))
 
     def _place_runs(self, runs: Sequence[Run], offset: int, bit: int) -> None:
@@ -156,10 +180,11 @@ class _Plan:
     def _index_heads(self, heads: Array) -> None:
         count = len(heads)
         lengths = np.stack((heads + OUTER_AT, heads + INNER_AT))
+        self.outer_at, self.inner_at = heads + OUTER_AT, heads + INNER_AT
         self.length_at = (lengths[:, :, None] + np.arange(VARINT_BYTES)).reshape(-1)
         self.longer_at = (lengths[:, :, None] + np.arange(1, VARINT_BYTES)).reshape(-1)
         whole = heads[:, None] + np.arange(len(SECTION_HEAD))
-        masks = np.repeat(np.arange(count), self.mask_sizes[:, 0])
+        masks = np.repeat(np.arange(count), self.mask_sizes)
         always = whole[:, [i for i in range(len(SECTION_HEAD)) if i not in _LONGER]]
         self.head_at = np.concatenate((always.reshape(-1), self.mask_at))
         self.head_table = np.concatenate((np.repeat(np.arange(count), always.shape[1]), masks))
@@ -171,29 +196,25 @@ _LONGER: Final = frozenset(
 
 
 class _Cells:
-    """One run of columns in the matrix, and its numbers as last sent."""
+    """One run of columns in the matrix, and its numbers as last sent; arrays begin with lanes."""
 
     def __init__(self, owner: SectionEncoder, place: _Place, run: Run, lanes: int) -> None:
         self._place = place
         self._source = _Numbers(run, lanes, place.rows)
-        self.sent = np.zeros((place.columns, lanes, place.rows), self._source.unsigned)
-        shape = (lanes, place.columns, place.stride)
-        self._bytes = owner._matrix[:, place.offset : place.end].reshape(shape)
-        keep = owner._keep[:, place.offset : place.end].reshape(shape)
-        self._keep_all = keep
-        self._keep_masks = keep[:, :, : place.mask_size]
-        values = keep[:, :, place.mask_size :]
-        self._keep_values = values.reshape((lanes, place.columns, place.rows, place.width))
+        self.sent = np.zeros((lanes, place.columns, place.rows), self._source.unsigned)
+        self._masks, self._values = _cut(owner._matrix, place, self._source.unsigned)
+        self._keep_masks, self._keep_values = _cut(
+            owner._keep.view(np.uint8), place, self.sent.dtype
+        )
         bits = slice(place.bit, place.bit + place.columns)
-        self._present = owner._present[bits]
-        self._sizes = owner._sizes[bits]
+        self._present = owner._present[:, bits]
+        self._sizes = owner._sizes[:, bits]
+        self._every_byte = self.sent.dtype.type(int("01" * place.width, 16))
         self._quiet = True
-        if not (np.shares_memory(keep, owner._keep) and np.shares_memory(self._keep_values, keep)):
-            raise AssertionError("the views into the matrix must not be copies")
 
     def write_delta(self, lanes: int) -> None:
         numbers = self._source.numbers(lanes)
-        sent = self.sent[:, :lanes]
+        sent = self.sent[:lanes]
         changed = numbers != sent
         if changed.any():
             self._write(numbers, changed, lanes)
@@ -202,28 +223,43 @@ class _Cells:
             self._silence()
 
     def write_keyframe(self, index: Array) -> None:
-        numbers = self.sent[:, index]
+        numbers = self.sent[index]
         self._write(numbers, numbers != 0, len(index))
 
     def _write(self, numbers: Array, changed: Array, lanes: int) -> None:
         place = self._place
         bits = np.packbits(changed, axis=2, bitorder="little")
-        present: Array = np.bitwise_or.reduce(bits, axis=2) != 0
-        self._present[:, :lanes] = present
-        counts = np.add.reduce(np.bitwise_count(bits), axis=2, dtype=np.int32)
-        self._sizes[:, :lanes] = counts * place.width + present * place.mask_size
-        cells = self._bytes[:lanes]
-        cells[:, :, : place.mask_size] = bits.transpose(1, 0, 2)
-        cells[:, :, place.mask_size :] = numbers.view(np.uint8).transpose(1, 0, 2)
-        self._keep_masks[:lanes] = present.T[:, :, None]
-        self._keep_values[:lanes] = changed.transpose(1, 0, 2)[:, :, :, None]
+        if place.mask_size == 1:
+            octets = bits[:, :, 0]
+            present, counts = octets != 0, np.bitwise_count(octets)
+        else:
+            present = np.bitwise_or.reduce(bits, axis=2) != 0
+            counts = np.add.reduce(np.bitwise_count(bits), axis=2, dtype=np.int32)
+        self._present[:lanes] = present
+        np.multiply(counts, np.int32(place.width), out=self._sizes[:lanes])
+        self._sizes[:lanes] += present * np.int32(place.mask_size)
+        self._masks[:lanes] = bits
+        self._values[:lanes] = numbers
+        self._keep_masks[:lanes] = present[:, :, None]
+        np.multiply(changed, self._every_byte, out=self._keep_values[:lanes])
         self._quiet = False
 
     def _silence(self) -> None:
         self._present[...] = False
         self._sizes[...] = 0
-        self._keep_all[...] = False
+        self._keep_masks[...] = 0
+        self._keep_values[...] = 0
         self._quiet = True
+
+
+def _cut(matrix: Array, place: _Place, dtype: "np.dtype[Any]") -> tuple[Array, Array]:
+    """Views of a run's mask bytes and of its values, shaped (lanes, columns, …)."""
+    cells = matrix[:, place.offset : place.end].reshape(len(matrix), place.columns, place.stride)
+    masks = cells[:, :, place.mask_at : place.values_at]
+    values = cells[:, :, place.values_at : place.values_at + place.rows * place.width].view(dtype)
+    if not (np.shares_memory(masks, matrix) and np.shares_memory(values, matrix)):
+        raise AssertionError("the views into the matrix must not be copies")
+    return masks, values
 
 
 class _Numbers:
@@ -240,14 +276,15 @@ class _Numbers:
             self._low, self._scale = low, self._top / span
 
     def numbers(self, lanes: int) -> Array:
+        """Shaped (lanes, columns, rows)."""
         values = self._values[:, :lanes]
         if not self._top:
-            return values.view(self.unsigned)
+            return values.view(self.unsigned).transpose(1, 0, 2)
         steps = (values - self._low) * self._scale
         np.fmax(steps, 0.0, out=steps)  # fmax turns NaN into the other
         np.minimum(steps, self._top, out=steps)
         np.rint(steps, out=steps)
-        return steps.astype(self.unsigned)
+        return steps.transpose(1, 0, 2).astype(self.unsigned, order="C")
 
 
 def _bounds(run: Run) -> tuple[Array, Array]:
@@ -262,9 +299,13 @@ def _varint_size(lengths: Array) -> Array:
 
 
 def _varint_bytes(lengths: Array) -> Array:
-    """(2, tables, lanes) lengths as (2, tables, bytes, lanes) of little-endian base 128."""
-    out = np.empty((*lengths.shape[:2], VARINT_BYTES, lengths.shape[2]), np.uint8)
+    """(lanes, lengths) as (lanes, lengths, bytes) of little-endian base 128."""
+    out = np.empty((*lengths.shape, VARINT_BYTES), np.uint8)
     out[:, :, 0] = (lengths & 0x7F) | ((lengths > 0x7F) << 7)
     out[:, :, 1] = ((lengths >> 7) & 0x7F) | ((lengths > 0x3FFF) << 7)
     out[:, :, 2] = lengths >> 14
     return out
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT

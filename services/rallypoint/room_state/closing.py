@@ -52,7 +52,7 @@ class Closer:
                 room, room_pb2.Control(kind=room_pb2.CONTROL_KIND_RECONNECT, reason=SUPERSEDED)
             )
             return
-        with telemetry.span("room.close", parent=room.identity.trace):
+        with telemetry.span("close room", parent=room.identity.trace):
             result = match_result(room, ended)
             if await self._finish(room, ended, result):
                 await self._tidy(room, ended.reason)
@@ -68,7 +68,7 @@ class Closer:
         end_time.FromNanoseconds(int(self._clock.now() * 1e9))
         async with asyncio.TaskGroup() as group:
             storing = group.create_task(
-                self._store(room, result, end_time), name=f"result.{room.identity.room_id}"
+                self._store(room, result, end_time), name=f"store {room.identity.room_id}"
             )
             await asyncio.wait({storing}, timeout=self._wait_s)
             fenced = storing.done() and not storing.result()

@@ -166,14 +166,18 @@ def write(name: str, schema: Any, steps: Any, errors: Any = (), packed_inputs: A
     path.write_text(json.dumps(vector, indent=1, allow_nan=False) + "\n")
 
 
-def main() -> None:
+def arena_schema() -> Any:
     players = table(
         1,
         "players",
         3,
         [column("x", Q16, 0, 1000), column("aim", Q8, -1, 1), column("hp", U8), column("dx", I16)],
     )
-    arena = {"tables": [seats(3), players]}
+    return {"tables": [seats(3), players]}
+
+
+def write_arena() -> None:
+    arena = arena_schema()
     write(
         "keyframe-and-deltas", arena,
         [
@@ -187,6 +191,9 @@ def main() -> None:
             (False, {"players": {"x": {2: 12.25}}}),
         ],
     )  # fmt: skip
+
+
+def write_wide() -> None:
     wide = table(2, "shots", 19, [column(f"c{index}", U8) for index in range(11)])
     write(
         "multi-byte-masks", {"tables": [seats(9), wide]},
@@ -198,6 +205,9 @@ def main() -> None:
                      "shots": {"c0": {16: 9}, "c7": {7: 1}, "c8": {8: 1}}}),
         ],
     )  # fmt: skip
+
+
+def write_kinds() -> None:
     kinds = table(
         1, "kinds", 2,
         [column("u8", U8), column("u16", U16), column("u32", U32), column("i8", I8),
@@ -226,12 +236,19 @@ def main() -> None:
             {"move": 7, "turn": 1, "fire": 0, "aim": -99, "power": 1},
         ],
     )  # fmt: skip
+
+
+def write_owner() -> None:
     hand = table(3, "hand", 4, [column("card", U16), column("count", U8)], OWNER)
     write(
         "owner-rows",
         {"tables": [seats(4), hand]},
         [(True, {"hand": {"card": {0: 513}}}), (False, {"hand": {"count": {0: 2}}})],
     )
+
+
+def write_refused() -> None:
+    arena = arena_schema()
     write(
         "refused", arena, [(True, {"players": {"hp": {0: 1}}})],
         errors=[
@@ -248,4 +265,8 @@ def main() -> None:
     )  # fmt: skip
 
 
-main()
+write_arena()
+write_wide()
+write_kinds()
+write_owner()
+write_refused()
