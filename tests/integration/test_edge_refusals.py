@@ -204,6 +204,16 @@ def test_deadlines_end_calls_and_streams(runs: Runs) -> None:
     runs(scenario())
 
 
+def test_answer_that_cannot_be_written_costs_one_connection(runs: Runs) -> None:
+    async def scenario() -> None:
+        async with edge.web() as running, wire(running) as broken, wire(running) as other:
+            broken.send(request("Break"))
+            assert await broken.ends() == b""
+            assert (await other.call(request())).messages == [b"hello"]
+
+    runs(scenario())
+
+
 def test_request_behind_a_stream_ends_it(runs: Runs) -> None:
     async def scenario() -> None:
         async with edge.web() as running, wire(running) as client:

@@ -38,6 +38,7 @@ class Service:
     def methods(self) -> calls.Methods:
         """Return the registry."""
         unary = {"Echo": self.echo, "Slow": self.slow, "Fail": self.fail, "Refuse": self.refuse}
+        unary["Break"] = self.break_out
         found: list[calls.Method] = [
             calls.UnaryMethod(SERVICE + name, BytesValue, BytesValue, handler, max_bytes=1000)
             for name, handler in unary.items()
@@ -68,6 +69,11 @@ class Service:
     def fail(self, call: calls.Call, message: BytesValue) -> BytesValue:
         """Have a bug."""
         raise ValueError("the secret of this process")
+
+    async def break_out(self, call: calls.Call, message: BytesValue) -> BytesValue:
+        """Answer with metadata that no header can carry."""
+        call.trailers.append(("x-name", "two\nlines"))
+        return message
 
     def refuse(self, call: calls.Call, message: BytesValue) -> BytesValue:
         """Refuse with a wait."""

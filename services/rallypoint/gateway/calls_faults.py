@@ -6,22 +6,37 @@ fixed text and the trace id under which we find it.
 
 import logging
 import secrets
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from rallypoint.gateway.calls import Call
 from rallypoint.kit import errors, telemetry
 
+_TIMER_S = 0.005  # how early a timer of the loop may fire
+
 logger = logging.getLogger(__name__)
 
 
-def to_error(fault: Exception, call: Call) -> errors.RallypointError:
-    """Return the error the client sees."""
+def to_error(fault: Exception, call: Call, now: float) -> errors.RallypointError:
+    """Return the error the client sees; `now` is the clock of `call.deadline`."""
     if isinstance(fault, errors.RallypointError):
         return fault
+    if isinstance(fault, TimeoutError) and now >= call.deadline - _TIMER_S:
+        return deadline()
     trace_id = telemetry.trace_id() or call.trace_parent[3:35] or secrets.token_hex(16)
     logger.error(
         "handler_failed", extra={"method": call.method, "fault_id": trace_id}, exc_info=fault
     )
     return errors.Internal("INTERNAL", "internal error", metadata={"trace_id": trace_id})
+
+
+async def contained(coroutine: Coroutine[Any, Any, None], fail: Callable[[], None]) -> None:
+    """Run an edge's own task: what escapes is logged and costs one connection, not the process."""
+    try:
+        await coroutine
+    except Exception:
+        logger.exception("edge_failed")
+        fail()
 
 
 def malformed_message() -> errors.InvalidArgument:

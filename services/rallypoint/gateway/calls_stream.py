@@ -76,7 +76,7 @@ class StreamOutlet:
             if self._closed:
                 raise errors.Aborted("STREAM_CLOSED", "the stream has ended")
             if start := self._start():
-                self._transport.write(start)
+                self._write(start)
             self._slot = self._core.fan_out.add(self._transport, self._framing)
         return self._slot
 
@@ -87,7 +87,8 @@ class StreamOutlet:
 
     def run(self, handler: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run the handler as a task."""
-        self._task = self._core.tasks.create_task(self._run(handler), name=self._method.path)
+        contained = calls_faults.contained(self._run(handler), self._transport.abort)
+        self._task = self._core.tasks.create_task(contained, name=self._method.path)
 
     async def _run(self, handler: Callable[[], Coroutine[Any, Any, None]]) -> None:
         error: errors.RallypointError | None = None
@@ -101,7 +102,7 @@ class StreamOutlet:
             error = calls_faults.draining()
             raise
         except Exception as fault:
-            error = calls_faults.to_error(fault, call)
+            error = calls_faults.to_error(fault, call, self._core.loop.time())
         finally:
             self._finish(error)
 
@@ -113,8 +114,16 @@ class StreamOutlet:
         pending = transport.get_write_buffer_size()
         if pending > self._core.max_pending_bytes:
             raise errors.ResourceExhausted("STREAM_OVERFLOW", "the client reads too slowly")
-        transport.write(self._start() + self._framing(message))
+        if not self._write(self._start() + self._framing(message)):
+            return Problem.GONE
         return Problem.BEHIND if pending else None
+
+    def _write(self, data: bytes) -> bool:
+        try:
+            self._transport.write(data)
+        except RuntimeError:  # uvloop's, between a reset and `connection_lost`
+            return False
+        return True
 
     def end(self, error: errors.RallypointError | None = None) -> None:
         """End with a status and cancel the handler."""
@@ -131,7 +140,7 @@ class StreamOutlet:
         method = self._method
         farewell = method.farewell if isinstance(method, calls.StreamMethod) else b""
         if farewell and not self._closed:
-            self._transport.write(self._start() + self._framing(farewell))
+            self._write(self._start() + self._framing(farewell))
         self.end(error)
 
     def on_close(self, callback: Callable[[], None]) -> None:

@@ -143,7 +143,11 @@ class UvFanOut:
             if data is None:
                 data = framed[client.framing] = client.framing(body)
             client.behind_since = None
-            client.write(data)
+            try:
+                client.write(data)
+            except RuntimeError:  # uvloop's, between a reset and `connection_lost`
+                problems.append((slot, Problem.GONE))
+                continue
             written += 1
             size += len(data)
         self._messages += written

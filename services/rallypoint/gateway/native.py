@@ -154,10 +154,8 @@ class NativeEdge:
             try:
                 async with asyncio.timeout_at(call.deadline):
                     reply = await self._answer(method, call, requests)
-            except TimeoutError:
-                error = calls_faults.deadline()
             except Exception as fault:
-                error = calls_faults.to_error(fault, call)
+                error = calls_faults.to_error(fault, call, self._loop.time())
             tally.count(errors.Code.OK if error is None else error.code)
             await self._begin(call, context)
             await self._end(call, context, error)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from rallypoint.gateway import calls
+from rallypoint.gateway import calls, calls_faults
 from rallypoint.gateway.calls_stream import StreamCore
 from rallypoint.gateway.domain import grpcweb, http_response
 from rallypoint.gateway.domain.http_request import Refusal
@@ -29,9 +29,11 @@ class Core:
     streams: StreamCore
     details: Details
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Run a task that lets no exception out."""
-        return self.tasks.create_task(coroutine, name=name)
+    def spawn(
+        self, coroutine: Coroutine[Any, Any, None], *, name: str, fail: Callable[[], None]
+    ) -> asyncio.Task[None]:
+        """Run a task that lets no exception out; `fail` is called for one that tried to get out."""
+        return self.tasks.create_task(calls_faults.contained(coroutine, fail), name=name)
 
     def end_lines(self, call: calls.Call | None, error: errors.RallypointError | None) -> bytes:
         """Return the trailer lines of a call."""

@@ -130,9 +130,11 @@ class Connection(asyncio.Protocol):
         self._after_answer(close=close)
         self._serve_ready()
 
-    def expire(self, now: float) -> None:
+    def expire(self) -> None:
         """The sweep found `expires` in the past."""
-        if self._lingering or self.transport.get_write_buffer_size():
+        if self.transport.is_closing():
+            self.expires = NEVER
+        elif self._lingering or self.transport.get_write_buffer_size():
             self.transport.abort()
         elif self._parser.between:
             self.transport.close()
@@ -207,13 +209,14 @@ class Connection(asyncio.Protocol):
         except DecodeError:
             self._fail(plan, call, calls_faults.malformed_message())
         except Exception as fault:
-            self._fail(plan, call, calls_faults.to_error(fault, call))
+            self._fail(plan, call, calls_faults.to_error(fault, call, self._core.loop.time()))
         else:
             if isinstance(reply, (bytes, Message)):
                 self._answer(plan, call, reply)
             else:
                 self.expires = NEVER
-                self._task = self._core.spawn(self._wait(plan, call, reply), method.path)
+                waiting = self._wait(plan, call, reply)
+                self._task = self._core.spawn(waiting, name=method.path, fail=self.transport.abort)
 
     def _run(
         self, plan: RpcPlan, method: calls.UnaryMethod, call: calls.Call, message: Any
@@ -237,10 +240,8 @@ class Connection(asyncio.Protocol):
             async with asyncio.timeout_at(call.deadline):
                 with telemetry.span(call.method, kind="server", parent=parent):
                     result = await reply
-        except TimeoutError:
-            error = calls_faults.deadline()
         except Exception as fault:
-            error = calls_faults.to_error(fault, call)
+            error = calls_faults.to_error(fault, call, self._core.loop.time())
         except asyncio.CancelledError:
             plan.tally.count(errors.Code.CANCELLED)
             raise

@@ -90,7 +90,7 @@ class Edge:
         except OSError as error:
             message = f"cannot listen on {host}:{port}: {error}"
             raise errors.Unavailable("PORT_IN_USE", message) from error
-        self._sweeper = self._core.spawn(self._sweep(), "web.sweep")
+        self._sweeper = self._core.tasks.create_task(self._sweep(), name="web.sweep")
         bound: socket.socket = self._server.sockets[0]
         return int(bound.getsockname()[1])
 
@@ -133,7 +133,7 @@ class Edge:
             await asyncio.sleep(SWEEP_S)
             now = self._core.loop.time()
             for connection in [late for late in self._connections if late.expires < now]:
-                connection.expire(now)
+                connection.expire()
             self._count_pushed()
 
     def _count_pushed(self) -> None:

@@ -63,8 +63,8 @@ class WebOutlet(StreamOutlet):
     def _write_end(self, error: errors.RallypointError | None) -> None:
         trailer = grpcweb.trailer_frame(self._web.end_lines(self._call, error))
         body = grpcweb.chunk(grpcweb.encode(trailer, self._plan.mode))
-        self._transport.write(b"".join((self._start(), body, http_response.LAST_CHUNK)))
-        self._line.answered(close=self._plan.close)
+        if self._write(b"".join((self._start(), body, http_response.LAST_CHUNK))):
+            self._line.answered(close=self._plan.close)
 
     def _ended(self, code: errors.Code) -> None:
         _STREAMS.dec()

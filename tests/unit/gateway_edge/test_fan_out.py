@@ -110,6 +110,17 @@ def test_removed_slot_is_gone_and_reused(fan_out: fanout.FanOut) -> None:
     assert fan_out.add(Pipe(), grpcweb.web) != slot
 
 
+def test_transport_that_just_broke_does_not_stop_the_others(fan_out: fanout.FanOut) -> None:
+    class Broken(Pipe):
+        def write(self, data: bytes) -> None:
+            raise RuntimeError("the handler is closed")
+
+    good = Pipe()
+    slots = [fan_out.add(Broken(), grpcweb.web), fan_out.add(good, grpcweb.web)]
+    assert fan_out.push(slots, [b"m"] * 2) == [(slots[0], fanout.Problem.GONE)]
+    assert len(good.sent) == 1
+
+
 def test_statistics_count_what_happened(fan_out: fanout.FanOut) -> None:
     slots = [fan_out.add(Pipe(), grpcweb.native), fan_out.add(Pipe(pending=500), grpcweb.native)]
     fan_out.push(slots, [b"four"] * 2)
