@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=20.0, help="measured (%(default)s)")
     parser.add_argument("--warm-up", type=float, default=5.0, help="seconds before (%(default)s)")
     parser.add_argument("--input-hz", type=int, default=10, help="per player (%(default)s)")
-    parser.add_argument("--profile", type=Path, help="write a cProfile per service there")
+    parser.add_argument("--profile", type=Path, help="write where each service's CPU went there")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
@@ -199,5 +199,6 @@ def _text(report: dict[str, Any]) -> str:
             f"({processes}), {report['server_cpu_fraction']:.0%} of a core",
             f"server memory    {report['server_rss_mb']} MB",
             f"load             {report['load_cpu_fraction']:.0%} of its core",
+            f"limits           on; trusted ranges {report['trusted_ranges']}",
         ]
     )

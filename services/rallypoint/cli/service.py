@@ -1,21 +1,20 @@
 """`rallypoint gateway | matchmaking | fleet | room-state`: one service, set by the environment.
 
-RALLYPOINT_PROFILE=<directory> writes a cProfile of the whole life to `<directory>/<instance>.prof`
-when the service ends.
+RALLYPOINT_PROFILE=<directory> writes where the CPU time went to `<directory>/<instance>.txt` when
+the service ends.
 """
 
 from __future__ import annotations
 
 import argparse
-import cProfile
 import importlib
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rallypoint.cli import sampler
 from rallypoint.kit import runtime, settings
 
 PROFILE = "RALLYPOINT_PROFILE"
@@ -66,10 +65,6 @@ def _profiled(name: str, serve: Callable[[], int]) -> int:
     directory = os.environ.get(PROFILE)
     if not directory:
         return serve()
-    # CPU time of this thread: on a shared core the wall clock shows other processes' work.
-    profile = cProfile.Profile(time.thread_time)
-    try:
-        return profile.runcall(serve)
-    finally:
-        instance = os.environ.get("RALLYPOINT_INSTANCE", name)
-        profile.dump_stats(Path(directory) / f"{instance}.prof")
+    report = Path(directory) / f"{os.environ.get('RALLYPOINT_INSTANCE', name)}.txt"
+    with sampler.sampled(report):
+        return serve()
