@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from rallypoint.games import codec
 from rallypoint.games.arena import Run
-from rallypoint.games.codec import QUANTA
 from rallypoint.games.schema import Array, TableSpec
 
 # Frame.sections and its length; Section.table, Section.visibility; Section.data and its length
@@ -146,7 +146,7 @@ class _Plan:
             mask_sizes.append(mask_size)
             first = self.width + len(SECTION_HEAD)
             mask_at += range(first, first + mask_size)
-            self._place_runs(runs, first + mask_size, self.mask_bits)
+            self._place_runs(runs, codec.rows_of(spec), first + mask_size)
             self.mask_bits += mask_size * 8
         self.width = _aligned(self.width)
         self.static = self._static_bytes(static)
@@ -156,11 +156,11 @@ class _Plan:
         self.mask_sizes = np.array(mask_sizes, np.int32)
         self._index_heads(np.array(heads, np.intp))
 
-    def _place_runs(self, runs: Sequence[Run], offset: int, bit: int) -> None:
+    def _place_runs(self, runs: Sequence[Run], rows: int, offset: int) -> None:
+        bit = self.mask_bits
         for run in runs:
             if run.kind is None:
                 continue
-            rows = run.values.shape[2]
             place = _Place(offset, bit, len(run.columns), rows, run.kind.width)
             self.runs.append(place)
             self.sources.append(run)
@@ -270,7 +270,7 @@ class _Numbers:
             raise ValueError("hidden columns have no wire numbers")
         self.unsigned: np.dtype[Any] = np.dtype(f"<u{run.kind.width}")
         self._values = run.values.reshape(len(run.columns), lanes, rows)
-        self._top = QUANTA.get(run.kind, 0)
+        self._top = codec.QUANTA.get(run.kind, 0)
         if self._top:
             low, span = _bounds(run)
             self._low, self._scale = low, self._top / span

@@ -8,6 +8,7 @@ a late retry of CreateRoom does not bring one back to life.
 import asyncio
 import functools
 import json
+import resource
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -73,6 +74,8 @@ class Node:
         self._closing = 0
         self._creating = asyncio.Lock()
         self._emptied = asyncio.Event()
+        metrics.ROOM_ROOMS.set_function(lambda: len(self.rooms))
+        metrics.ROOM_PLAYERS.set_function(lambda: self.players)
 
     @property
     def players(self) -> int:
@@ -121,15 +124,14 @@ class Node:
         """The fields of /statusz."""
         recent = [runner.meter.recent() for runner in self._tables]
         ticks = np.concatenate(recent) if recent else np.zeros(0)
-        metrics.ROOM_ROOMS.set(len(self.rooms))
-        metrics.ROOM_PLAYERS.set(players := self.players)
         return {
             "node": self.settings.node_id,
             "rooms": len(self.rooms),
-            "players": players,
+            "players": self.players,
             "tables": len(self._tables),
             "tick_p99_ms": round(float(np.percentile(ticks, 99)) * 1e3, 3) if len(ticks) else 0.0,
             "draining": self.draining,
+            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
 
     async def _make(self, request: host.CreateRoomRequest) -> Placed:
