@@ -100,7 +100,7 @@ test("frames arrive decoded, the connection is live", () => {
 
 test("a broken stream is joined again with both tokens", async () => {
   stream().cut();
-  await until(() => joins.length === 2);
+  await until(() => joins.length >= 2);
   assert.deepEqual(joins[1]?.request.seatTokens.map((token) => token[0]), [101, 1]);
   stream().send(frame(9, 0, 0));
   await until(() => frames.length === 2);
@@ -111,14 +111,14 @@ test("a broken stream is joined again with both tokens", async () => {
 
 test("a delta against another tick makes it join again", async () => {
   stream().send(frame(8, 7, 0));
-  await until(() => joins.length === 2);
+  await until(() => joins.length >= 2);
   assert.equal(frames.length, 1);
 });
 
 test("unreadable bytes make it join again", async () => {
   const data = Uint8Array.of(0xff);
   stream().send({ kind: { case: "frame", value: { epoch: 3n, tick: 6, baseTick: 5, sections: [{ table: 0, data }] } } });
-  await until(() => joins.length === 2);
+  await until(() => joins.length >= 2);
 });
 
 test("a frame of a lower epoch is ignored, a higher one needs a keyframe", async () => {
@@ -127,7 +127,7 @@ test("a frame of a lower epoch is ignored, a higher one needs a keyframe", async
   await until(() => frames.length === 2);
   assert.equal(connection.epoch, 4n);
   stream().send(frame(7, 6, 0, 5n));
-  await until(() => joins.length === 2);
+  await until(() => joins.length >= 2);
 });
 
 test("inputs not applied go along with the next, at most eight", async () => {
@@ -168,7 +168,7 @@ test("inputs of the old stream are sent again on the new one", async () => {
   connection.sendInput({ fire: 2 });
   await until(() => inputs.length === 2);
   stream().cut();
-  await until(() => joins.length === 2);
+  await until(() => joins.length >= 2);
   stream().send(frame(9, 0, 1));
   await until(() => inputs.length === 3);
   assert.deepEqual([...(inputs[2]?.streamToken ?? [])], [2]);
@@ -208,7 +208,7 @@ test("a closed room ends with its result and frees the seat", async () => {
 
 test("asked to reconnect, it joins again at once", async () => {
   stream().send({ kind: { case: "control", value: { kind: ControlKind.RECONNECT } } });
-  await until(() => joins.length === 2);
+  await until(() => joins.length >= 2);
 });
 
 test("a seat taken by a newer stream is kept, and not fought over", async () => {
@@ -229,7 +229,7 @@ test("a refused seat ends, an unavailable gateway is tried again", async () => {
 });
 
 test("after two seconds of silence the stream is given up", { timeout: 30_000 }, async () => {
-  await until(() => joins.length === 2, 20_000);
+  await until(() => joins.length >= 2, 20_000);
   assert.equal(connection.state, "reconnecting");
 });
 

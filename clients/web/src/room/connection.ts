@@ -65,6 +65,12 @@ export interface RoomOptions {
 
 const SILENCE_MS = 2_000;
 const FIRST_WORD_MS = 5_000;
+/**
+ * After a dead network the browser may hand out pooled connections that lead nowhere, so the first
+ * tries are short; later ones are longer, for networks that really are slow.
+ */
+const AGAIN_MS = 2_000;
+const AGAIN_MOST_MS = 8_000;
 const WATCH_MS = 250;
 const MOST_IN_FLIGHT = 2;
 const INPUT_DEADLINE_MS = 2_000;
@@ -137,6 +143,15 @@ export class RoomConnection {
   /** Join and stay joined. Resolves when the room has ended for this client. */
   async run(): Promise<void> {
     this.#options.seats.save(this.#seat);
+    globalThis.addEventListener?.("online", this.#online);
+    try {
+      await this.#keepJoined();
+    } finally {
+      globalThis.removeEventListener?.("online", this.#online);
+    }
+  }
+
+  async #keepJoined(): Promise<void> {
     while (!this.#stopped.signal.aborted) {
       let retryAfterMs = 0;
       try {
@@ -206,7 +221,7 @@ export class RoomConnection {
   async #follow(): Promise<boolean> {
     const stream = new AbortController();
     this.#stream = stream;
-    const watch = new SilenceWatch(() => stream.abort());
+    const watch = new SilenceWatch(this.#patienceMs(), () => stream.abort());
     const startedMs = performance.now();
     const request = { roomId: this.#seat.roomId, seatTokens: [...this.#seat.tokens] };
     let again = false;
@@ -222,6 +237,17 @@ export class RoomConnection {
     }
     return again;
   }
+
+  /** How long the first word of a stream may take. */
+  #patienceMs(): number {
+    if (this.#streams === 0) return FIRST_WORD_MS;
+    return Math.min(AGAIN_MOST_MS, AGAIN_MS * 1.4 ** this.#backoff.failures);
+  }
+
+  /** The network is back: what hangs now was begun on the dead one. */
+  readonly #online = (): void => {
+    if (this.#state !== "live") this.#stream?.abort();
+  };
 
   #take(message: JoinResponse): boolean {
     switch (message.kind.case) {
@@ -356,10 +382,11 @@ export class RoomConnection {
 /** Calls back after a silence, but not because this page itself was asleep. */
 class SilenceWatch {
   readonly #timer: ReturnType<typeof setInterval>;
-  #deadlineMs = performance.now() + FIRST_WORD_MS;
+  #deadlineMs: number;
   #checkedMs = performance.now();
 
-  constructor(onSilence: () => void) {
+  constructor(firstWordMs: number, onSilence: () => void) {
+    this.#deadlineMs = this.#checkedMs + firstWordMs;
     this.#timer = setInterval(() => {
       const now = performance.now();
       const asleepMs = now - this.#checkedMs - WATCH_MS;
