@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from pathlib import Path
 
 import pytest
 from tests.integration.conftest import Runs
@@ -12,6 +13,7 @@ from tests.support.edge import request, wire
 
 from rallypoint.gateway import fanout
 from rallypoint.gateway.domain import grpcweb
+from rallypoint.gateway.static import StaticFiles
 from rallypoint.kit import errors
 
 
@@ -285,6 +287,21 @@ def test_reader_that_stops_is_skipped_then_cut(runs: Runs) -> None:
                     await asyncio.sleep(0.01)
                 assert seen == {"behind", "cut"}
                 await edge.until(lambda: running.service.open == 0)
+
+    runs(scenario())
+
+
+def test_answers_that_are_not_read_are_bounded(runs: Runs, tmp_path: Path) -> None:
+    (tmp_path / "big.bin").write_bytes(bytes(500_000))
+
+    async def scenario() -> None:
+        async with edge.web(files=StaticFiles(tmp_path)) as running, wire(running) as client:
+            for _ in range(8):
+                client.send(b"GET /big.bin HTTP/1.1\r\nhost: e\r\n\r\n" * 4)
+                await asyncio.sleep(0.01)
+            assert running.edge.statistics().unsent_bytes < 600_000
+            for _ in range(20):
+                assert len((await client.response()).body) == 500_000
 
     runs(scenario())
 

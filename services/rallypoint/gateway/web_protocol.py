@@ -25,6 +25,8 @@ from rallypoint.kit import errors, telemetry
 
 _LINGER_S = 1.0
 _LINGER_BYTES = 1024 * 1024
+_PROGRESS_S = 5.0
+_PROGRESS_BYTES = 16 * 1024
 NEVER = float("inf")
 
 
@@ -56,6 +58,8 @@ class Connection(asyncio.Protocol):
         self._refused: Refusal | None = None
         self._draining = False
         self._lingering = False
+        self._held = False
+        self._unsent_before = 0
         self._discarded = 0
         self._writable = asyncio.Event()
         self._writable.set()
@@ -92,6 +96,8 @@ class Connection(asyncio.Protocol):
                 self.expires = self._core.loop.time() + self._core.settings.request_timeout_s
             if parser.wants_continue and not self._busy():
                 self.transport.write(http_response.CONTINUE)
+        if not self._writable.is_set() and self._outlet is None:
+            self._hold()
 
     def eof_received(self) -> bool:
         """Take a half-closed connection for a client that left, as browsers and fetch close.
@@ -117,6 +123,9 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The transport's buffer has room."""
         self._writable.set()
+        if self._held:
+            self._held = False
+            self._core.loop.call_soon(self._resume)
 
     # --- what the stream and the edge call ---
 
@@ -132,9 +141,11 @@ class Connection(asyncio.Protocol):
 
     def expire(self) -> None:
         """The sweep found `expires` in the past."""
-        if self.transport.is_closing():
+        if self.transport.is_closing() and not self.unsent:
             self.expires = NEVER
-        elif self._lingering or self.transport.get_write_buffer_size():
+        elif self.unsent:
+            self._expire_unsent()
+        elif self._lingering:
             self.transport.abort()
         elif self._parser.between:
             self.transport.close()
@@ -149,6 +160,31 @@ class Connection(asyncio.Protocol):
             self._outlet.retire(calls_faults.draining())
         elif self._task is None and self._parser.between and not self._lingering:
             self.transport.close()
+
+    def _expire_unsent(self) -> None:
+        """Give an answer that is still being read more time, as long as it is being read."""
+        before, self._unsent_before = self._unsent_before, self.unsent
+        if before and before - self.unsent < _PROGRESS_BYTES:
+            self.transport.abort()
+        else:
+            self.expires = self._core.loop.time() + _PROGRESS_S
+
+    def _resume(self) -> None:
+        """Go on with the requests that waited for the client to read."""
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+            self._serve_ready()
+
+    def _hold(self) -> None:
+        """Take no more requests from a client that does not read our answers."""
+        if not self._held and not self.transport.is_closing():
+            self._held = True
+            self.transport.pause_reading()
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of answers that wait in this process."""
+        return self.transport.get_write_buffer_size()
 
     @property
     def idle(self) -> bool:
@@ -178,6 +214,9 @@ class Connection(asyncio.Protocol):
     def _serve_ready(self) -> None:
         ready = self._parser.ready
         while ready and not self._busy() and not self._lingering:
+            if not self._writable.is_set():
+                self._hold()
+                return
             self._serve(ready.popleft())
         if self._refused is not None and not self._busy() and not self._lingering:
             self._refuse(self._refused)

@@ -36,6 +36,8 @@ class EdgeStatistics:
     """Open."""
     busy: int
     """Of them with a call or a stream."""
+    unsent_bytes: int
+    """Answers and frames that clients have not read yet, beyond the kernel's buffers."""
     addresses: int
     """Different clients' addresses (IPv6 by /64)."""
 
@@ -150,6 +152,7 @@ class Edge:
         return EdgeStatistics(
             connections=len(self._connections),
             busy=sum(not connection.idle for connection in self._connections),
+            unsent_bytes=sum(connection.unsent for connection in self._connections),
             addresses=len(self._per_address),
         )
 
