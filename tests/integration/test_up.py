@@ -161,7 +161,9 @@ def wait_for(condition: Callable[[], bool], *, within_s: float = 40.0) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "term"])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=["ctrl-c", "term", "hang-up"]
+)
 def test_up_serves_until_asked_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     port = ports.free_one()
     with subprocess.Popen(
@@ -204,3 +206,20 @@ def test_nothing_outlives_a_killed_up(tmp_path: Path) -> None:
         process.wait()
     assert len(pids) == 6
     wait_for(lambda: gone(pids))
+
+
+def test_second_signal_does_not_wait_for_a_stuck_child(tmp_path: Path, runs: Runs) -> None:
+    wish = plan.Wish(data_dir=tmp_path, web_port=ports.free_one(), kinds=())
+    pids: list[int] = []
+
+    async def scenario() -> None:
+        async with stack.Stack(wish) as brokers:
+            brokers.kill("redis", number=signal.SIGSTOP)
+            pids.extend([brokers.pid("redis"), brokers.pid("nats")])
+            loop = asyncio.get_running_loop()
+            loop.call_later(0.2, brokers.force)
+
+    began_s = time.monotonic()
+    runs(scenario())
+    assert gone(pids)
+    assert time.monotonic() - began_s < stack.DRAIN_S

@@ -128,7 +128,7 @@ def _on_signals(running: stack.Stack) -> None:
             running.force()
         running.ask_stop()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, asked)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,8 +60,9 @@ def line(event: stack.Event) -> str:
 
 
 def say(text: str) -> None:
-    """Print at once, also into a pipe."""
-    print(text, flush=True)
+    """Print at once, also into a pipe; a reader that is gone is no reason to end."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
 
 
 def table(rows: list[Row], *, heading: str, news: list[str]) -> Table:
