@@ -42,6 +42,11 @@ class Health:
         """Return the readiness of a service; None when it is not known."""
         return self._ready.get(service)
 
+    @property
+    def changed(self) -> asyncio.Event:
+        """The event that the next call of set_ready sets: take it, look, then wait for it."""
+        return self._changed
+
     async def wait_changed(self) -> None:
         """Return after the next call of set_ready."""
         await self._changed.wait()

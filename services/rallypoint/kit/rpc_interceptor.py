@@ -128,6 +128,7 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # ha
         """Send the state now and at each change."""
         last: int | None = None
         while True:
+            changed = self._source.changed
             ready = self._source.is_ready(request.service)
             now = 3 if ready is None else _serving(ready)  # 3 = SERVICE_UNKNOWN
             if now != last:
@@ -135,7 +136,7 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # ha
                 last = now
             try:
                 async with asyncio.timeout(_WATCH_PERIOD_S):
-                    await self._source.wait_changed()
+                    await changed.wait()
             except TimeoutError:
                 continue
 

@@ -218,7 +218,6 @@ async def _main_until_stopped(
     try:
         await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            logger.info("stopping")
             limit_s = runtime.settings.drain_s + _AFTER_DRAIN_S
             _, late = await asyncio.wait((task,), timeout=limit_s)
             if late:
@@ -283,6 +282,7 @@ def _on_signals(runtime: Runtime) -> None:
     def asked() -> None:
         if runtime.stopping.is_set():
             os._exit(130)
+        logger.info("stopping")
         runtime.stopping.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
