@@ -68,6 +68,7 @@ class RoomTable:
     def __init__(self, definition: Definition, capacity: int = CAPACITY) -> None:
         self.definition = definition
         self.capacity = capacity
+        self._width = definition.seats
         self.tick = 0
         self.rollbacks = 0
         self.arena = Arena(definition.layouts, capacity)
@@ -186,7 +187,7 @@ class RoomTable:
 
     def offer(self, slot: int, seat: int, first_seq: int, inputs: Sequence[bytes]) -> None:
         """Inputs arrived."""
-        self._rings.offer(slot * self.definition.seats + seat, first_seq, inputs)
+        self._rings.offer(slot * self._width + seat, first_seq, inputs)
 
     def answer(self, slot: int, seat: int, kind: int, body: bytes) -> bytes:
         """A message arrived; raises Refused for what the game refuses and GameFailed else."""

@@ -1,9 +1,8 @@
 """Inputs on their way into the simulation: one ring per seat, all seats in columns.
 
 `offer` takes what arrived, dedupes by seq and costs a few list appends; `take` runs once per tick
-for all seats: it applies one waiting input per seat, and up to three while more than two wait, so
-that a jittering client keeps a small buffer instead of a growing delay. The newest input applied
-is what the game sees; a flag is set when any of those applied had it set. When nothing waits the
+for all seats and applies what waits, at most three inputs per seat. The newest input applied is
+what the game sees; a flag is set when any of those applied had it set. When nothing waits the
 input's idle policy counts. Values are sanitized here: a game never sees NaN or a value beyond its
 bounds. A ring holds 32; when it is full the oldest waiting input is given up.
 """
@@ -19,7 +18,6 @@ from rallypoint.games.schema import Array, Kind
 
 RING: Final = 32
 MAX_PER_TICK: Final = 3
-KEPT_WAITING: Final = 1
 
 
 class InputRings:
@@ -35,7 +33,10 @@ class InputRings:
         self._head = np.zeros(count, np.int64)
         self._tail = np.zeros(count, np.int64)
         self._newest = [0] * count
-        self._waiting: tuple[list[int], list[int], list[bytes]] = ([], [], [])
+        self._limit = RING * count
+        self._seats: list[int] = []
+        self._arrived: list[int] = []
+        self._data: list[bytes] = []
         self.applied = np.zeros(count, np.int64)
         self.fresh = np.zeros(count, np.int64)
         self._current = {column.name: np.zeros(count, column.dtype) for column in kind.columns}
@@ -51,20 +52,20 @@ class InputRings:
 
     def offer(self, seat: int, first_seq: int, inputs: Sequence[bytes]) -> None:
         """Keep the inputs that are new; those of a wrong size are counted and ignored."""
-        seq = self._newest[seat]
-        start = max(0, seq + 1 - first_seq)
-        seats, seqs, data = self._waiting
-        if len(seats) >= RING * len(self._newest):
+        newest = self._newest[seat]
+        last = first_seq + len(inputs) - 1
+        if last <= newest or len(self._seats) >= self._limit:
             return
-        for offset in range(start, len(inputs)):
-            if len(inputs[offset]) != self.size:
+        for seq, data in enumerate(inputs, first_seq):
+            if seq <= newest:
+                continue
+            if len(data) != self.size:
                 self.refused += 1
                 continue
-            seq = first_seq + offset
-            seats.append(seat)
-            seqs.append(seq)
-            data.append(inputs[offset])
-        self._newest[seat] = seq
+            self._seats.append(seat)
+            self._arrived.append(seq)
+            self._data.append(data)
+        self._newest[seat] = last
 
     def reset(self, seat: int, seq: int | None = None) -> None:
         """Forget what waits and what was held; the next seq is `seq` + 1, or the applied one's."""
@@ -83,8 +84,7 @@ class InputRings:
     def take(self) -> None:
         """Apply what is due this tick, for all seats."""
         self._store_waiting()
-        queued = self._tail - self._head
-        count = np.clip(queued - KEPT_WAITING, np.minimum(queued, 1), MAX_PER_TICK)
+        count = np.minimum(self._tail - self._head, MAX_PER_TICK)
         self.fresh = count
         self._idle()
         index = np.flatnonzero(count)
@@ -117,14 +117,15 @@ class InputRings:
             self._current[column.name][index] |= older[column.name] != 0
 
     def _store_waiting(self) -> None:
-        seats, seqs, data = self._waiting
-        if not seats:
+        if not self._seats:
             return
-        self._waiting = ([], [], [])
-        index = np.array(seats, np.intp)
+        index = np.array(self._seats, np.intp)
         place = self._tail[index] + _rank_within(index)
-        self._ring[index, place % RING] = np.frombuffer(b"".join(data), self._ring.dtype)
-        self._seqs[index, place % RING] = seqs
+        self._ring[index, place % RING] = np.frombuffer(b"".join(self._data), self._ring.dtype)
+        self._seqs[index, place % RING] = self._arrived
+        self._seats.clear()
+        self._arrived.clear()
+        self._data.clear()
         np.maximum.at(self._tail, index, place + 1)
         np.maximum(self._head, self._tail - RING, out=self._head)
 

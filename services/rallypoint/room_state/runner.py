@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from rallypoint.games.definition import Definition
@@ -100,11 +100,10 @@ class TableRunner:
             self.table.close(room.slot, reason)
             self._collect()
 
-    def offer(self, room: HostedRoom, item: seating.InputItem) -> None:
-        """Inputs arrived; those of an older stream are ignored."""
-        seat = item.seat
-        if room.ended is None and room.current(seat.slot, seat.generation):
-            self.table.offer(room.slot, seat.slot, item.first_seq, item.inputs)
+    def offer(self, room: HostedRoom, slot: int, first_seq: int, inputs: Sequence[bytes]) -> None:
+        """Inputs of a seat's newest stream arrived."""
+        if room.ended is None:
+            self.table.offer(room.slot, slot, first_seq, inputs)
 
     # --- time ---
 

@@ -1,8 +1,5 @@
 """What clients of a room want: take a seat, leave it, send a message. Runs in the table's task."""
 
-from collections.abc import Sequence
-from typing import Protocol
-
 from rallypoint.games.definition import Definition
 from rallypoint.games.engine import GameFailed, RoomTable
 from rallypoint.games.room import SeatState
@@ -16,34 +13,6 @@ from rallypoint.room_state.hosted import HostedRoom, Stream
 from rallypoint.v1 import room_pb2
 
 MAX_BODY_BYTES = 4096
-
-
-class SeatName(Protocol):
-    """What a stream token holds of a seat."""
-
-    @property
-    def slot(self) -> int:
-        """The seat."""
-
-    @property
-    def generation(self) -> int:
-        """The stream."""
-
-
-class InputItem(Protocol):
-    """Inputs of one call, as `ClientInput` has them."""
-
-    @property
-    def seat(self) -> SeatName:
-        """Whose."""
-
-    @property
-    def first_seq(self) -> int:
-        """The seq of the first."""
-
-    @property
-    def inputs(self) -> Sequence[bytes]:
-        """Packed inputs."""
 
 
 def join(table: RoomTable, room: HostedRoom, link: GatewayLink, request: host.ClientJoin) -> None:

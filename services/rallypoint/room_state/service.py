@@ -102,9 +102,10 @@ class RoomHostService:
         """One flush of a gateway."""
         rooms = self._node.rooms
         for item in request.inputs:
-            placed = rooms.get(item.seat.room_id)
-            if placed is not None:
-                placed.runner.offer(placed.room, item)
+            seat = item.seat
+            placed = rooms.get(seat.room_id)
+            if placed is not None and placed.room.current(slot := seat.slot, seat.generation):
+                placed.runner.offer(placed.room, slot, item.first_seq, item.inputs)
         for join in request.joins:
             self._join(link, join)
         for leave in request.leaves:

@@ -46,7 +46,7 @@ def test_repeated_inputs_are_ignored() -> None:
     for _ in range(4):
         ring.take()
         seen.append((current(ring, "dx"), int(ring.applied[1])))
-    assert seen == [(2, 2), (3, 3), (3, 3), (3, 3)]
+    assert seen == [(3, 3)] * 4
 
 
 def test_late_request_does_not_go_back() -> None:
@@ -65,7 +65,7 @@ def test_backlog_is_worked_off_three_at_a_time() -> None:
     for _ in range(6):
         ring.take()
         acks.append(int(ring.applied[1]))
-    assert acks == [3, 6, 7, 8, 8, 8]
+    assert acks == [3, 6, 8, 8, 8, 8]
 
 
 def test_short_press_is_never_lost() -> None:
