@@ -4,9 +4,11 @@ A RallypointError is passed on. Anything else is a bug: the log gets the traceba
 fixed text and the trace id under which we find it.
 """
 
+import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from rallypoint.gateway.calls import Call
@@ -15,6 +17,14 @@ from rallypoint.kit import errors, telemetry
 _TIMER_S = 0.005  # how early a timer of the loop may fire
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a handler ended."""
+
+    error: errors.RallypointError | None = None
+    """None: well."""
 
 
 def to_error(fault: Exception, call: Call, now: float) -> errors.RallypointError:
@@ -28,6 +38,21 @@ def to_error(fault: Exception, call: Call, now: float) -> errors.RallypointError
         "handler_failed", extra={"method": call.method, "fault_id": trace_id}, exc_info=fault
     )
     return errors.Internal("INTERNAL", "internal error", metadata={"trace_id": trace_id})
+
+
+@contextlib.contextmanager
+def traced(call: Call, clock: Callable[[], float]) -> Iterator[Outcome]:
+    """Run a handler within a span; afterwards the outcome says how it went. Nothing gets out but
+    cancellation. The span is recorded only when its trace is sampled."""
+    outcome = Outcome()
+    parent = {"traceparent": call.trace_parent} if call.trace_parent else None
+    with telemetry.span(call.method, kind="server", parent=parent) as span:
+        try:
+            yield outcome
+        except Exception as fault:
+            outcome.error = to_error(fault, call, clock())
+        code = errors.Code.OK if outcome.error is None else outcome.error.code
+        span.set_attribute("rpc.grpc.status_code", int(code))
 
 
 async def contained(coroutine: Coroutine[Any, Any, None], fail: Callable[[], None]) -> None:

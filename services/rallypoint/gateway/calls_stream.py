@@ -12,7 +12,7 @@ from typing import Any
 from rallypoint.gateway import calls, calls_faults
 from rallypoint.gateway.domain.grpcweb import Framing
 from rallypoint.gateway.fanout import FanOut, Problem, Transport
-from rallypoint.kit import errors, telemetry
+from rallypoint.kit import errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +91,12 @@ class StreamOutlet:
         self._task = self._core.tasks.create_task(contained, name=self._method.path)
 
     async def _run(self, handler: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        error: errors.RallypointError | None = None
-        call = self._call
-        parent = {"traceparent": call.trace_parent} if call.trace_parent else None
+        # Cancelled: ended or left already; otherwise the process itself is stopping.
+        error: errors.RallypointError | None = calls_faults.draining()
         try:
-            with telemetry.span(call.method, kind="server", parent=parent):
+            with calls_faults.traced(self._call, self._core.loop.time) as outcome:
                 await handler()
-        except asyncio.CancelledError:
-            # Ended or left already; otherwise the process itself is stopping.
-            error = calls_faults.draining()
-            raise
-        except Exception as fault:
-            error = calls_faults.to_error(fault, call, self._core.loop.time())
+            error = outcome.error
         finally:
             self._finish(error)
 

@@ -149,13 +149,11 @@ class NativeEdge:
     def _unary(self, method: calls.UnaryMethod, tally: web_metrics.Tally) -> Any:
         async def behavior(requests: AsyncIterator[bytes], context: _Context) -> bytes:
             call = self._call(context, method)
-            error: errors.RallypointError | None = None
             reply = b""
-            try:
+            with calls_faults.traced(call, self._loop.time) as outcome:
                 async with asyncio.timeout_at(call.deadline):
                     reply = await self._answer(method, call, requests)
-            except Exception as fault:
-                error = calls_faults.to_error(fault, call, self._loop.time())
+            error = outcome.error
             tally.count(errors.Code.OK if error is None else error.code)
             await self._begin(call, context)
             await self._end(call, context, error)
@@ -167,11 +165,9 @@ class NativeEdge:
         self, method: calls.UnaryMethod, call: calls.Call, requests: AsyncIterator[bytes]
     ) -> bytes:
         message = await self._message(method, call, requests)
-        parent = {"traceparent": call.trace_parent} if call.trace_parent else None
-        with telemetry.span(call.method, kind="server", parent=parent):
-            reply = method.handler(call, message)
-            if not isinstance(reply, (bytes, Message)):
-                reply = await reply
+        reply = method.handler(call, message)
+        if not isinstance(reply, (bytes, Message)):
+            reply = await reply
         return reply if isinstance(reply, bytes) else reply.SerializeToString()
 
     async def _message(

@@ -6,7 +6,6 @@ answer is refused in the body of a 200, so that its status is never hidden by CO
 the rest by an HTTP status. A plan belongs to the bytes of a head and serves again when they repeat.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from google.protobuf.empty_pb2 import Empty
@@ -18,7 +17,6 @@ from rallypoint.gateway.static import StaticFiles
 from rallypoint.gateway.web_settings import EdgeSettings
 from rallypoint.kit import errors, telemetry
 
-Details = Callable[[errors.RallypointError], bytes]
 _SAMPLED = 0x01
 
 

@@ -272,15 +272,11 @@ class Connection(asyncio.Protocol):
     async def _wait(self, plan: RpcPlan, call: calls.Call, reply: Awaitable[calls.Reply]) -> None:
         loop = self._core.loop
         started = loop.time()
-        error: errors.RallypointError | None = None
         result: calls.Reply = b""
-        parent = {"traceparent": call.trace_parent} if call.trace_parent else None
         try:
-            async with asyncio.timeout_at(call.deadline):
-                with telemetry.span(call.method, kind="server", parent=parent):
+            with calls_faults.traced(call, loop.time) as outcome:
+                async with asyncio.timeout_at(call.deadline):
                     result = await reply
-        except Exception as fault:
-            error = calls_faults.to_error(fault, call, self._core.loop.time())
         except asyncio.CancelledError:
             plan.tally.count(errors.Code.CANCELLED)
             raise
@@ -289,8 +285,8 @@ class Connection(asyncio.Protocol):
         plan.tally.waited(loop.time() - started)
         if self.transport.is_closing():
             return
-        if error is not None:
-            self._fail(plan, call, error)
+        if outcome.error is not None:
+            self._fail(plan, call, outcome.error)
         else:
             self._answer(plan, call, result)
         self._serve_ready()
