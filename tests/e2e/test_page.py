@@ -73,10 +73,24 @@ def test_lost_network_while_starting_is_explained(join: Join) -> None:
     player.wait_screen("home")
 
 
+def test_page_stands_still_for_those_who_want_it(join: Join) -> None:
+    player = join("Ada", queue="lonely")
+    player.page.emulate_media(reduced_motion="reduce")
+    player.play()
+    player.wait_screen("queue")
+    running = "document.getAnimations().filter(one => one.playState === 'running').length"
+    assert player.read(running) == 0
+    player.page.get_by_role("button", name="Leave the queue").click()
+    player.wait_screen("home")
+
+
 def test_tictactoe_is_played_by_click_and_keyboard(join: Join) -> None:
     pair = [join("Ada"), join("Bo", size="phone")]
     for player in pair:
         player.play("tictactoe")
+    for player in pair:
+        player.wait("document.querySelector('.found')?.childElementCount === 2", "who was found")
+        player.shot("found")
     for player in pair:
         player.wait_live()
     first, second = sorted(pair, key=lambda player: player.slot)

@@ -91,7 +91,10 @@ export class App {
       for await (const event of this.#matchmaker.find(queueOf(offer), leaving.signal)) {
         screen.take(event);
         const seat = this.#seatOf(event);
-        if (seat) return void (await this.#play(offer, seat));
+        if (seat) {
+          await screen.shown();
+          return void (await this.#play(offer, seat));
+        }
         if (event.kind === "ended") return this.#ended(offer);
       }
     } catch (error) {

@@ -82,6 +82,8 @@ const FINAL: ReadonlySet<Code> = new Set([
   Code.FAILED_PRECONDITION,
   Code.INVALID_ARGUMENT,
   Code.UNIMPLEMENTED,
+  // The channel has tried a new access token already.
+  Code.UNAUTHENTICATED,
 ]);
 
 export class RoomConnection {

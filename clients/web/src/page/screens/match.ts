@@ -1,4 +1,5 @@
 // The match: the game's own view under the figures, the banner and the way out.
+import { ControlKind } from "../../gen/rallypoint/v1/room_pb";
 import type { SeatInfo, Welcome } from "../../gen/rallypoint/v1/room_pb";
 import type { ChannelOptions } from "../../rpc/channel";
 import { RoomConnection } from "../../room/connection";
@@ -26,6 +27,7 @@ export interface MatchOptions {
 const CURTAIN_MS = 900;
 /** A shorter break is not worth a banner. */
 const BANNER_AFTER_MS = 400;
+const SLOW_MS = 4_000;
 
 export class MatchScreen {
   readonly element: HTMLElement;
@@ -49,6 +51,7 @@ export class MatchScreen {
         onWelcome: (welcome) => this.#welcome(welcome),
         onFrame: (update) => this.view?.frame(update),
         onSeat: (seat) => this.#seats.set(seat.slot, seat),
+        onControl: (kind) => this.#told(kind),
         onEnded: (ending) => this.#ended(ending),
       },
     });
@@ -122,6 +125,14 @@ export class MatchScreen {
       say(this.#banner, `Connection lost. Reconnecting…${kept}`);
       this.#banner.hidden = false;
     }, BANNER_AFTER_MS);
+  }
+
+  #told(kind: ControlKind): void {
+    if (kind !== ControlKind.SLOW || this.connection.state !== "live") return;
+    say(this.#banner, "Your connection is slow: you see fewer updates.");
+    this.#banner.hidden = false;
+    clearTimeout(this.#bannerTimer);
+    this.#bannerTimer = setTimeout(() => (this.#banner.hidden = true), SLOW_MS);
   }
 
   #ended(ending: Ending): void {

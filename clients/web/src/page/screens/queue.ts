@@ -6,6 +6,9 @@ import { element, refill, say } from "../element";
 import { colorOf } from "../game_view";
 import { wordmark } from "./home";
 
+/** The seat waits; the game begins for a player when they come. */
+const FOUND_MS = 1_100;
+
 export class QueueScreen {
   readonly element: HTMLElement;
   readonly #status = element("h1", { tabindex: -1, "data-focus": true }, "Joining the queue…");
@@ -20,6 +23,7 @@ export class QueueScreen {
   readonly #cancel: HTMLButtonElement;
   readonly #timer: ReturnType<typeof setInterval>;
   readonly #startedMs = Date.now();
+  #foundMs = 0;
 
   constructor(offer: Offer, onCancel: () => void) {
     this.#cancel = element("button", { class: "button", type: "button", click: onCancel }, "Leave the queue");
@@ -67,6 +71,12 @@ export class QueueScreen {
     }
   }
 
+  /** Resolves when whoever was found has been shown long enough to be read. */
+  async shown(): Promise<void> {
+    const leftMs = FOUND_MS - (Date.now() - this.#foundMs);
+    if (leftMs > 0) await new Promise((resolve) => setTimeout(resolve, leftMs));
+  }
+
   dispose(): void {
     clearInterval(this.#timer);
   }
@@ -79,11 +89,12 @@ export class QueueScreen {
     say(this.#range, progress.ratingRange > 0 ? `± ${progress.ratingRange}` : "any");
     say(this.#searching, String(progress.searching));
     const place = progress.position > 0 ? `Place ${progress.position} of ${progress.searching}.` : "";
-    say(this.#spoken, `${place} ${wait ? `About ${duration(Number(wait.seconds))}.` : ""}`.trim());
+    say(this.#spoken, place);
     refill(this.#found);
   }
 
   #proposed(players: readonly MatchedPlayer[]): void {
+    if (this.element.dataset["phase"] !== "found") this.#foundMs = Date.now();
     const names = players.map((player) => player.displayName).join(", ");
     this.#phase("found", "Match found", "Taking your seat.");
     this.#cancel.disabled = true;
