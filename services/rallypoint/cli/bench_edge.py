@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _measure(parsed: argparse.Namespace) -> dict[str, Any]:
     samples: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    workload = _workload(parsed)
     with contextlib.ExitStack() as stack:
         designs = [stack.enter_context(_rallypoint(parsed))]
         if not parsed.without_envoy:
@@ -96,7 +97,7 @@ def _measure(parsed: argparse.Namespace) -> dict[str, Any]:
         for name, kinds in samples.items()
     }
     return {
-        "workload": _workload(parsed),
+        "workload": workload,
         "machine": machine.description(),
         "results": results,
         "times_cheaper": _times_cheaper(results),
@@ -111,6 +112,7 @@ def _workload(parsed: argparse.Namespace) -> dict[str, Any]:
         "seconds": parsed.seconds,
         "servers_on_core": _core(0),
         "load_on_core": _core(1),
+        "load_average_before": round(os.getloadavg()[0], 1),
     }
 
 
