@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from rallypoint.gateway import calls, limits
 from rallypoint.gateway.domain import frames, tokens
-from rallypoint.gateway.rooms_node import Board, away
+from rallypoint.gateway.rooms_board import Board, away
 from rallypoint.gateway.rooms_registry import Registry
 from rallypoint.gateway.rooms_stream import Room, Stream, control
 from rallypoint.gateway.tokens import Session

@@ -9,105 +9,19 @@ look at what kind of frame it is.
 from __future__ import annotations
 
 import asyncio
-import functools
-import itertools
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 
 from rallypoint.gateway import attach, fanout, rooms_stream
 from rallypoint.gateway.domain import frames, sync
+from rallypoint.gateway.rooms_board import AWAY_RETRY_S, Board, away, reconnect
 from rallypoint.gateway.rooms_stream import Room, Stream
 from rallypoint.internal.v1 import room_host_pb2 as host
 from rallypoint.kit import errors
 from rallypoint.kit.errors import Code
 from rallypoint.v1 import room_pb2
 
-AWAY_RETRY_S = 0.5
 # Refusals that say "not here" rather than "not you".
 _ELSEWHERE = {Code.NOT_FOUND, Code.UNAVAILABLE, Code.FAILED_PRECONDITION}
-
-
-@dataclass(slots=True)
-class Counts:
-    """What happened on the hot paths since the last sweep moved it into the metrics."""
-
-    inputs: int = 0
-    """Inputs taken."""
-    stale: int = 0
-    """Frames withheld: of a lower epoch, or no keyframe while their client needs one."""
-
-
-@dataclass(slots=True)
-class Board:
-    """What all nodes of a gateway share."""
-
-    fan_out: fanout.FanOut
-    stream_token: Callable[[Stream], bytes]
-    """Makes the token of a stream whose seat and generation are known."""
-    clock: Callable[[], float]
-    """The event loop's clock."""
-    by_slot: dict[int, Stream] = field(default_factory=dict)
-    lost: set[Room] = field(default_factory=set)
-    """Rooms whose node does not answer for them: `rooms_recovery` looks for the next one."""
-    counts: Counts = field(default_factory=Counts)
-    calls: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
-    clients: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
-
-    def lose(self, room: Room) -> None:
-        """Let somebody look for the room's node."""
-        if room.lost_at is None:
-            room.lost_at = self.clock()
-        self.lost.add(room)
-
-    def found(self, room: Room) -> None:
-        """The room's node answers."""
-        room.lost_at = None
-        self.lost.discard(room)
-
-    def add(self, stream: Stream) -> None:
-        """Count a stream among its room's."""
-        stream.room.streams[stream.client] = stream
-        stream.room.unsettled.add(stream)
-
-    def place(self, stream: Stream) -> bool:
-        """Give the stream a place in the fan-out; False when its client has left already."""
-        if stream.outlet.closed:
-            return False
-        stream.slot = stream.outlet.slot
-        self.by_slot[stream.slot] = stream
-        stream.outlet.on_close(functools.partial(self.drop_slot, stream))
-        return True
-
-    def drop_slot(self, stream: Stream) -> None:
-        """Forget a stream's place in the fan-out: it may be given to another client now."""
-        if self.by_slot.get(stream.slot) is stream:
-            del self.by_slot[stream.slot]
-        if stream.room.node is not None:
-            stream.room.node.in_step.pop(stream.client, None)
-        stream.slot = -1
-
-    def remove(self, stream: Stream) -> None:
-        """Take a stream out of every table. Idempotent."""
-        self.drop_slot(stream)
-        stream.room.streams.pop(stream.client, None)
-        if stream.room.node is not None:
-            stream.room.node.streams.pop(stream.client, None)
-        stream.step(sync.Event.ENDED)
-
-    def end(
-        self,
-        stream: Stream,
-        error: errors.RallypointError | None = None,
-        *,
-        control: bytes | None = None,
-    ) -> None:
-        """Say the last word and end the call; the node knows or has been told."""
-        if not stream.joined.done():
-            stream.refuse(error or errors.NotFound("ROOM_UNKNOWN", "the room has ended"))
-        elif control is not None:
-            stream.say(control)
-        self.remove(stream)
-        stream.outlet.end(error)
 
 
 class Node:
@@ -384,15 +298,3 @@ class Node:
         last_word = rooms_stream.control(room_pb2.CONTROL_KIND_KICKED, kick.reason)
         error = None if kick.reason == "LEFT" else errors.PermissionDenied(kick.reason)
         self._board.end(stream, error, control=last_word)
-
-
-def away() -> errors.Unavailable:
-    """The answer while a room's node cannot be reached."""
-    return errors.Unavailable(
-        "ROOM_AWAY", "the room cannot be reached now", retry_after_s=AWAY_RETRY_S
-    )
-
-
-def reconnect(reason: str) -> bytes:
-    """The control that asks a client to join again."""
-    return rooms_stream.control(room_pb2.CONTROL_KIND_RECONNECT, reason)

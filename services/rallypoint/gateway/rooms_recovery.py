@@ -14,7 +14,7 @@ import logging
 
 from rallypoint.gateway import rooms_stream
 from rallypoint.gateway.domain import sync
-from rallypoint.gateway.rooms_node import Board
+from rallypoint.gateway.rooms_board import Board
 from rallypoint.gateway.rooms_registry import Registry
 from rallypoint.gateway.rooms_stream import Room
 from rallypoint.kit import errors, metrics

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
-from rallypoint.gateway.rooms_node import Board, Node
+from rallypoint.gateway.rooms_board import Board
+from rallypoint.gateway.rooms_node import Node
 from rallypoint.gateway.rooms_stream import Room
 from rallypoint.kit import errors
 

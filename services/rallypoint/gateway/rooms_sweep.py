@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from rallypoint.gateway.domain import sync
-from rallypoint.gateway.rooms_node import Board, reconnect
+from rallypoint.gateway.rooms_board import Board, reconnect
 from rallypoint.gateway.rooms_stream import Room, Stream
 from rallypoint.kit import errors, metrics
 

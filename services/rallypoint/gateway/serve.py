@@ -26,7 +26,8 @@ from rallypoint.gateway import (
 )
 from rallypoint.gateway.config import Settings
 from rallypoint.gateway.native import NativeEdge
-from rallypoint.gateway.rooms_node import Board, Node
+from rallypoint.gateway.rooms_board import Board
+from rallypoint.gateway.rooms_node import Node
 from rallypoint.gateway.rooms_recovery import Recovery
 from rallypoint.gateway.rooms_registry import Place, Registry
 from rallypoint.gateway.rooms_stream import Stream

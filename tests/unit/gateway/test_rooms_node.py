@@ -11,7 +11,8 @@ import pytest
 from rallypoint.gateway import attach, fanout
 from rallypoint.gateway.domain import grpcweb
 from rallypoint.gateway.domain.sync import Phase
-from rallypoint.gateway.rooms_node import Board, Node
+from rallypoint.gateway.rooms_board import Board
+from rallypoint.gateway.rooms_node import Node
 from rallypoint.gateway.rooms_recovery import Recovery
 from rallypoint.gateway.rooms_registry import Place, Registry
 from rallypoint.gateway.rooms_stream import Room, Stream
