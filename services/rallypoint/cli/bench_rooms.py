@@ -27,6 +27,10 @@ from rallypoint.cli import bench_load, child, datadir, machine, plan, ports, sta
 from rallypoint.cli.service import PROFILE
 
 
+DELIVERED_AT_LEAST = 0.95
+"""Below it a backlog hides what a frame costs."""
+
+
 class LoadFailed(Exception):
     """The load ended without a result."""
 
@@ -48,7 +52,7 @@ def run(arguments: list[str]) -> int:
         print(f"rallypoint bench rooms: {error}", file=sys.stderr)
         return 1
     print(json.dumps(report) if parsed.json else _text(report))
-    return 1 if report["errors"] else 0
+    return 1 if report["errors"] or report["delivered"] < DELIVERED_AT_LEAST else 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -156,7 +156,7 @@ async def _rows(running: stack.Stack) -> list[up_view.Row]:
         up_view.Row(
             name=name,
             pid=running.pid(name),
-            ready=running.is_ready(name),
+            ready=running.is_ready(name) and status.get("ready") is not False,
             restarts=running.restarts(name),
             rss_bytes=child.usage(running.pid(name)).rss_bytes if running.pid(name) else 0,
             status=status,
