@@ -26,7 +26,6 @@ from typing import Any
 from rallypoint.cli import bench_load, child, datadir, machine, plan, ports, stack
 from rallypoint.cli.service import PROFILE
 
-
 DELIVERED_AT_LEAST = 0.95
 """Below it a backlog hides what a frame costs."""
 
