@@ -182,9 +182,7 @@ def test_inputs_reach_the_room_in_batches(
     runs(scenario())
 
 
-@pytest.mark.parametrize(
-    "inputs", [(b"x",) * 9, (b"x" * 65,)], ids=["too many", "too long"]
-)
+@pytest.mark.parametrize("inputs", [(b"x",) * 9, (b"x" * 65,)], ids=["too many", "too long"])
 def test_oversized_inputs_are_refused(
     runs: Runs, brokers: Brokers, fresh: Fresh, tmp_path: Path, inputs: tuple[bytes, ...]
 ) -> None:

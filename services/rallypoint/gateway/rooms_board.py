@@ -96,8 +96,11 @@ class Board:
     ) -> None:
         """Say the last word and end the call; the node knows or has been told."""
         if not stream.joined.done():
+            # The join itself answers; ending the call here would cancel it before it could.
             stream.refuse(error or errors.NotFound("ROOM_UNKNOWN", "the room has ended"))
-        elif control is not None:
+            self.remove(stream)
+            return
+        if control is not None:
             stream.say(control)
         self.remove(stream)
         stream.outlet.end(error)

@@ -337,6 +337,21 @@ def test_lost_room_goes_on_at_its_next_node() -> None:
     run(scenario)
 
 
+def test_join_waiting_in_a_lost_room_is_answered() -> None:
+    async def scenario(world: World) -> None:
+        waiting, outlet = world.join(welcomed=False)
+        joined, _ = world.join()
+        world.node.detached()
+        await Recovery(world.board, world.registry, give_up_s=30.0).once()
+        with pytest.raises(errors.NotFound, match="ROOM_UNKNOWN"):
+            await waiting.joined
+        assert not outlet.closed
+        assert not world.room.streams
+        assert joined.phase is Phase.ENDED
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("place", [Place("node:2", 2), Place("node:1", 1)], ids=["moved", "same"])
 def test_silent_room_is_looked_up_and_stays_unless_it_moved(place: Place) -> None:
     async def scenario(world: World) -> None:

@@ -17,6 +17,10 @@ class FrameMalformed(Exception):
 
 def varint(number: int) -> bytes:
     """The protobuf varint of a number ≥ 0."""
+    if number < 0x80:
+        return b"%c" % number
+    if number < 0x4000:
+        return b"%c%c" % (number & 0x7F | 0x80, number >> 7)
     encoded = bytearray()
     while number > 0x7F:
         encoded.append(number & 0x7F | 0x80)
@@ -27,12 +31,7 @@ def varint(number: int) -> bytes:
 
 def as_message(body: bytes) -> bytes:
     """The serialized JoinResponse around an encoded Frame."""
-    size = len(body)
-    if size < 0x80:
-        return b"\x12%c%b" % (size, body)
-    if size < 0x4000:
-        return b"\x12%c%c%b" % (size & 0x7F | 0x80, size >> 7, body)
-    return b"\x12" + varint(size) + body
+    return b"\x12%b%b" % (varint(len(body)), body)
 
 
 def is_keyframe(body: bytes) -> bool:
