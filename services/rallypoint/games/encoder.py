@@ -39,7 +39,7 @@ class SectionEncoder:
         self._matrix[:] = self._plan.static
         self._keep = np.zeros((lanes, self._plan.width), np.bool_)
         self._present = np.zeros((lanes, self._plan.mask_bits), np.bool_)
-        self._sizes = np.zeros((lanes, self._plan.mask_bits), np.int32)
+        self._rows = np.zeros((lanes, len(self._plan.row_mask_at)), np.uint8)
         self._cells = [
             _Cells(self, place, run, lanes)
             for place, run in zip(self._plan.runs, self._plan.sources, strict=True)
@@ -74,11 +74,19 @@ class SectionEncoder:
     def _write_heads(self, lanes: int) -> Array:
         """Write column masks and section heads; the bytes of each lane."""
         plan, matrix, keep = self._plan, self._matrix[:lanes], self._keep[:lanes]
+        rows = self._rows[:lanes]
+        counts = np.add.reduceat(np.bitwise_count(rows), plan.column_starts, axis=1, dtype=np.int32)
+        present = counts != 0
+        matrix[:, plan.row_mask_at] = rows
+        keep[:, plan.row_mask_at] = present[:, plan.row_mask_column]
+        self._present[:lanes, plan.column_bits] = present
         masks = np.packbits(self._present[:lanes], axis=1, bitorder="little")
         matrix[:, plan.mask_at] = masks
         sent = np.bitwise_or.reduceat(masks, plan.mask_starts, axis=1) != 0
         keep[:, plan.head_at] = sent[:, plan.head_table]
-        inner = np.add.reduceat(self._sizes[:lanes], plan.bit_starts, axis=1)
+        counts *= plan.column_widths
+        counts += present * plan.column_mask_sizes
+        inner = np.add.reduceat(counts, plan.table_columns, axis=1)
         inner += plan.mask_sizes
         if int(inner.max()) <= SHORT_INNER:
             outer = inner + (FIXED_INNER + 1)
@@ -103,15 +111,15 @@ class SectionEncoder:
 
 
 class _Place:
-    """Where one run of columns stands in the matrix and in the list of mask bits.
+    """Where one run of columns stands in the matrix and among the row masks.
 
     The mask of a column ends where its values begin, and values begin at a multiple of their width;
     the bytes before the mask are never kept.
     """
 
-    def __init__(self, offset: int, bit: int, columns: int, rows: int, width: int) -> None:
+    def __init__(self, offset: int, first_mask: int, columns: int, rows: int, width: int) -> None:
         self.offset = _aligned(offset)
-        self.bit = bit
+        self.first_mask = first_mask
         self.columns = columns
         self.rows = rows
         self.width = width
@@ -130,8 +138,13 @@ class _Plan:
 
     def __init__(self, tables: Sequence[EncoderTable]) -> None:
         self.runs: list[_Place] = []
+        self._masks = 0
         self.sources: list[Run] = []
         self.width = self.mask_bits = 0
+        row_mask_at: list[int] = []
+        row_mask_column: list[int] = []
+        column_bits: list[int] = []
+        table_columns: list[int] = []
         heads: list[int] = []
         mask_at: list[int] = []
         mask_starts: list[int] = []
@@ -146,26 +159,44 @@ class _Plan:
             mask_sizes.append(mask_size)
             first = self.width + len(SECTION_HEAD)
             mask_at += range(first, first + mask_size)
-            self._place_runs(runs, codec.rows_of(spec), first + mask_size)
+            table_columns.append(len(column_bits))
+            for place in self._place_runs(runs, codec.rows_of(spec), first + mask_size):
+                for column in range(place.columns):
+                    at = place.offset + column * place.stride + place.mask_at
+                    row_mask_at += range(at, at + place.mask_size)
+                    row_mask_column += [len(column_bits)] * place.mask_size
+                    column_bits.append(self.mask_bits + len(column_bits) - table_columns[-1])
             self.mask_bits += mask_size * 8
         self.width = _aligned(self.width)
         self.static = self._static_bytes(static)
         self.mask_at = np.array(mask_at, np.intp)
         self.mask_starts = np.array(mask_starts, np.intp)
-        self.bit_starts = self.mask_starts * 8
+        self.row_mask_at = np.array(row_mask_at, np.intp)
+        self.row_mask_column = np.array(row_mask_column, np.intp)
+        self.column_bits = np.array(column_bits, np.intp)
+        self.table_columns = np.array(table_columns, np.intp)
+        sizes = [
+            (place.width, place.mask_size) for place in self.runs for _ in range(place.columns)
+        ]
+        self.column_widths = np.array([width for width, _ in sizes], np.int32)
+        self.column_mask_sizes = np.array([size for _, size in sizes], np.int32)
+        self.column_starts = np.cumsum(self.column_mask_sizes) - self.column_mask_sizes
         self.mask_sizes = np.array(mask_sizes, np.int32)
         self._index_heads(np.array(heads, np.intp))
 
-    def _place_runs(self, runs: Sequence[Run], rows: int, offset: int) -> None:
-        bit = self.mask_bits
+    def _place_runs(self, runs: Sequence[Run], rows: int, offset: int) -> list[_Place]:
+        placed = []
         for run in runs:
             if run.kind is None:
                 continue
-            place = _Place(offset, bit, len(run.columns), rows, run.kind.width)
-            self.runs.append(place)
+            place = _Place(offset, self._masks, len(run.columns), rows, run.kind.width)
+            self._masks += place.columns * place.mask_size
             self.sources.append(run)
-            offset, bit = place.end, bit + place.columns
+            placed.append(place)
+            offset = place.end
+        self.runs += placed
         self.width = offset
+        return placed
 
     def _static_bytes(self, heads: list[tuple[int, TableSpec]]) -> Array:
         row = np.zeros(self.width, np.uint8)
@@ -199,16 +230,12 @@ class _Cells:
     """One run of columns in the matrix, and its numbers as last sent; arrays begin with lanes."""
 
     def __init__(self, owner: SectionEncoder, place: _Place, run: Run, lanes: int) -> None:
-        self._place = place
         self._source = _Numbers(run, lanes, place.rows)
         self.sent = np.zeros((lanes, place.columns, place.rows), self._source.unsigned)
-        self._masks, self._values = _cut(owner._matrix, place, self._source.unsigned)
-        self._keep_masks, self._keep_values = _cut(
-            owner._keep.view(np.uint8), place, self.sent.dtype
-        )
-        bits = slice(place.bit, place.bit + place.columns)
-        self._present = owner._present[:, bits]
-        self._sizes = owner._sizes[:, bits]
+        self._values = _cut(owner._matrix, place, self.sent.dtype)
+        self._keep_values = _cut(owner._keep.view(np.uint8), place, self.sent.dtype)
+        last_mask = place.first_mask + place.columns * place.mask_size
+        self._rows = owner._rows[:, place.first_mask : last_mask]
         self._every_byte = self.sent.dtype.type(int("01" * place.width, 16))
         self._quiet = True
 
@@ -227,39 +254,25 @@ class _Cells:
         self._write(numbers, numbers != 0, len(index))
 
     def _write(self, numbers: Array, changed: Array, lanes: int) -> None:
-        place = self._place
         bits = np.packbits(changed, axis=2, bitorder="little")
-        if place.mask_size == 1:
-            octets = bits[:, :, 0]
-            present, counts = octets != 0, np.bitwise_count(octets)
-        else:
-            present = np.bitwise_or.reduce(bits, axis=2) != 0
-            counts = np.add.reduce(np.bitwise_count(bits), axis=2, dtype=np.int32)
-        self._present[:lanes] = present
-        np.multiply(counts, np.int32(place.width), out=self._sizes[:lanes])
-        self._sizes[:lanes] += present * np.int32(place.mask_size)
-        self._masks[:lanes] = bits
+        self._rows[:lanes] = bits.reshape(lanes, -1)
         self._values[:lanes] = numbers
-        self._keep_masks[:lanes] = present[:, :, None]
         np.multiply(changed, self._every_byte, out=self._keep_values[:lanes])
         self._quiet = False
 
     def _silence(self) -> None:
-        self._present[...] = False
-        self._sizes[...] = 0
-        self._keep_masks[...] = 0
+        self._rows[...] = 0
         self._keep_values[...] = 0
         self._quiet = True
 
 
-def _cut(matrix: Array, place: _Place, dtype: "np.dtype[Any]") -> tuple[Array, Array]:
-    """Views of a run's mask bytes and of its values, shaped (lanes, columns, …)."""
+def _cut(matrix: Array, place: _Place, dtype: "np.dtype[Any]") -> Array:
+    """A view of a run's values, shaped (lanes, columns, rows)."""
     cells = matrix[:, place.offset : place.end].reshape(len(matrix), place.columns, place.stride)
-    masks = cells[:, :, place.mask_at : place.values_at]
     values = cells[:, :, place.values_at : place.values_at + place.rows * place.width].view(dtype)
-    if not (np.shares_memory(masks, matrix) and np.shares_memory(values, matrix)):
-        raise AssertionError("the views into the matrix must not be copies")
-    return masks, values
+    if not np.shares_memory(values, matrix):
+        raise AssertionError("the view into the matrix must not be a copy")
+    return values
 
 
 class _Numbers:
