@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -40,6 +42,7 @@ class Peer(room_host_pb2_grpc.RoomHostServiceServicer):
         self.requests: list[room_host_pb2.CreateRoomRequest] = []
         self.closed: list[str] = []
         self.die_on_create = False
+        self.frozen = False
         self.refusal: errors.RallypointError | None = None
         self.create_after = asyncio.Event()
         self.create_after.set()
@@ -70,11 +73,18 @@ class Peer(room_host_pb2_grpc.RoomHostServiceServicer):
         await self._bus.kv("nodes").put(key, record.SerializeToString(), ttl_s=15)
 
     async def _beat(self) -> None:
-        while True:
+        for count in itertools.count(1):
+            if self.frozen:
+                await asyncio.sleep(0.2)
+                continue
+            if count % 5 == 0 and self._bus.is_connected:
+                with contextlib.suppress(errors.Unavailable):
+                    await self._register()
             beat = events_pb2.Heartbeat(node_id=self.node_id, incarnation=self.incarnation)
             if self._bus.is_connected:
                 subject = subjects.heartbeat(NodeId(self.node_id))
-                await self._bus.publish(subject, beat.SerializeToString())
+                with contextlib.suppress(errors.Unavailable):
+                    await self._bus.publish(subject, beat.SerializeToString())
             await asyncio.sleep(0.2)
 
     async def kill(self) -> None:
@@ -118,6 +128,8 @@ class Peer(room_host_pb2_grpc.RoomHostServiceServicer):
         return room_host_pb2.CloseRoomResponse()
 
     async def Ping(self, request: Any, context: Any) -> room_host_pb2.PingResponse:
+        if self.frozen:
+            raise errors.Unavailable("FROZEN")
         return room_host_pb2.PingResponse(incarnation=self.incarnation)
 
 
@@ -208,7 +220,7 @@ async def running_fleet(stack: Stack, **settings: Any) -> AsyncIterator[None]:
     """Run one fleet process's worth of tasks; the stack's client talks to it."""
     quick: dict[str, Any] = {
         "ping_period_s": 0.2,
-        "silence_s": 1.0,
+        "silence_s": 3.2,
         "sweep_period_s": 0.1,
         "scan_period_s": 0.5,
         "unknown_node_s": 1.0,

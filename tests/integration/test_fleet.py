@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.integration.conftest import Runs
-from tests.integration.fleet_stack import Stack, fleet_stack, running_fleet, until
+from tests.integration.fleet_stack import Peer, Stack, fleet_stack, running_fleet, until
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.internal.v1 import events_pb2
@@ -235,6 +235,26 @@ def test_restarted_node_is_the_death_of_its_old_process_at_once(
     runs(scenario())
 
 
+def test_frozen_node_comes_back_without_the_rooms_it_lost(
+    runs: Runs, brokers: Brokers, fresh: Fresh
+) -> None:
+    async def scenario() -> None:
+        async with fleet_stack(brokers, fresh("set")) as stack:
+            node, room = await stack.node(), fresh("room")
+            await stack.allocate(room)
+            node.frozen = True
+            await until(lambda: _no_own(stack, room))
+            await asyncio.sleep(2.0)
+            node.frozen = False
+            await stack.until_known(node)
+            await until(lambda: _holds(node, []))
+            other = fresh("room")
+            await _retried(stack, other)
+            assert (list(node.rooms), await stack.claimed(node)) == ([other], 1)
+
+    runs(scenario())
+
+
 def test_restarted_fleet_finds_claims_nodes_and_rooms_of_dead_nodes(
     runs: Runs, brokers: Brokers, fresh: Fresh
 ) -> None:
@@ -352,6 +372,10 @@ async def _free(stack: Stack, used: int) -> bool:
 
 async def _no_own(stack: Stack, room: str) -> bool:
     return await stack.own(room) is None
+
+
+async def _holds(peer: Peer, rooms: list[str]) -> bool:
+    return list(peer.rooms) == rooms
 
 
 async def _no_claims(stack: Stack) -> bool:

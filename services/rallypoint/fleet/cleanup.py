@@ -29,6 +29,7 @@ RELEASED = "RELEASED"
 NODE_DIED = "NODE_DIED"
 _DURABLE = "fleet-closed"
 _ADOPT_BATCH = 1000
+_REMEMBERED = 1000
 
 _Gone = Callable[[str], bool]
 """Tells whether the process of a place is gone."""
@@ -51,6 +52,7 @@ class Cleanup:
         self._ownership = ownership
         self._hosts = hosts
         self._registry = registry
+        self._lost_at: dict[str, set[RoomId]] = {}
 
     async def sweep(self) -> None:
         """Free claims whose time is over; rebuild the claims of a set that Redis lost."""
@@ -60,6 +62,18 @@ class Cleanup:
             for room_id, claim in await self._claims.expired(set_name):
                 metrics.FLEET_CLAIMS_EXPIRED.inc()
                 await self._dismantle(set_name, room_id, claim, ABANDONED)
+        await self._close_revived()
+
+    async def _close_revived(self) -> None:
+        """Close what a frozen process still runs after it was given up and came back."""
+        for place in tuple(self._lost_at):
+            node = self._registry.find_place(place)
+            if node is not None:
+                for room_id in self._lost_at[place]:
+                    await self._hosts.close_room(node, room_id, NODE_DIED)
+                del self._lost_at[place]
+            elif len(self._lost_at) > _REMEMBERED:
+                del self._lost_at[place]
 
     async def _sets(self) -> list[SetName]:
         living = {SetName(name) for name in self._registry.sets()}
@@ -153,6 +167,7 @@ class Cleanup:
             fact.SerializeToString(),
             msg_id=f"lost.{own.room_id}.{own.epoch}",
         )
+        self._lost_at.setdefault(own.place, set()).add(own.room_id)
         if await self._ownership.purge(own):
             metrics.FLEET_ROOMS_LOST.inc()
             logger.warning("room_lost", extra={"room": own.room_id, "node": node_id})

@@ -84,6 +84,17 @@ def test_last_registration_of_a_dead_process_does_not_revive_it() -> None:
     assert registry.alive() == []
 
 
+def test_frozen_process_may_register_again_once_it_beats() -> None:
+    registry = _registry()
+    registry.not_answered("local-1", "one", 5.0)
+    registry.heard("local-1", "one", 5.1)
+    assert registry.registered(NODE, 5.2) == []
+    assert registry.alive() == []
+    registry.heard("local-1", "one", 9.0)
+    registry.registered(NODE, 9.1)
+    assert registry.usable("local", "skirmish", 9.2) == [NODE]
+
+
 def test_suspect_gets_no_rooms_until_it_is_heard() -> None:
     registry = _registry()
     registry.suspect(NODE, 1.0)

@@ -4,8 +4,9 @@
                               ▲  └──the same node with a new incarnation──▶ the old one is dead
 
 A node whose heartbeats are missing but whose ping is answered is alive: fleet itself may be cut off
-from NATS. A lost registration only stops placement. Time comes in as an argument, seconds of any
-steady clock; deaths come out as values, each told once.
+from NATS. One that beats again after its death (it was frozen) may register again; its rooms of
+before are lost all the same. A lost registration only stops placement. Time comes in as an
+argument, seconds of any steady clock; deaths come out as values, each told once.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ class Limits:
 
     silence_s: float = 3.2
     """Three heartbeats of a second and some slack."""
+    revival_s: float = 2.0
+    """How long after a death a heartbeat may still be one that was on its way."""
 
 
 @dataclass(slots=True)
@@ -88,8 +91,10 @@ class Registry:
     def _sign_of_life(
         self, node_id: str, incarnation: str, *, now: float, by_ping: bool
     ) -> list[Node]:
-        known = self._seen.get(node_id)
-        if known is None or place_of(node_id, incarnation) in self._dead:
+        known, place = self._seen.get(node_id), place_of(node_id, incarnation)
+        if known is None and now - self._dead.get(place, now) > self.limits.revival_s:
+            del self._dead[place]  # its next registration brings it back
+        if known is None or place in self._dead:
             return []
         if known.node.incarnation != incarnation:
             # Somebody new has the name; its registration will bring the rest.
