@@ -55,10 +55,13 @@ def traced(call: Call, clock: Callable[[], float]) -> Iterator[Outcome]:
         span.set_attribute("rpc.grpc.status_code", int(code))
 
 
-async def contained(coroutine: Coroutine[Any, Any, None], fail: Callable[[], None]) -> None:
-    """Run an edge's own task: what escapes is logged and costs one connection, not the process."""
+async def contained(run: Callable[[], Coroutine[Any, Any, None]], fail: Callable[[], None]) -> None:
+    """Run an edge's own task: what escapes is logged and costs one connection, not the process.
+
+    `run` makes the coroutine here, so that a task cancelled before its first step leaves none over.
+    """
     try:
-        await coroutine
+        await run()
     except Exception:
         logger.exception("edge_failed")
         fail()

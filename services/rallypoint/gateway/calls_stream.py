@@ -87,7 +87,7 @@ class StreamOutlet:
 
     def run(self, handler: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run the handler as a task."""
-        contained = calls_faults.contained(self._run(handler), self._transport.abort)
+        contained = calls_faults.contained(lambda: self._run(handler), self._transport.abort)
         self._task = self._core.tasks.create_task(contained, name=self._method.path)
 
     async def _run(self, handler: Callable[[], Coroutine[Any, Any, None]]) -> None:

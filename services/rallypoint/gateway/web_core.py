@@ -30,10 +30,10 @@ class Core:
     details: Details
 
     def spawn(
-        self, coroutine: Coroutine[Any, Any, None], *, name: str, fail: Callable[[], None]
+        self, run: Callable[[], Coroutine[Any, Any, None]], *, name: str, fail: Callable[[], None]
     ) -> asyncio.Task[None]:
         """Run a task that lets no exception out; `fail` is called for one that tried to get out."""
-        return self.tasks.create_task(calls_faults.contained(coroutine, fail), name=name)
+        return self.tasks.create_task(calls_faults.contained(run, fail), name=name)
 
     def end_lines(self, call: calls.Call | None, error: errors.RallypointError | None) -> bytes:
         """Return the trailer lines of a call."""

@@ -9,7 +9,7 @@ has had `_LINGER_S` to read the answer, since a reset would take it away.
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from http import HTTPStatus
 from typing import Any, Protocol, cast
 
@@ -253,9 +253,18 @@ class Connection(asyncio.Protocol):
             if isinstance(reply, (bytes, Message)):
                 self._answer(plan, call, reply)
             else:
-                self.expires = NEVER
-                waiting = self._wait(plan, call, reply)
-                self._task = self._core.spawn(waiting, name=method.path, fail=self.transport.abort)
+                self._start_waiting(plan, call, reply)
+
+    def _start_waiting(
+        self, plan: RpcPlan, call: calls.Call, reply: Awaitable[calls.Reply]
+    ) -> None:
+        self.expires = NEVER
+        self._task = self._core.spawn(
+            lambda: self._wait(plan, call, reply), name=call.method, fail=self.transport.abort
+        )
+        if isinstance(reply, Coroutine):
+            # Cancelled before its first step, the task would leave the handler's coroutine over.
+            self._task.add_done_callback(lambda _: reply.close())
 
     def _run(
         self, plan: RpcPlan, method: calls.UnaryMethod, call: calls.Call, message: Any
