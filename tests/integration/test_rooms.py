@@ -43,8 +43,8 @@ def test_inputs_are_applied_once_and_acknowledged(
             player = await gateway.join(room_id, "p0", seats[0].seat_token)
             await until(lambda: bool(player.frames))
             start = float(player.value("players", "x")[0])
-            await gateway.inputs(player, 1, {"dx": 100}, {"dx": 100}, {"dx": 0})
-            await gateway.inputs(player, 1, {"dx": -100}, {"dx": -100}, {"dx": 0})
+            await gateway.inputs(player, 1, {"dx": 100}, {"dx": 100}, {"dx": 100})
+            await gateway.inputs(player, 1, {"dx": -100}, {"dx": -100}, {"dx": -100})
             await until(lambda: player.value("seats", "ack")[0] == 3)
             await asyncio.sleep(0.15)
             assert player.value("seats", "ack")[0] == 3
