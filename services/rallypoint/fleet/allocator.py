@@ -8,11 +8,11 @@ with a higher epoch, which fences whatever the first may still have made.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from rallypoint.fleet.claims import Claims
+from rallypoint.fleet.claims import Claims, Unbuilt
 from rallypoint.fleet.config import Settings
 from rallypoint.fleet.domain import placement
 from rallypoint.fleet.domain.claims import Claim
@@ -26,6 +26,8 @@ from rallypoint.kit.names import RoomId, SetName
 
 logger = logging.getLogger(__name__)
 
+Rebuild = Callable[[SetName], Awaitable[None]]
+"""Takes the rooms of a set in as claims, after Redis came back without them."""
 Later = Callable[[Coroutine[Any, Any, None], str], None]
 """Runs a coroutine in the background, by name."""
 
@@ -71,6 +73,7 @@ class Allocator:
         registry: Registry,
         clock: Clock,
         later: Later,
+        rebuild: Rebuild,
     ) -> None:
         self._settings = settings
         self._claims = claims
@@ -79,6 +82,7 @@ class Allocator:
         self._registry = registry
         self._clock = clock
         self._later = later
+        self._rebuild = rebuild
 
     async def allocate(
         self, message: allocation_pb2.AllocateRequest
@@ -138,7 +142,11 @@ class Allocator:
     async def _placed(self, request: _Request) -> Place:
         """Claim a slot and write its owner, or find both as an earlier try left them."""
         for _ in range(_STEPS):
-            claim = await self._claimed(request)
+            try:
+                claim = await self._claimed(request)
+            except Unbuilt:
+                await self._rebuild(request.set_name)
+                continue
             node = self._registry.find_place(claim.place)
             if node is None or claim.place in request.failed:
                 request.replace = claim

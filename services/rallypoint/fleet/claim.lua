@@ -1,8 +1,12 @@
 -- Keep a request's claim, or take a slot on the first candidate that has room.
--- KEYS: claims, expiry, used
+-- KEYS: claims, expiry, used, built
 -- ARGV: room, now ms, ttl ms, epoch, claim to replace or '', 1 to take the epoch as it is, then
 --       pairs of place and capacity, best first
--- returns {'kept', claim} | {'new', claim} | {'full'}
+-- returns {'kept', claim} | {'new', claim} | {'full'}, or {'unbuilt'} before adopt.lua has run:
+-- no claim is made while the ones that Redis lost are being taken in
+if redis.call('EXISTS', KEYS[4]) == 0 then
+  return {'unbuilt'}
+end
 local room, now, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local epoch = tonumber(ARGV[4])
 local found = redis.call('HGET', KEYS[1], room)

@@ -11,7 +11,7 @@ from typing import Any
 
 from rallypoint.fleet.domain import claims
 from rallypoint.fleet.domain.claims import Claim
-from rallypoint.kit import keys
+from rallypoint.kit import errors, keys
 from rallypoint.kit.clock import Clock
 from rallypoint.kit.names import RoomId, SetName
 from rallypoint.kit.store import Store
@@ -19,6 +19,7 @@ from rallypoint.kit.subjects import DAY_S
 
 _PACKAGE = "rallypoint.fleet"
 _SWEEP_LIMIT = 100
+_ADOPT_BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,15 @@ class Taken:
 
     claim: Claim | None
     is_new: bool
+
+
+class Unbuilt(errors.Unavailable):
+    """Redis does not hold the set's claims yet, or not any more: they must be rebuilt first."""
+
+    def __init__(self, set_name: SetName) -> None:
+        super().__init__(
+            "CLAIMS_UNBUILT", f"the claims of set {set_name} are rebuilt", retry_after_s=0.2
+        )
 
 
 class Claims:
@@ -74,16 +84,18 @@ class Claims:
         """Keep the room's claim, or claim on the first candidate (place, capacity) with room.
 
         `replace` gives up that claim for a new one with a higher epoch; `exact` takes `epoch`
-        as it is.
+        as it is. Raises Unbuilt.
         """
         await self._remember(set_name)
         reply = await self._claim(
-            keys=self._keys(set_name),
+            keys=[*self._keys(set_name), keys.fleet_built(set_name)],
             args=[
                 room_id, self._now_ms(), self._ttl_ms, epoch, replace.text if replace else "",
                 int(exact), *(part for pair in candidates for part in pair),
             ],
         )  # fmt: skip
+        if reply[0] == b"unbuilt":
+            raise Unbuilt(set_name)
         if reply[0] == b"full":
             return Taken(None, is_new=False)
         return Taken(claims.parse(reply[1].decode()), is_new=reply[0] == b"new")
@@ -127,15 +139,18 @@ class Claims:
         return [(RoomId(room.decode()), claims.parse(text.decode())) for room, text in pairs]
 
     async def adopt(self, set_name: SetName, rooms: Sequence[tuple[RoomId, str, int]]) -> int:
-        """Take running rooms (room, place, epoch) in as confirmed claims."""
+        """Take running rooms (room, place, epoch) in as confirmed claims, and open for new ones."""
         await self._remember(set_name)
-        reply = await self._adopt(
-            keys=[
-                keys.fleet_claims(set_name), keys.fleet_used(set_name), keys.fleet_built(set_name)
-            ],
-            args=[part for room in rooms for part in room],
-        )  # fmt: skip
-        return int(reply)
+        adopt_keys = [
+            keys.fleet_claims(set_name), keys.fleet_used(set_name), keys.fleet_built(set_name)
+        ]  # fmt: skip
+        taken = 0
+        for at in range(0, max(1, len(rooms)), _ADOPT_BATCH):
+            batch = rooms[at : at + _ADOPT_BATCH]
+            last = int(at + _ADOPT_BATCH >= len(rooms))
+            args = [last, *(part for room in batch for part in room)]
+            taken += int(await self._adopt(keys=adopt_keys, args=args))
+        return taken
 
     async def is_built(self, set_name: SetName) -> bool:
         """Tell whether Redis holds the set's claims: False at first and after a loss of Redis."""

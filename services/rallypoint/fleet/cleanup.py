@@ -28,7 +28,6 @@ ABANDONED = "ALLOCATION_ABANDONED"
 RELEASED = "RELEASED"
 NODE_DIED = "NODE_DIED"
 _DURABLE = "fleet-closed"
-_ADOPT_BATCH = 1000
 _REMEMBERED = 1000
 
 _Gone = Callable[[str], bool]
@@ -58,7 +57,7 @@ class Cleanup:
         """Free claims whose time is over; rebuild the claims of a set that Redis lost."""
         for set_name in await self._sets():
             if not await self._claims.is_built(set_name):
-                await self._rebuild(set_name)
+                await self.rebuild(set_name)
             for room_id, claim in await self._claims.expired(set_name):
                 metrics.FLEET_CLAIMS_EXPIRED.inc()
                 await self._dismantle(set_name, room_id, claim, ABANDONED)
@@ -103,16 +102,14 @@ class Cleanup:
         await self._claims.release(set_name, room_id, max_epoch=claim.epoch, place=claim.place)
         logger.info("claim_dismantled", extra={"room": room_id, "reason": reason})
 
-    async def _rebuild(self, set_name: SetName) -> None:
+    async def rebuild(self, set_name: SetName) -> None:
         """Take in the rooms of living nodes as claims, after Redis came back without them."""
         rooms = [
             (own.room_id, own.place, own.epoch)
             for own in await self._ownership.all()
             if own.set_name == set_name and self._registry.find_place(own.place)
         ]
-        taken = 0
-        for at in range(0, max(1, len(rooms)), _ADOPT_BATCH):
-            taken += await self._claims.adopt(set_name, rooms[at : at + _ADOPT_BATCH])
+        taken = await self._claims.adopt(set_name, rooms)
         logger.info("claims_rebuilt", extra={"set": set_name, "rooms": taken})
 
     async def died(self, node: Node) -> None:

@@ -54,14 +54,15 @@ def build(settings: Settings, runtime: Runtime) -> Fleet:
     def later(coroutine: Coroutine[Any, Any, None], name: str) -> None:
         runtime.spawn(coroutine, name=name)
 
+    cleanup = Cleanup(
+        bus=runtime.bus, claims=claims, ownership=ownership, hosts=hosts, registry=registry
+    )
     return Fleet(
         registry=registry,
         hosts=hosts,
         claims=claims,
         watch=NodeWatch(registry, bus=runtime.bus, hosts=hosts, clock=runtime.clock),
-        cleanup=Cleanup(
-            bus=runtime.bus, claims=claims, ownership=ownership, hosts=hosts, registry=registry
-        ),
+        cleanup=cleanup,
         allocator=Allocator(
             settings,
             claims=claims,
@@ -70,6 +71,7 @@ def build(settings: Settings, runtime: Runtime) -> Fleet:
             registry=registry,
             clock=runtime.clock,
             later=later,
+            rebuild=cleanup.rebuild,
         ),
     )
 
