@@ -27,10 +27,11 @@ DUEL = {
     "min_after_s": 0,
     "options": {"time_limit_s": 4},
 }
+LONG = {**DUEL, "queue": "long", "options": {"time_limit_s": 15}}
 
 
 def wish(directory: Path, **changes: Any) -> plan.Wish:
-    queues = (DUEL, plan.DEFAULT_QUEUES["tictactoe"])
+    queues = (DUEL, LONG, plan.DEFAULT_QUEUES["tictactoe"])
     return plan.Wish(data_dir=directory, web_port=ports.free_one(), queues=queues, **changes)
 
 
@@ -138,7 +139,7 @@ def test_bots_come_back_after_a_gateway_was_killed(tmp_path: Path, runs: Runs) -
     async def scenario() -> None:
         async with stack.Stack(wish(tmp_path)) as running:
             score = bots.Score()
-            squad = bots.Squad(running.url, queue="duel", brain="skirmish", count=2, matches=1)
+            squad = bots.Squad(running.url, queue="long", brain="skirmish", count=2, matches=1)
             playing = asyncio.ensure_future(bots.play(squad, score))
 
             async def both_play() -> bool:
@@ -150,5 +151,25 @@ def test_bots_come_back_after_a_gateway_was_killed(tmp_path: Path, runs: Runs) -
                 await playing
             assert score.matches == 2
             assert score.rejoins >= 2
+
+    runs(scenario())
+
+
+def test_bots_queue_again_when_their_room_is_lost(tmp_path: Path, runs: Runs) -> None:
+    async def scenario() -> None:
+        async with stack.Stack(wish(tmp_path)) as running:
+            score = bots.Score()
+            squad = bots.Squad(running.url, queue="duel", brain="skirmish", count=2, matches=1)
+            playing = asyncio.ensure_future(bots.play(squad, score))
+
+            async def both_play() -> bool:
+                return await players(running, "room-state-1") == 2
+
+            await until(both_play)
+            running.kill("room-state-1")
+            async with asyncio.timeout(90):
+                await playing
+            assert score.matches == score.rated == 2
+            assert score.wrong
 
     runs(scenario())

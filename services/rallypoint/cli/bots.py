@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import random
 import secrets
@@ -172,15 +173,31 @@ async def _match(
     ) as connection:
         await connection.wait_joined()
         async with asyncio.TaskGroup() as tasks:
-            playing = tasks.create_task(brain.play(connection), name="brain")
-            try:
-                ended = await connection.wait_ended()
-            except asyncio.CancelledError:
-                await _leave(connection)
-                raise
-            finally:
-                playing.cancel()
-        score.played(connection, ended)
+            playing = tasks.create_task(_think(brain, connection), name="brain")
+            outcome = await _outcome(connection)
+            playing.cancel()
+        if isinstance(outcome, errors.RallypointError):
+            raise outcome
+        if not outcome.result.placements:
+            raise errors.Aborted(outcome.reason or "NO_RESULT", "the match ended without a result")
+        score.played(connection, outcome)
+
+
+async def _think(brain: bot_brains.Brain, connection: room.RoomConnection) -> None:
+    """Let the brain play; what goes wrong with the connection is the connection's to tell."""
+    with contextlib.suppress(errors.RallypointError):
+        await brain.play(connection)
+
+
+async def _outcome(connection: room.RoomConnection) -> seat.Ended | errors.RallypointError:
+    """How the match ended, or why it ended for us; the error is no group this way."""
+    try:
+        return await connection.wait_ended()
+    except errors.RallypointError as error:
+        return error
+    except asyncio.CancelledError:
+        await _leave(connection)
+        raise
 
 
 async def _withdraw(calls: matchmaking.Matchmaking, queue: str) -> None:
