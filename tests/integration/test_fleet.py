@@ -332,6 +332,20 @@ def test_lost_redis_is_rebuilt_from_ownership(
     runs(scenario())
 
 
+def test_unreadable_ownership_of_another_room_stops_nothing(
+    runs: Runs, brokers: Brokers, fresh: Fresh
+) -> None:
+    async def scenario() -> None:
+        async with fleet_stack(brokers, fresh("set")) as stack:
+            await stack.bus.kv("rooms").put(subjects.own(RoomId(fresh("bad"))), b"\xff\xff")
+            node, room = await stack.node(), fresh("room")
+            await stack.allocate(room)
+            await node.kill()
+            await until(lambda: _no_own(stack, room))
+
+    runs(scenario())
+
+
 async def _make_unconfirmed(stack: Stack, room: str, *, expires_ms: int) -> None:
     """Leave a room's claim as a fleet does that dies before it confirms."""
     set_name = SetName(stack.set_name)

@@ -6,14 +6,19 @@ the fence of the room's snapshots and result.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
 
 from rallypoint.fleet.domain.nodes import Node, place_of
 from rallypoint.internal.v1 import events_pb2
-from rallypoint.kit import subjects
+from rallypoint.kit import errors, subjects
 from rallypoint.kit.bus import Conflict
 from rallypoint.kit.bus_kv import Entry, Kv
 from rallypoint.kit.names import RoomId, SetName
+
+logger = logging.getLogger(__name__)
 
 _TRIES = 4
 _PREFIX = "own."
@@ -73,12 +78,21 @@ class Ownership:
         return True
 
     async def all(self) -> list[Own]:
-        """Return every room's owner."""
-        return [_read(entry) for entry in await self._kv.entries(subjects.ALL_OWN)]
+        """Return every room's owner; records that cannot be read are logged and left alone."""
+        found: list[Own] = []
+        for entry in await self._kv.entries(subjects.ALL_OWN):
+            try:
+                found.append(_read(entry))
+            except errors.Internal:
+                logger.error("own_malformed", extra={"key": entry.key})
+        return found
 
 
 def _read(entry: Entry) -> Own:
-    record = events_pb2.OwnRecord.FromString(entry.value or b"")
+    try:
+        record = events_pb2.OwnRecord.FromString(entry.value or b"")
+    except DecodeError as error:
+        raise errors.Internal("OWN_MALFORMED", f"{entry.key} cannot be read") from error
     return Own(
         room_id=RoomId(entry.key.removeprefix(_PREFIX)),
         set_name=SetName(record.set),
