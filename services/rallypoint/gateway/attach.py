@@ -2,13 +2,14 @@
 
     link = Link(address, owner=…, gateway_id=…, settings=…)
     task: await link.run()                      # until closed
-    link.input(encoded)                         # hot: one list append
+    link.input(encoded, now=…, rhythm=…)        # hot: one list append
     link.control(lambda request: request.…)     # joins, leaves, messages, resyncs
 
-What is pending leaves in one AttachRequest at most `flush_s` after the first of it came; joins and
-messages leave at once. While the node is out of reach inputs wait a moment, then are dropped
-(clients send all that is unacknowledged again), and the owner is told, so that it can say
-everything else anew: the first request of every stream is the owner's `greeting`.
+What is pending leaves in one AttachRequest: joins and messages at once, an input when the time it
+may wait is over (`domain.rhythm`), with all that came meanwhile. While the node is out of reach
+inputs wait a moment, then are dropped (clients send all that is unacknowledged again), and the
+owner is told, so that it can say everything else anew: the first request of every stream is the
+owner's `greeting`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
+from rallypoint.gateway.domain.rhythm import Rhythm
 from rallypoint.internal.v1.room_host_pb2 import AttachRequest, AttachResponse
 from rallypoint.kit import rpc
 
@@ -37,8 +39,10 @@ _BACKOFF_MAX_S = 1.0
 class LinkSettings:
     """How a link batches and how much it holds."""
 
-    flush_s: float = 0.005
-    """How long the first pending input may wait for company."""
+    flush_s: float = 0.002
+    """How long an input waits for company at least."""
+    tick_lead_s: float = 0.006
+    """How long before a room's next tick its inputs leave: the way to the node, and some jitter."""
     held_s: float = 0.5
     """How long inputs wait for a node that is away; older ones are repeated by their clients."""
     pending_inputs_max: int = 8192
@@ -76,19 +80,22 @@ class Link:
         self._control = AttachRequest()
         self._inputs: list[bytes] = []
         self._armed: asyncio.TimerHandle | None = None
+        self._due_s = 0.0
         self._wake = asyncio.Event()
         self._closed = asyncio.Event()
         self.dropped_inputs = 0
 
-    def input(self, encoded: bytes) -> None:
+    def input(self, encoded: bytes, *, now: float, rhythm: Rhythm) -> None:
         """Take one encoded `inputs` field of an AttachRequest; the hot path."""
         inputs = self._inputs
         if len(inputs) >= self._settings.pending_inputs_max:
             self.dropped_inputs += 1
             return
         inputs.append(encoded)
-        if self._armed is None:
-            self._arm()
+        settings = self._settings
+        due_s = now + max(settings.flush_s, rhythm.wait_s(now, lead_s=settings.tick_lead_s))
+        if self._armed is None or due_s < self._due_s:
+            self._arm(due_s)
 
     def control(self, write: Callable[[AttachRequest], object]) -> bool:
         """Let `write` add to the next request, sent at once; False while the node is away."""
@@ -102,13 +109,20 @@ class Link:
         """Let `run` return."""
         self._closed.set()
 
-    def _arm(self) -> None:
-        """See to it that what is pending leaves soon, or is forgotten while the node is away."""
+    def _arm(self, due_s: float) -> None:
+        """See to it that what is pending leaves in time, or is forgotten while the node is away."""
         loop = asyncio.get_running_loop()
         if self.attached:
-            self._armed = loop.call_later(self._settings.flush_s, self._wake.set)
-        else:
+            self._disarm()
+            self._due_s = due_s
+            self._armed = loop.call_at(due_s, self._wake.set)
+        elif self._armed is None:
             self._armed = loop.call_later(self._settings.held_s, self._drop_held)
+
+    def _disarm(self) -> None:
+        if self._armed is not None:
+            self._armed.cancel()
+            self._armed = None
 
     def _drop_held(self) -> None:
         self._armed = None
@@ -197,9 +211,7 @@ class Link:
 
     def _take(self) -> bytes:
         """Everything pending as one encoded AttachRequest."""
-        if self._armed is not None:
-            self._armed.cancel()
-            self._armed = None
+        self._disarm()
         batch = b"".join([self._control.SerializeToString(), *self._inputs])
         self._inputs.clear()
         self._control.Clear()
@@ -210,11 +222,9 @@ class Link:
         self.attached = False
         self._control.Clear()
         self._wake.clear()
-        if self._armed is not None:
-            self._armed.cancel()
-            self._armed = None
+        self._disarm()
         if self._inputs:
-            self._arm()
+            self._arm(0.0)
         self._owner.detached()
 
 

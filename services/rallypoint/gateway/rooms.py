@@ -234,7 +234,8 @@ class RoomApi:
         body = grip.seat_field + request.SerializeToString()
         node = grip.room.node
         if node is not None:
-            node.link.input(b"\x22%b%b" % (frames.varint(len(body)), body))
+            encoded = b"\x22%b%b" % (frames.varint(len(body)), body)
+            node.link.input(encoded, now=self._board.clock(), rhythm=grip.room.rhythm)
         grip.room.used = True
         self._board.counts.inputs += 1
         return _DONE

@@ -159,6 +159,7 @@ class Node:
         stream.seat_slot = welcome.slot
         stream.generation = joined.generation
         stream.room.epoch = max(stream.room.epoch, welcome.epoch)
+        stream.room.rhythm.period_s = 1 / welcome.tick_hz if welcome.tick_hz else 0.0
         welcome.stream_token = self._board.stream_token(stream)
         if not self._board.place(stream):
             return
@@ -195,6 +196,7 @@ class Node:
                 self._push(slots, bodies)
                 slots, bodies = [], []
             seen.add(room_id)
+            room.rhythm.seen_at = now
             count = 0
             for route in frame.routes:
                 body, found = self._route(frame, route)

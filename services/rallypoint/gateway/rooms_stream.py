@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from rallypoint.gateway import calls
 from rallypoint.gateway.domain import sync
+from rallypoint.gateway.domain.rhythm import Rhythm
 from rallypoint.internal.v1.room_host_pb2 import ClientJoin
 from rallypoint.kit import errors
 from rallypoint.v1 import room_pb2
@@ -36,6 +37,8 @@ class Room:
     """Those of them that are not in step."""
     full_at: float = NEVER
     """When a frame last went to every stream that was in step, loop time."""
+    rhythm: Rhythm = field(default_factory=Rhythm)
+    """When it looks at its inputs."""
     placed_epoch: int = 0
     """The epoch of the ownership record that led to `node`."""
     checked_at: float = NEVER

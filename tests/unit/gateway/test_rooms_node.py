@@ -143,9 +143,7 @@ class World:
 
     def welcome(self, stream: Stream, generation: int = 1) -> None:
         welcome = room_pb2.Welcome(room_id="room", slot=0, epoch=self.room.epoch)
-        joined = host.ClientJoined(
-            client=stream.client, welcome=welcome, generation=generation
-        )
+        joined = host.ClientJoined(client=stream.client, welcome=welcome, generation=generation)
         self.node.received(host.AttachResponse(joined=[joined]))
 
     def frames(self, *frames: host.RoomFrame) -> None:
