@@ -144,7 +144,10 @@ def match_result(room: HostedRoom, ended: Ended) -> room_pb2.MatchResult | None:
         if placement.slot in seats
     ]
     return room_pb2.MatchResult(
-        match_id=room.identity.room_id, placements=placements, rated=ended.outcome.rated
+        match_id=room.identity.room_id,
+        placements=placements,
+        # Whom the clock happened to remove last is no winner of a match that nobody came to.
+        rated=ended.outcome.rated and room.book.visited,
     )
 
 

@@ -80,6 +80,11 @@ class SeatBook:
         return all(record.state is SeatState.LEFT for record in self._records)
 
     @property
+    def visited(self) -> bool:
+        """Whether anybody has ever come."""
+        return any(record.generation for record in self._records)
+
+    @property
     def connected(self) -> int:
         """Players with a stream."""
         return sum(record.state is SeatState.CONNECTED for record in self._records)
