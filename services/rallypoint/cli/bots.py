@@ -49,7 +49,9 @@ class Score:
     wrong: dict[str, int] = field(default_factory=dict)
 
     def failed(self, error: errors.RallypointError) -> None:
-        """Count an error by its reason."""
+        """Count an error by its reason; the first of each is told at once, for who waits."""
+        if error.reason not in self.wrong:
+            print(f"rallypoint bots: {error}; trying again", file=sys.stderr, flush=True)
         self.wrong[error.reason] = self.wrong.get(error.reason, 0) + 1
 
     def played(self, connection: room.RoomConnection, ended: seat.Ended) -> None:
@@ -107,11 +109,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--game", default="skirmish", help="how to play (%(default)s)")
     parser.add_argument("--queue", default="", help="the queue, if not named like the game")
-    parser.add_argument("--count", type=int, default=4, metavar="N", help="bots (%(default)s)")
+    parser.add_argument(
+        "--count", type=_positive, default=4, metavar="N", help="bots (%(default)s)"
+    )
     parser.add_argument("--matches", type=int, default=0, metavar="N", help="matches each (no end)")
     parser.add_argument("--url", default="http://127.0.0.1:8080", help="gateway (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("1 or more")
+    return number
 
 
 async def play(squad: Squad, score: Score) -> None:

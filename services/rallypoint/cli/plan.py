@@ -64,10 +64,6 @@ DEFAULT_QUEUES: Mapping[str, Mapping[str, object]] = {
 }
 
 
-class QueueError(ValueError):
-    """A `--queue` that is neither a known name nor a queue document."""
-
-
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What the user asked for."""
@@ -80,7 +76,7 @@ class Wish:
     room_capacity: int = 200
     queues: tuple[Mapping[str, object], ...] = tuple(DEFAULT_QUEUES.values())
     bots: int = 0
-    bots_game: str = "skirmish"
+    """Bots that play the first queue."""
     web_root: Path | None = None
     kinds: tuple[str, ...] = ("fleet", "room-state", "matchmaking", "gateway")
     """The services to run; tests leave some out."""
@@ -117,22 +113,6 @@ class Ports:
 
     def __getitem__(self, name: str) -> int:
         return self.by_name[name]
-
-
-def queue_document(text: str) -> Mapping[str, object]:
-    """Read one `--queue`: a known name, or JSON that completes the default of its game."""
-    if text in DEFAULT_QUEUES:
-        return DEFAULT_QUEUES[text]
-    try:
-        document = json.loads(text)
-    except ValueError as error:
-        known = ", ".join(DEFAULT_QUEUES)
-        raise QueueError(f"--queue {text!r} is neither one of {known} nor JSON: {error}") from error
-    if not isinstance(document, dict) or not isinstance(document.get("queue"), str):
-        raise QueueError(f'--queue {text!r} needs to be an object with "queue": "<name>"')
-    game = document.get("game", document["queue"])
-    start = DEFAULT_QUEUES.get(str(game), {"game": game, "set": "local"})
-    return {**start, **document}
 
 
 def names(wish: Wish) -> tuple[str, ...]:
@@ -225,7 +205,9 @@ def _arguments(kind: str, wish: Wish) -> tuple[str, ...]:
     if kind != "bots":
         return (kind,)
     url = f"http://127.0.0.1:{wish.web_port}"
-    return ("bots", "--game", wish.bots_game, "--count", str(wish.bots), "--url", url)
+    first = wish.queues[0]
+    what = ("--game", str(first["game"]), "--queue", str(first["queue"]))
+    return ("bots", *what, "--count", str(wish.bots), "--url", url)
 
 
 def _own_environment(name: str, wish: Wish, *, ports: Ports, keys: Keys) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 from collections.abc import Sequence
 
@@ -33,8 +34,12 @@ def refuse_taken(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            reason = "is in use" if error.errno == 98 else f"cannot be used ({error.strerror})"
-            raise datadir.Refused(
-                f"port {port} on {host} {reason}: stop the program that holds it, "
-                "or choose another with --port"
-            ) from error
+            raise datadir.Refused(f"port {port} on {host} {_remedy(error)}") from error
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "is in use: stop the program that holds it, or choose another with --port"
+    if error.errno == errno.EACCES:
+        return "needs privileges: choose one above 1023 with --port"
+    return f"cannot be used ({error.strerror}): choose an address of this machine with --host"

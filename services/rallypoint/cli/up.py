@@ -11,13 +11,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
-import dataclasses
 import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from rallypoint.cli import child, datadir, plan, stack, up_view
+from rallypoint.cli import child, datadir, plan, queues, stack, up_view
 
 REFRESH_S = 1.0
 NEWS = 6
@@ -29,7 +28,7 @@ def run(arguments: list[str]) -> int:
     try:
         wish = wish_of(parsed)
         return asyncio.run(_up(wish, fresh=parsed.fresh))
-    except (datadir.Refused, plan.QueueError) as error:
+    except (datadir.Refused, queues.QueueError) as error:
         print(f"rallypoint up: {error}", file=sys.stderr)
         return 1
 
@@ -40,15 +39,19 @@ def parser() -> argparse.ArgumentParser:
         prog="rallypoint up", description="Start everything on this machine and show it."
     )
     found.add_argument("--host", default="127.0.0.1", help="address of the page (%(default)s)")
-    found.add_argument("--port", type=int, default=8080, help="port of the page (%(default)s)")
-    found.add_argument("--room-nodes", type=_count, default=1, metavar="N", help="room processes")
-    found.add_argument("--gateways", type=_count, default=1, metavar="N", help="gateway processes")
+    found.add_argument("--port", type=_port, default=8080, help="port of the page (%(default)s)")
+    found.add_argument(
+        "--room-nodes", type=_count, default=1, metavar="N", help="room processes (%(default)s)"
+    )
+    found.add_argument(
+        "--gateways", type=_count, default=1, metavar="N", help="gateway processes (%(default)s)"
+    )
     found.add_argument(
         "--queue",
         action="append",
         metavar="NAME|JSON",
-        help='a known queue, or a document such as {"queue": "duel", "game": "skirmish", '
-        '"max_players": 2}; may be repeated (all known queues)',
+        help='an installed game, or a document such as {"queue": "duel", "game": "skirmish", '
+        '"max_players": 2}; may be repeated (every installed game)',
     )
     found.add_argument(
         "--data-dir", type=Path, default=Path(".rallypoint"), help="files (%(default)s)"
@@ -56,26 +59,39 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--fresh", action="store_true", help="forget all earlier matches and tickets"
     )
-    found.add_argument("--bots", type=int, default=0, metavar="N", help="bots that keep playing")
+    found.add_argument(
+        "--bots", type=_bots, default=0, metavar="N", help="bots that play the first queue (none)"
+    )
     found.add_argument("--web-root", type=Path, default=None, help="the built web client")
     return found
 
 
 def wish_of(parsed: argparse.Namespace) -> plan.Wish:
     """The wish of a command line; QueueError for a bad queue."""
-    wish = plan.Wish(
+    return plan.Wish(
         data_dir=parsed.data_dir.absolute(),
         web_host=parsed.host,
         web_port=parsed.port,
         room_nodes=parsed.room_nodes,
         gateways=parsed.gateways,
+        queues=queues.documents(parsed.queue or ()),
         bots=parsed.bots,
         web_root=_web_root(parsed.web_root),
     )
-    if not parsed.queue:
-        return wish
-    queues = tuple(plan.queue_document(text) for text in parsed.queue)
-    return dataclasses.replace(wish, queues=queues, bots_game=str(queues[0]["queue"]))
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 65_535:
+        raise argparse.ArgumentTypeError("from 1 to 65535")
+    return number
+
+
+def _bots(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError("0 or more")
+    return number
 
 
 def _count(text: str) -> int:

@@ -41,20 +41,19 @@ def test_the_command_line_imports_no_service() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--room-nodes", "0"], ["--gateways", "x"], ["--port", "web"]],
-    ids=["no-node", "not-a-number", "not-a-port"],
+    [
+        ["--room-nodes", "0"],
+        ["--gateways", "x"],
+        ["--port", "web"],
+        ["--port", "80000"],
+        ["--bots", "-1"],
+    ],
+    ids=["no-node", "not-a-number", "not-a-port", "no-such-port", "less-than-none"],
 )
 def test_up_refuses_senseless_numbers(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         up.run(arguments)
     assert ended.value.code == 2
-
-
-def test_up_plays_the_first_named_queue_with_bots() -> None:
-    parsed = up.parser().parse_args(["--queue", "tictactoe", "--bots", "2"])
-    wish = up.wish_of(parsed)
-    assert [queue["queue"] for queue in wish.queues] == ["tictactoe"]
-    assert wish.bots_game == "tictactoe"
 
 
 def test_taken_port_is_refused_with_the_remedy() -> None:

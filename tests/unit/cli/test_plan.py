@@ -96,22 +96,6 @@ def test_kind_of_a_name_drops_the_number(name: str, kind: str) -> None:
     assert plan.kind_of(name) == kind
 
 
-def test_queue_by_name_is_the_known_one() -> None:
-    assert plan.queue_document("skirmish") is plan.DEFAULT_QUEUES["skirmish"]
-
-
-def test_queue_document_is_completed_from_its_game() -> None:
-    document = plan.queue_document('{"queue": "duel", "game": "skirmish", "max_players": 2}')
-    assert (document["queue"], document["game"], document["max_players"]) == ("duel", "skirmish", 2)
-    assert document["tolerance"] == plan.DEFAULT_QUEUES["skirmish"]["tolerance"]
-
-
-@pytest.mark.parametrize("text", ["nosuch", "[]", "{}", '{"queue": 3}'])
-def test_bad_queue_is_refused(text: str) -> None:
-    with pytest.raises(plan.QueueError):
-        plan.queue_document(text)
-
-
 def test_queues_reach_matchmaking_as_json() -> None:
     queues = json.loads(planned()["matchmaking"].environment["RALLYPOINT_QUEUES"])
     assert [queue["queue"] for queue in queues] == ["skirmish", "tictactoe"]
