@@ -104,6 +104,8 @@ class UnaryMethod:
     """The largest request message, after decompression."""
     public: bool = field(default=False, kw_only=True)
     """The guard asks for no session."""
+    rationed: bool = field(default=False, kw_only=True)
+    """Costs us much more than its caller: it has a bucket of its own, a small one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,11 @@ class LimitSettings:
     """SendInput calls of one player in the long run."""
     inputs_per_player_burst: float = 120.0
     """SendInput calls of one player at once."""
+    tickets_per_player_per_s: float = 0.5
+    """Tickets of one player in the long run. Each can become a room that waits for its players for
+    half a minute: two players who never come must not fill a fleet."""
+    tickets_per_player_burst: float = 10.0
+    """Tickets of one player at once."""
     public_per_ip_per_s: float = 5.0
     """OpenSession and RefreshSession calls of one address in the long run."""
     public_per_ip_burst: float = 30.0
@@ -93,6 +98,9 @@ class Guard:
         self._inputs = buckets.Buckets(
             buckets.Rate(settings.inputs_per_player_per_s, settings.inputs_per_player_burst)
         )
+        self._tickets = buckets.Buckets(
+            buckets.Rate(settings.tickets_per_player_per_s, settings.tickets_per_player_burst)
+        )
         self._public = buckets.Buckets(
             buckets.Rate(settings.public_per_ip_per_s, settings.public_per_ip_burst)
         )
@@ -110,6 +118,8 @@ class Guard:
         wait_s = (self._inputs if small else self._unary).take(session.player_id, self._clock())
         if wait_s:
             raise exhausted("PLAYER_RATE", wait_s)
+        if isinstance(method, calls.UnaryMethod) and method.rationed:
+            self._ration(session.player_id)
 
     def failed(self, peer: str) -> None:
         """Count a refused credential of an address; above the limit it has to wait."""
@@ -137,6 +147,11 @@ class Guard:
                 self.failed(call.peer)
             metrics.GATEWAY_GUARD_REFUSALS.labels(refusal.reason).inc()
             raise
+
+    def _ration(self, player_id: str) -> None:
+        wait_s = self._tickets.take(player_id, self._clock())
+        if wait_s:
+            raise exhausted("TICKET_RATE", wait_s)
 
     def _pass_public(self, call: calls.Call) -> None:
         if call.peer in self._trusted:

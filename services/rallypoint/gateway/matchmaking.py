@@ -67,7 +67,13 @@ class MatchmakingApi:
     def methods(self) -> list[calls.Method]:
         """What the edges serve."""
         unary: list[calls.Method] = [
-            calls.UnaryMethod(SERVICE + name, request, response, self._forward(name))
+            calls.UnaryMethod(
+                SERVICE + name,
+                request,
+                response,
+                self._forward(name),
+                rationed=name == "CreateTicket",
+            )
             for name, request, response in _UNARY
         ]
         watch = calls.StreamMethod(

@@ -8,7 +8,7 @@ import pytest
 
 from rallypoint.gateway import calls, limits, tokens
 from rallypoint.kit import errors
-from rallypoint.v1 import room_pb2, session_pb2
+from rallypoint.v1 import matchmaking_pb2, room_pb2, session_pb2
 
 PEER = "198.51.100.7"
 
@@ -40,6 +40,14 @@ OPEN = calls.UnaryMethod(
     session_pb2.OpenSessionResponse,
     _never,
     public=True,
+)
+
+TICKET = calls.UnaryMethod(
+    "/t",
+    matchmaking_pb2.CreateTicketRequest,
+    matchmaking_pb2.CreateTicketResponse,
+    _never,
+    rationed=True,
 )
 
 
@@ -100,6 +108,18 @@ def test_inputs_have_a_bucket_of_their_own(clock: Clock) -> None:
         guard(call(mine), INPUT)
     with pytest.raises(errors.ResourceExhausted):
         guard(call(mine), INPUT)
+
+
+def test_tickets_are_rationed(clock: Clock) -> None:
+    guard, access = make(clock, tickets_per_player_per_s=0.5, tickets_per_player_burst=2)
+    mine = session_token(access)
+    for _ in range(2):
+        guard(call(mine), TICKET)
+    with pytest.raises(errors.ResourceExhausted, match="TICKET_RATE") as refusal:
+        guard(call(mine), TICKET)
+    assert refusal.value.retry_after_s == pytest.approx(2.0)
+    guard(call(mine), LEAVE)
+    guard(call(session_token(access, "g2")), TICKET)
 
 
 def test_guesser_is_blocked_but_not_its_neighbor(clock: Clock) -> None:
