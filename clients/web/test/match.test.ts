@@ -127,6 +127,35 @@ test("leaving the queue withdraws the ticket", async () => {
   assert.equal(await search.cancel(), true, "twice does no harm");
 });
 
+test("leaving while the ticket is being made withdraws it too", async () => {
+  const cancelled: string[] = [];
+  watching();
+  const late = new Promise<() => void>((resolve) => {
+    gateway.on(createTicket, (_request, caller) => {
+      resolve(() => {
+        caller.send({ ticket: { ticketId: "t9" } });
+        caller.end();
+      });
+    });
+  });
+  gateway.on(cancelTicket, (request, caller) => {
+    cancelled.push(request.ticketId);
+    caller.send({});
+    caller.end();
+  });
+  const leaving = new AbortController();
+  const search = matchmaker();
+  const searching = all(search.find("skirmish", leaving.signal));
+  const answer = await late;
+  const left = search.cancel();
+  answer();
+  assert.equal(await left, true);
+  leaving.abort();
+  await searching;
+  assert.deepEqual(cancelled, ["t9"]);
+  assert.equal(search.pending(), undefined);
+});
+
 test("the rating is waited for until it has the match", async () => {
   let asked = 0;
   gateway.on(getRating, (_request, caller) => {

@@ -43,6 +43,7 @@ export class Matchmaker {
   readonly #channel: Channel;
   readonly #storage: KeyValueStore;
   readonly #backoff: Backoff;
+  #creating: Promise<Search> | undefined;
 
   constructor(options: MatchmakerOptions) {
     this.#channel = options.channel;
@@ -100,7 +101,8 @@ export class Matchmaker {
 
   /** Leave the queue. False: too late, a match holds the ticket. */
   async cancel(): Promise<boolean> {
-    const search = this.pending();
+    // A ticket under way is known only when its answer is here; left alone it would search on.
+    const search = (await this.#creating?.catch(() => undefined)) ?? this.pending();
     this.forget();
     if (!search || search.ticketId === "") return true;
     try {
@@ -138,6 +140,15 @@ export class Matchmaker {
   }
 
   async #create(search: Search): Promise<Search> {
+    this.#creating = this.#ask(search);
+    try {
+      return await this.#creating;
+    } finally {
+      this.#creating = undefined;
+    }
+  }
+
+  async #ask(search: Search): Promise<Search> {
     const { queue, requestId } = search;
     const { ticket } = await this.#channel.unary(MatchmakingService.method.createTicket, { queue, requestId });
     return this.#keep({ ...search, ticketId: (ticket as Ticket).ticketId });

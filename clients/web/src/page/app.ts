@@ -38,6 +38,7 @@ export class App {
   #session: SessionStore;
   #matchmaker: Matchmaker;
   #match: MatchScreen | undefined;
+  #cancelling = false;
   /** What is on the screen. */
   screen: ScreenName = "home";
   /** The rating after the last match, for tests. */
@@ -95,7 +96,7 @@ export class App {
           await screen.shown();
           return void (await this.#play(offer, seat));
         }
-        if (event.kind === "ended") return this.#ended(offer);
+        if (event.kind === "ended") return this.#cancelling ? undefined : this.#ended(offer);
       }
     } catch (error) {
       if (!leaving.signal.aborted) this.#searchFailed(offer, error);
@@ -111,11 +112,14 @@ export class App {
   }
 
   async #cancel(leaving: AbortController): Promise<void> {
+    this.#cancelling = true;
     try {
       // Too late to leave: the seat is on its way, so stay and take it.
       if (!(await this.#matchmaker.cancel())) return;
     } catch {
       // The ticket ends by itself; the player need not wait for that.
+    } finally {
+      this.#cancelling = false;
     }
     leaving.abort();
     this.home();
