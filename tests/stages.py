@@ -37,7 +37,7 @@ def pytest(*paths: str) -> Step:
 STAGES: dict[str, tuple[Step, ...]] = {
     "lint": (
         python_tool("ruff", "check", "."),
-        python_tool("ruff", "format", "--check", "."),
+        python_tool("ruff", "format", "--check", "services", "tests", "protos", "clients"),
         python_tool("mypy"),
         python_tool("lint-imports"),
         python_tool("buf", "lint"),

@@ -355,5 +355,3 @@ def test_redis_restart_costs_playing_nothing(
             await player.channel.close()
 
     runs(scenario())
-
-

@@ -149,9 +149,7 @@ def test_service_errors_arrive_whole(runs: Runs, brokers: Brokers, tmp_path: Pat
     runs(scenario())
 
 
-def test_calls_without_a_session_stay_outside(
-    runs: Runs, brokers: Brokers, tmp_path: Path
-) -> None:
+def test_calls_without_a_session_stay_outside(runs: Runs, brokers: Brokers, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with forwarding(brokers, tmp_path) as (_, service, player):
             player.session.access_token = ""
