@@ -51,7 +51,9 @@ class RoomConnection:
         on_step: Step = nothing,
         on_control: Callable[[room_pb2.Control], None] = lambda _: None,
         only: Collection[str] | None = None,
+        next_request_id: int = 1,
     ) -> None:
+        """`next_request_id` goes on where an earlier connection to the same seat stopped."""
         self.seat = seat.Seat(room_id, seat_token, only=only)
         self.welcome: room_pb2.Welcome | None = None
         self.ended: seat.Ended | None = None
@@ -67,7 +69,7 @@ class RoomConnection:
         self._backoff = retry.Backoff()
         self._listener: _Listener | None = None
         self._in_flight = 0
-        self._next_request_id = 1
+        self.next_request_id = next_request_id
         self._open = contextlib.AsyncExitStack()
         self._group: asyncio.TaskGroup | None = None
         self._runner: asyncio.Task[None] | None = None
@@ -124,8 +126,8 @@ class RoomConnection:
 
     async def send_message(self, kind: int, body: bytes, *, tries: int = 5) -> bytes:
         """Send one command and return the game's answer; retried under the same id."""
-        request_id = self._next_request_id
-        self._next_request_id += 1
+        request_id = self.next_request_id
+        self.next_request_id += 1
         backoff = retry.Backoff()
         for attempt in range(tries):
             try:

@@ -6,7 +6,7 @@ from rallypoint.games.room import SeatState
 from rallypoint.internal.v1 import room_host_pb2 as host
 from rallypoint.kit import errors
 from rallypoint.room_state import schema_proto
-from rallypoint.room_state.domain.replies import Reply, ReplyLog
+from rallypoint.room_state.domain.replies import Reply, ReplyLog, mark_of
 from rallypoint.room_state.domain.seats import Opened
 from rallypoint.room_state.gateway_link import GatewayLink
 from rallypoint.room_state.hosted import HostedRoom, Stream
@@ -76,10 +76,11 @@ def answer(
         if not room.current(seat.slot, seat.generation):
             raise errors.Aborted("STREAM_REPLACED", "a newer stream has the seat")
         log = room.replies.setdefault(seat.slot, ReplyLog())
-        reply = log.known(message.request_id)
+        mark = mark_of(message.type, message.body)
+        reply = log.known(message.request_id, mark)
         if reply is None:
             reply = _answered(table, room, message)
-            log.keep(message.request_id, reply)
+            log.keep(message.request_id, reply, mark=mark)
     except errors.ClientFault as error:
         reply = Reply(int(error.code), error.reason)
     send_reply(link, message.call, reply)
