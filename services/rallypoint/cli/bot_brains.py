@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from rallypoint.client import room, seat
-from rallypoint.games import skirmish, tictactoe
+from rallypoint.games import schema, skirmish, tictactoe
 from rallypoint.kit import errors
 
 
@@ -24,8 +24,8 @@ class Brain(Protocol):
         """Play until cancelled."""
 
 
-class Idle:
-    """Sits there: for games nobody taught us."""
+class Restless:
+    """Random inputs, least or most or none of each column: for games nobody taught us."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
@@ -34,7 +34,25 @@ class Idle:
         """Nothing to see."""
 
     async def play(self, connection: room.RoomConnection) -> None:
-        """Nothing to do."""
+        """Hold something for half a second, then something else."""
+        columns = connection.seat.schema.input if connection.seat.schema else ()
+        while columns:
+            held = {column.name: self._rng.choice(extremes(column)) for column in columns}
+            for _ in range(10):
+                connection.send_input(held)
+                await asyncio.sleep(0.05)
+
+
+def extremes(column: schema.ColumnSpec) -> tuple[float, float, float]:
+    """The least, a middle and the greatest value; a game's own bounds do not go over the wire."""
+    if column.kind.quantized:
+        return column.minimum, (column.minimum + column.maximum) / 2, column.maximum
+    if column.kind is schema.Kind.F32:
+        return -1.0, 0.0, 1.0
+    bits = 8 * column.kind.width
+    if column.kind.wire.kind == "u":
+        return 0, 0, 2**bits - 1
+    return -(2 ** (bits - 1)), 0, 2 ** (bits - 1) - 1
 
 
 class TicTacToe:
@@ -151,5 +169,5 @@ def clear(here: complex, there: complex) -> bool:
 BRAINS: Mapping[str, Callable[[random.Random], Brain]] = {
     "skirmish": Skirmish,
     "tictactoe": TicTacToe,
-    "idle": Idle,
+    "restless": Restless,
 }

@@ -90,7 +90,7 @@ def run(arguments: list[str]) -> int:
     squad = Squad(
         url=parsed.url,
         queue=parsed.queue or parsed.game,
-        brain=parsed.game if parsed.game in bot_brains.BRAINS else "idle",
+        brain=parsed.game if parsed.game in bot_brains.BRAINS else "restless",
         count=parsed.count,
         matches=parsed.matches,
     )
@@ -107,7 +107,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="rallypoint bots", description="Bots that queue and play, and queue again."
     )
-    parser.add_argument("--game", default="skirmish", help="how to play (%(default)s)")
+    parser.add_argument(
+        "--game",
+        default="skirmish",
+        help="how to play: random inputs but for the examples (%(default)s)",
+    )
     parser.add_argument("--queue", default="", help="the queue, if not named like the game")
     parser.add_argument(
         "--count", type=_positive, default=4, metavar="N", help="bots (%(default)s)"

@@ -32,7 +32,7 @@ def run(arguments: list[str]) -> int:
     except (errors.RallypointError, OSError) as error:
         print(f"rallypoint new: {error}", file=sys.stderr)
         return 1
-    print(f"wrote {written}\n\n  cd {written}\n  pip install -e '.[test]'\n  pytest")
+    print(f"wrote {written}\n\n{_next_steps(parsed.name, written)}")
     return 0
 
 
@@ -61,6 +61,15 @@ def write(name: str, directory: Path) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, "utf-8")
     return target
+
+
+def _next_steps(name: str, written: Path) -> str:
+    """What to type, with the Python that Rallypoint is in: it is not in any other."""
+    python = f"{sys.executable} -m"
+    return (
+        f"  cd {written}\n  {python} pip install -e '.[test]'\n  {python} pytest\n"
+        f"  {python} rallypoint up --queue {name} --bots 4"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,6 +5,7 @@ room.join(0)
 room.send(0, dx=100)               # one input
 room.run(seconds=1.0)
 assert room.seen("players")["x"][0] > 0    # what clients see, through the real wire format
+room.seen("hand", seat=1)["card"]          # an OWNER table: what the client of seat 1 sees
 assert room.reply(0, PLACE, b"\\x04") == b""
 room.outcome, room.closed, room.error, room.events
 """
@@ -52,7 +53,7 @@ class RoomHarness:
         seats = [Seat(slot, f"player-{slot}", f"Player {slot}", slot) for slot in range(players)]
         spec = RoomSpec(id="harness", seats=seats, options=options or {}, seed=seed)
         self._slot = self._engine.open(spec)
-        self._decoder = codec.Decoder(self.definition.schema)
+        self._decoders = [codec.Decoder(self.definition.schema) for _ in range(max(1, players))]
         self._seqs = [0] * players
         self._ended: Ended | None = None
         self.events: list[SeenEvent] = []
@@ -113,7 +114,8 @@ class RoomHarness:
         for _ in range(ticks):
             if self._ended is None:
                 self._engine.step()
-                self._see(self._engine.deltas()[self._slot])
+                frame = self._engine.deltas()[self._slot]
+                self._see(frame, self._engine.writer.owner_deltas(1)[self._slot])
                 self._collect()
 
     def run(self, seconds: float) -> None:
@@ -124,23 +126,34 @@ class RoomHarness:
         """The server's columns, arrays of shape (rows,)."""
         return self.room.table(table)
 
-    def seen(self, table: str) -> dict[str, Array]:
-        """A table's columns as a client has decoded them from the frames."""
-        return self._decoder.values(table)
+    def seen(self, table: str, *, seat: int = 0) -> dict[str, Array]:
+        """A table's columns as the client of `seat` has decoded them from its frames.
 
-    def _see(self, frame: bytes) -> None:
+        A table of visibility OWNER has one row there, the seat's own.
+        """
+        return self._decoders[seat].values(table)
+
+    def _see(self, frame: bytes, own: Sequence[bytes]) -> None:
         for number, data in fields(frame):
             if number == SECTIONS:
-                section = dict(fields(data))
-                self._decoder.apply(int(section[1]), bytes(section[3]))
+                for decoder in self._decoders:
+                    _apply(decoder, data)
             elif number == EVENTS:
                 event = dict(fields(data))
                 self.events.append(SeenEvent(event[1], event[2], event.get(3, b"")))
+        for decoder, part in zip(self._decoders, own, strict=False):
+            for _, data in fields(part):
+                _apply(decoder, data)
 
     def _collect(self) -> None:
         for ended in self._engine.take_ended():
             self._ended = ended
         self.kicks += [(seat, reason) for _, seat, reason in self._engine.take_kicks()]
+
+
+def _apply(decoder: codec.Decoder, data: bytes) -> None:
+    section = dict(fields(data))
+    decoder.apply(int(section[1]), bytes(section[3]))
 
 
 def fields(data: bytes) -> Iterator[tuple[int, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rallypoint.cli import bot_brains
+from rallypoint.games import schema
 
 
 @pytest.mark.parametrize(
@@ -19,3 +20,19 @@ from rallypoint.cli import bot_brains
 )
 def test_obstacles_block_the_view(here: complex, there: complex, expected: bool) -> None:
     assert bot_brains.clear(here, there) is expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (schema.Kind.U8, (0, 0, 255)),
+        (schema.Kind.I16, (-32768, 0, 32767)),
+        (schema.Kind.F32, (-1, 0, 1)),
+        (schema.Kind.Q16, (10, 15, 20)),
+    ],
+)
+def test_bots_of_unknown_games_hold_extremes(
+    kind: schema.Kind, expected: tuple[float, float, float]
+) -> None:
+    column = schema.ColumnSpec("x", kind, minimum=10, maximum=20)
+    assert bot_brains.extremes(column) == expected
