@@ -1,13 +1,14 @@
 """Inputs on their way into the simulation: one ring per seat, all seats in columns.
 
-`offer` takes what arrived, dedupes by seq and costs a few list appends; `take` runs once per tick
+`offer` takes what arrived, dedupes by seq and costs three list appends; `take` runs once per tick
 for all seats and applies what waits, at most three inputs per seat. The newest input applied is
 what the game sees; a flag is set when any of those applied had it set. When nothing waits the
 input's idle policy counts. Values are sanitized here: a game never sees NaN or a value beyond its
 bounds. A ring holds 32; when it is full the oldest waiting input is given up.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -21,19 +22,21 @@ MAX_PER_TICK: Final = 3
 
 
 class InputRings:
-    """The inputs of rooms * seats seats; seat s of room r has the index r * seats + s."""
+    """The inputs of rooms * seats seats; seat s of room r has the index r * seats + s.
+
+    What waits is three lists in order of arrival, since at most ticks each seat has one input in
+    them: then they become columns without any sorting. Only what a tick leaves over stays.
+    """
 
     def __init__(self, kind: type[Input], rooms: int, seats: int) -> None:
         self._kind = kind
         count = rooms * seats
         self._shape = (rooms, seats)
         self.size = codec.input_size(column.spec() for column in kind.sent())
-        self._ring = np.zeros((count, RING), _record(kind))
-        self._seqs = np.zeros((count, RING), np.int64)
-        self._head = np.zeros(count, np.int64)
-        self._tail = np.zeros(count, np.int64)
+        self._record = _record(kind)
         self._newest = [0] * count
-        self._limit = RING * count
+        self._room_for = RING * count
+        self._limit = self._room_for
         self._seats: list[int] = []
         self._arrived: list[int] = []
         self._data: list[bytes] = []
@@ -41,7 +44,8 @@ class InputRings:
         self.fresh = np.zeros(count, np.int64)
         self._current = {column.name: np.zeros(count, column.dtype) for column in kind.columns}
         self._last = {name: values.copy() for name, values in self._current.items()}
-        self._flags = [column for column in kind.columns if column.dtype == np.bool_]
+        self._sanitize = [(column.name, _sanitizer(column)) for column in kind.columns]
+        self._flags = [column.name for column in kind.columns if column.dtype == np.bool_]
         self.refused = 0
 
     def bind(self, rooms: slice) -> Input:
@@ -56,21 +60,22 @@ class InputRings:
         last = first_seq + len(inputs) - 1
         if last <= newest or len(self._seats) >= self._limit:
             return
-        for seq, data in enumerate(inputs, first_seq):
-            if seq <= newest:
-                continue
-            if len(data) != self.size:
-                self.refused += 1
-                continue
-            self._seats.append(seat)
-            self._arrived.append(seq)
-            self._data.append(data)
+        seq = first_seq
+        for data in inputs:
+            if seq > newest:
+                if len(data) == self.size:
+                    self._seats.append(seat)
+                    self._arrived.append(seq)
+                    self._data.append(data)
+                else:
+                    self.refused += 1
+            seq += 1
         self._newest[seat] = last
 
     def reset(self, seat: int, seq: int | None = None) -> None:
         """Forget what waits and what was held; the next seq is `seq` + 1, or the applied one's."""
-        self._store_waiting()
-        self._head[seat] = self._tail[seat]
+        if seat in self._seats:
+            self._keep([at for at, other in enumerate(self._seats) if other != seat])
         if seq is not None:
             self.applied[seat] = seq
         self._newest[seat] = int(self.applied[seat])
@@ -83,51 +88,57 @@ class InputRings:
 
     def take(self) -> None:
         """Apply what is due this tick, for all seats."""
-        self._store_waiting()
-        count = np.minimum(self._tail - self._head, MAX_PER_TICK)
-        self.fresh = count
         self._idle()
-        index = np.flatnonzero(count)
-        if len(index):
-            self._apply(index, count[index])
+        self.fresh.fill(0)
+        if not self._seats:
+            return
+        index = np.array(self._seats, np.intp)
+        records = np.frombuffer(b"".join(self._data), self._record)
+        seqs = np.array(self._arrived, np.int64)
+        if len(set(self._seats)) == len(index):
+            self.fresh[index] = 1
+            self._apply(index, records, seqs)
+            self._keep(())
+        else:
+            self._take_several(index, records, seqs)
+
+    def _take_several(self, index: Array, records: Array, seqs: Array) -> None:
+        """The same when seats have more than one input waiting."""
+        rank = _rank_within(index)
+        waiting = np.bincount(index, minlength=len(self.fresh))
+        rank -= np.maximum(waiting - RING, 0)[index]  # negative for those given up
+        count = np.minimum(waiting, MAX_PER_TICK)
+        self.fresh[...] = count
+        newest = np.flatnonzero(rank == count[index] - 1)
+        self._apply(index[newest], records[newest], seqs[newest])
+        older = np.flatnonzero((rank >= 0) & (rank < count[index] - 1))
+        for name in self._flags:
+            pressed = older[records[name][older] != 0]
+            self._current[name][index[pressed]] = True
+        self._keep(np.flatnonzero(rank >= MAX_PER_TICK).tolist())
+
+    def _keep(self, places: Sequence[int]) -> None:
+        """Let only the inputs at these places wait on."""
+        self._seats = [self._seats[at] for at in places]
+        self._arrived = [self._arrived[at] for at in places]
+        self._data = [self._data[at] for at in places]
+        self._limit = self._room_for + len(places)
 
     def _idle(self) -> None:
         if self._kind.idle == "zero":
             for values in self._current.values():
-                values[...] = 0
+                values.fill(0)
             return
-        for column in self._flags:
-            self._current[column.name][...] = self._last[column.name]
+        for name in self._flags:
+            np.copyto(self._current[name], self._last[name])
 
-    def _apply(self, index: Array, count: Array) -> None:
-        self._head[index] += count
-        at = self._head[index] - 1
-        newest = self._ring[index, at % RING]
-        self.applied[index] = self._seqs[index, at % RING]
-        for column in self._kind.columns:
-            values = _sanitized(column, newest[column.name])
-            self._current[column.name][index] = values
-            self._last[column.name][index] = values
-        for back in range(1, int(count.max())):
-            self._merge_flags(index[count > back], back)
-
-    def _merge_flags(self, index: Array, back: int) -> None:
-        older = self._ring[index, (self._head[index] - 1 - back) % RING]
-        for column in self._flags:
-            self._current[column.name][index] |= older[column.name] != 0
-
-    def _store_waiting(self) -> None:
-        if not self._seats:
-            return
-        index = np.array(self._seats, np.intp)
-        place = self._tail[index] + _rank_within(index)
-        self._ring[index, place % RING] = np.frombuffer(b"".join(self._data), self._ring.dtype)
-        self._seqs[index, place % RING] = self._arrived
-        self._seats.clear()
-        self._arrived.clear()
-        self._data.clear()
-        np.maximum.at(self._tail, index, place + 1)
-        np.maximum(self._head, self._tail - RING, out=self._head)
+    def _apply(self, index: Array, records: Array, seqs: Array) -> None:
+        """Make records, one per seat of `index`, the current input."""
+        self.applied[index] = seqs
+        for name, sanitize in self._sanitize:
+            values = sanitize(records[name])
+            self._current[name][index] = values
+            self._last[name][index] = values
 
 
 def _rank_within(index: Array) -> Array:
@@ -146,14 +157,29 @@ def _record(kind: type[Input]) -> "np.dtype[Any]":
     return np.dtype(fields)
 
 
-def _sanitized(column: Column, numbers: Array) -> Array:
+def _sanitizer(column: Column) -> Callable[[Array], Array]:
+    """What makes numbers off the wire fit for a game."""
     spec = column.spec()
     if spec.kind.quantized:
-        return codec.restore(spec, numbers)
+        return functools.partial(codec.restore, spec)
     if column.dtype == np.bool_:
-        return np.asarray(numbers != 0)
-    if spec.kind is Kind.F32:
-        numbers = np.where(np.isfinite(numbers), numbers, np.float32(column.low or 0))
-    if column.low is None and column.high is None:
-        return numbers
-    return np.clip(numbers, column.low, column.high)
+        return lambda numbers: np.asarray(numbers != 0)
+    clamp = _clamp(column.low, column.high, spec.kind.wire)
+    if spec.kind is not Kind.F32:
+        return clamp
+    instead = np.float32(column.low or 0)
+    return lambda numbers: clamp(np.where(np.isfinite(numbers), numbers, instead))
+
+
+def _clamp(
+    low: float | None, high: float | None, dtype: "np.dtype[Any]"
+) -> Callable[[Array], Array]:
+    """np.clip with its checks done once."""
+    if low is None and high is None:
+        return lambda numbers: numbers
+    least, most = -np.inf, np.inf
+    if dtype.kind in "iu":  # a bound beyond the type's own would raise
+        least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
+    least = least if low is None else max(low, least)
+    most = most if high is None else min(high, most)
+    return lambda numbers: np.minimum(np.maximum(numbers, least), most)
