@@ -16,7 +16,7 @@ each other are encoded together, which is faster.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
 
 import numpy as np
 
@@ -48,17 +48,14 @@ class Column:
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
-    @overload
-    def __get__(self, instance: None, owner: type) -> "Column": ...
-    @overload
-    def __get__(self, instance: "Columns", owner: type) -> Array: ...
-    def __get__(self, instance: "Columns | None", owner: type) -> "Column | Array":
-        return self if instance is None else instance.arrays[self.name]
+    if TYPE_CHECKING:  # at run time the array stands in the instance itself, see `Columns`
 
-    def __set__(self, instance: "Columns", value: Any) -> None:
-        array = instance.arrays[self.name]
-        if value is not array:  # `table.x += 1` has changed the array already
-            array[...] = value
+        @overload
+        def __get__(self, instance: None, owner: type) -> "Column": ...
+        @overload
+        def __get__(self, instance: "Columns", owner: type) -> Array: ...
+        def __get__(self, instance: "Columns | None", owner: type) -> "Column | Array": ...
+        def __set__(self, instance: "Columns", value: Any) -> None: ...
 
     def spec(self) -> ColumnSpec:
         """What the schema says of this column. Bounds of unquantized kinds are not on the wire."""
@@ -74,6 +71,7 @@ class Columns:
 
     columns: ClassVar[tuple[Column, ...]] = ()
     wire_name: ClassVar[str] = ""
+    arrays: Mapping[str, Array]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -82,7 +80,15 @@ class Columns:
         cls.wire_name = cls.__name__.lower()
 
     def __init__(self, arrays: Mapping[str, Array]) -> None:
-        self.arrays = arrays
+        # Attributes of the instance, as a descriptor would cost more than many a numpy call.
+        vars(self).update(arrays, arrays=arrays)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        array = self.arrays.get(name)
+        if array is None:
+            super().__setattr__(name, value)
+        elif value is not array:  # `table.x += 1` has changed the array already
+            array[...] = value
 
     @classmethod
     def sent(cls) -> tuple[Column, ...]:

@@ -75,9 +75,10 @@ KILL: Final = 2
 PICKUP: Final = 3
 SPAWN: Final = 4
 
-_OBSTACLE_X = np.array([x for x, _, _ in OBSTACLES])
-_OBSTACLE_Y = np.array([y for _, y, _ in OBSTACLES])
-_OBSTACLE_R = np.array([r for _, _, r in OBSTACLES])
+# One obstacle per row: the last axis is the loop that numpy runs in C, and it should be long.
+_OBSTACLE_X = np.array([[x] for x, _, _ in OBSTACLES])
+_OBSTACLE_Y = np.array([[y] for _, y, _ in OBSTACLES])
+_OBSTACLE_R = np.array([[r] for _, _, r in OBSTACLES])
 _REACH = _OBSTACLE_R + RADIUS
 _ANGLE = 2 * np.pi / 65536
 
@@ -192,26 +193,36 @@ def _move(players: Players, move: Move, alive: Array) -> None:
     dx = move.dx / 100.0 * alive
     dy = move.dy / 100.0 * alive
     over = np.maximum(np.sqrt(dx * dx + dy * dy), 1.0)
-    x = np.clip(players.x + dx / over * STEP, RADIUS, WIDTH - RADIUS)
-    y = np.clip(players.y + dy / over * STEP, RADIUS, HEIGHT - RADIUS)
-    ex, ey = x[..., None] - _OBSTACLE_X, y[..., None] - _OBSTACLE_Y
-    d2 = ex * ex + ey * ey
-    inside = d2 < _REACH * _REACH
-    if inside.any():
-        at = np.nonzero(inside)
-        factor = _REACH[at[-1]] / np.sqrt(d2[at])
-        x[at[:-1]] = _OBSTACLE_X[at[-1]] + ex[at] * factor
-        y[at[:-1]] = _OBSTACLE_Y[at[-1]] + ey[at] * factor
+    x = _clipped(players.x + dx / over * STEP, RADIUS, WIDTH - RADIUS)
+    y = _clipped(players.y + dy / over * STEP, RADIUS, HEIGHT - RADIUS)
+    _push_out(x.reshape(-1), y.reshape(-1))
     np.copyto(players.x, x, where=alive)
     np.copyto(players.y, y, where=alive)
     np.copyto(players.aim, move.aim, where=alive)
+
+
+def _push_out(x: Array, y: Array) -> None:
+    """Put who is in an obstacle at its edge, in place."""
+    ex, ey = x - _OBSTACLE_X, y - _OBSTACLE_Y
+    d2 = ex * ex + ey * ey
+    inside = d2 < _REACH * _REACH
+    if np.count_nonzero(inside):
+        at = met, who = np.nonzero(inside)
+        factor = _REACH[met, 0] / np.sqrt(d2[at])
+        x[who] = _OBSTACLE_X[met, 0] + ex[at] * factor
+        y[who] = _OBSTACLE_Y[met, 0] + ey[at] * factor
+
+
+def _clipped(values: Array, low: float, high: float) -> Array:
+    """np.clip without its checks, which cost more than the work."""
+    return np.minimum(np.maximum(values, low), high)
 
 
 def _fire(rooms: Rooms, players: Players, shots: Shots, wanting: Array) -> None:
     cooldown = players.cooldown
     np.maximum(cooldown - 1, 0, out=cooldown)
     wanting &= cooldown == 0
-    if not wanting.any():
+    if not np.count_nonzero(wanting):  # array.any() takes its time in Python
         return
     room, seat = np.nonzero(wanting)
     at = (room, seat * SHOTS_EACH + players.next_shot[room, seat])
@@ -233,7 +244,7 @@ def _fly(rooms: Rooms, players: Players, shots: Shots) -> None:
     """Move shots fired in earlier ticks; the first player met on the way is hit."""
     flying = shots.live != 0
     flying &= shots.born != (rooms.tick & 0xFFFF)
-    if not flying.any():
+    if not np.count_nonzero(flying):
         return
     room, row = at = np.nonzero(flying)
     step_x, step_y = shots.step_x[at], shots.step_y[at]
@@ -260,7 +271,7 @@ def _met(players: Players, room: Array, owner: Array, path: Sequence[Array]) -> 
     """The seat each shot meets first on its path (from x, y; step x, y), or -1."""
     from_x, from_y, step_x, step_y = (part[:, None] for part in path)
     to_x, to_y = players.x[room] - from_x, players.y[room] - from_y
-    along = np.clip((to_x * step_x + to_y * step_y) / (SHOT_STEP * SHOT_STEP), 0.0, 1.0)
+    along = _clipped((to_x * step_x + to_y * step_y) / (SHOT_STEP * SHOT_STEP), 0.0, 1.0)
     off_x, off_y = to_x - along * step_x, to_y - along * step_y
     near = off_x * off_x + off_y * off_y < HIT_RADIUS * HIT_RADIUS
     near &= players.health[room] > 0
@@ -271,8 +282,8 @@ def _met(players: Players, room: Array, owner: Array, path: Sequence[Array]) -> 
 
 def _stopped(x: Array, y: Array) -> Array:
     """Whether a wall or an obstacle is there."""
-    ex, ey = x[:, None] - _OBSTACLE_X, y[:, None] - _OBSTACLE_Y
-    inside = (ex * ex + ey * ey < _OBSTACLE_R * _OBSTACLE_R).any(axis=1)
+    ex, ey = x - _OBSTACLE_X, y - _OBSTACLE_Y
+    inside = np.logical_or.reduce(ex * ex + ey * ey < _OBSTACLE_R * _OBSTACLE_R, axis=0)
     outside = (x < 0) | (x > WIDTH) | (y < 0) | (y > HEIGHT)
     return np.asarray(inside | outside)
 
@@ -294,12 +305,10 @@ def _hit(rooms: Rooms, players: Players, who: tuple[int, int, int], damage: int)
 
 def _pick_up(rooms: Rooms, players: Players, items: Items) -> None:
     _tick_items(players, items)
-    ex = players.x[:, :, None] - items.x[:, None, :]
-    ey = players.y[:, :, None] - items.y[:, None, :]
-    near = ex * ex + ey * ey < ITEM_RADIUS * ITEM_RADIUS
-    if not near.any():
+    near = _near(players, items)
+    if not np.count_nonzero(near):
         return
-    for room, seat, row in np.argwhere(near).tolist():
+    for room, seat, row in np.argwhere(near.transpose(2, 0, 1)).tolist():
         kind = int(items.kind[room, row])
         health = int(players.health[room, seat])
         if kind == 0 or health == 0 or (kind == HEALTH_ITEM and health == MAX_HEALTH):
@@ -312,21 +321,31 @@ def _pick_up(rooms: Rooms, players: Players, items: Items) -> None:
         rooms.emit(room, PICKUP, bytes((seat, kind)))
 
 
+def _near(players: Players, items: Items) -> Array:
+    """Who touches what, shaped (seats, items, rooms): rooms last, as there are most of them."""
+    ex = players.x.T.copy()[:, None] - items.x.T.copy()
+    ey = players.y.T.copy()[:, None] - items.y.T.copy()
+    ex *= ex
+    ey *= ey
+    ex += ey
+    return np.asarray(ex < ITEM_RADIUS * ITEM_RADIUS)
+
+
 def _tick_items(players: Players, items: Items) -> None:
     """Items come back, boosts run out."""
     waiting = items.back_in > 0
-    if waiting.any():
+    if np.count_nonzero(waiting):
         items.back_in -= waiting
         np.copyto(items.kind, items.home_kind, where=waiting & (items.back_in == 0))
     boosted = players.boost_left > 0
-    if boosted.any():
+    if np.count_nonzero(boosted):
         players.boost_left -= boosted
         players.boost = players.boost_left > 0
 
 
 def _come_back(rooms: Rooms, players: Players) -> None:
     waiting = players.respawn_in > 0
-    if not waiting.any():
+    if not np.count_nonzero(waiting):
         return
     players.respawn_in -= waiting
     for room, seat in np.argwhere(waiting & (players.respawn_in == 0)).tolist():
@@ -346,7 +365,7 @@ def _spawn(player: Players, seat: int) -> None:
 def _end(rooms: Rooms, players: Players, match: Match) -> None:
     over = rooms.live & (match.ends[:, 0] <= rooms.tick)
     limits = match.score_limit[:, 0]
-    if limits.any():
+    if np.count_nonzero(limits):
         over |= rooms.live & (limits > 0) & (players.score.max(axis=1) >= limits)
     for room in np.flatnonzero(over).tolist():
         placements = _placements(rooms.room(room), players.score[room], rooms.states[room])
