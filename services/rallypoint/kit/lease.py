@@ -158,8 +158,9 @@ class Lease:
     async def release(self) -> None:
         """Give the lease up, so that a standby need not wait for the TTL."""
         held, revision = self.is_held, self._revision
-        self._lose()
+        self._drop()
         if held:
+            logger.info("lease_released", extra={"lease": self._name, "epoch": self.epoch})
             try:
                 await self._leases.purge(self._name, ttl_s=TTL_S, revision=revision)
             except (Conflict, BusUnavailable):
@@ -171,6 +172,9 @@ class Lease:
     def _lose(self) -> None:
         if not self.lost.is_set():
             logger.warning("lease_lost", extra={"lease": self._name, "epoch": self.epoch})
+        self._drop()
+
+    def _drop(self) -> None:
         self.lost.set()
         metrics.LEASE_HELD.labels(self._name).set(0)
 
