@@ -39,13 +39,9 @@ SERVICES: Mapping[str, Service] = {
 
 def run(arguments: list[str]) -> int:
     """Run the service named first; the result is the exit code."""
-    parser = argparse.ArgumentParser(
-        prog=f"rallypoint {arguments[0]}",
-        description="Settings come from the environment: RALLYPOINT_<NAME>, see config.py.",
-    )
-    parser.parse_args(arguments[1:])
     name = arguments[0]
     service = SERVICES[name]
+    _parser(name, service).parse_args(arguments[1:])
     serve = importlib.import_module(f"{service.package}.serve").serve
     try:
         loaded = settings.load(_settings_class(service), os.environ)
@@ -53,6 +49,19 @@ def run(arguments: list[str]) -> int:
         print(f"rallypoint {name}: {error}", file=sys.stderr)
         return 2
     return _profiled(name, lambda: runtime.run(name, loaded, serve, needs=service.needs))
+
+
+def _parser(name: str, service: Service) -> argparse.ArgumentParser:
+    lines = []
+    for variable, default in settings.variables(_settings_class(service)):
+        shown = " ".join(default.split())
+        lines.append(f"  {variable}={shown if len(shown) < 60 else shown[:56] + ' …'}")
+    return argparse.ArgumentParser(
+        prog=f"rallypoint {name}",
+        description=f"One service. {service.package}.config says what the settings mean.",
+        epilog="\n".join(["environment, with defaults:", *lines]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def _settings_class(service: Service) -> type[runtime.HasRuntime]:

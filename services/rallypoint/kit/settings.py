@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,6 +42,30 @@ def load(cls: type[T], environ: Mapping[str, str]) -> T:
         elif _required(field):
             raise SettingsError(f"{variable} is not set: set it to {_wanted(kind)}")
     return cls(**values)
+
+
+def variables(cls: type[Any]) -> Iterator[tuple[str, str]]:
+    """Each variable that `load` reads and its default, as one would write it; "-" when required."""
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(kind := hints[field.name]):
+            yield from variables(typing.cast("type[Any]", kind))
+            continue
+        yield PREFIX + field.name.upper(), "-" if _required(field) else _written(_default(field))
+
+
+def _default(field: dataclasses.Field[Any]) -> object:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def _written(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return "" if value is None else str(value)
 
 
 def _required(field: dataclasses.Field[Any]) -> bool:

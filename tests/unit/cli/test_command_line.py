@@ -19,6 +19,13 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     assert f"rallypoint {command}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", main.SERVICES)
+def test_a_service_names_its_settings(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main.main([name, "--help"])
+    assert "RALLYPOINT_NATS_URL=nats://127.0.0.1:4222\n" in capsys.readouterr().out
+
+
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main.main(["--help"])
