@@ -38,7 +38,9 @@ class SectionEncoder:
         self._matrix = np.zeros((lanes, self._plan.width), np.uint8)
         self._matrix[:] = self._plan.static
         self._keep = np.zeros((lanes, self._plan.width), np.bool_)
-        self._present = np.zeros((lanes, self._plan.mask_bits), np.bool_)
+        # The last one stands for the unused bits of column masks and is never present.
+        self._present = np.zeros((lanes, len(self._plan.column_widths) + 1), np.bool_)
+        self._long = False
         self._rows = np.zeros((lanes, len(self._plan.row_mask_at)), np.uint8)
         self._cells = [
             _Cells(self, place, run, lanes)
@@ -61,38 +63,40 @@ class SectionEncoder:
     def forget(self, lanes: slice) -> None:
         """Start anew with lanes whose values were set to zero."""
         for cells in self._cells:
-            cells.sent[lanes] = 0
+            cells.sent[:, lanes] = 0
 
     def _collect(self, lanes: int) -> list[bytes]:
         if not self._cells:
             return [b""] * lanes
         ends = np.cumsum(self._write_heads(lanes)).tolist()
-        data = self._matrix[:lanes][self._keep[:lanes]].tobytes()
+        keep = self._keep[:lanes].reshape(-1)
+        data = self._matrix[:lanes].reshape(-1)[keep].tobytes()
         starts = [0, *ends[:-1]]
         return [data[start:end] for start, end in zip(starts, ends, strict=True)]
 
     def _write_heads(self, lanes: int) -> Array:
         """Write column masks and section heads; the bytes of each lane."""
         plan, matrix, keep = self._plan, self._matrix[:lanes], self._keep[:lanes]
-        rows = self._rows[:lanes]
-        counts = np.add.reduceat(np.bitwise_count(rows), plan.column_starts, axis=1, dtype=np.int32)
-        present = counts != 0
-        matrix[:, plan.row_mask_at] = rows
-        keep[:, plan.row_mask_at] = present[:, plan.row_mask_column]
-        self._present[:lanes, plan.column_bits] = present
-        masks = np.packbits(self._present[:lanes], axis=1, bitorder="little")
+        rows = np.bitwise_count(self._rows[:lanes])
+        counts = np.add.reduceat(rows, plan.column_starts, axis=1, dtype=np.int32)
+        present = self._present[:lanes]
+        np.not_equal(counts, 0, out=present[:, :-1])
+        keep[:, plan.row_mask_at] = present.take(plan.row_mask_column, axis=1)
+        masks = np.packbits(present.take(plan.mask_columns, axis=1), axis=1, bitorder="little")
         matrix[:, plan.mask_at] = masks
         sent = np.bitwise_or.reduceat(masks, plan.mask_starts, axis=1) != 0
-        keep[:, plan.head_at] = sent[:, plan.head_table]
+        keep[:, plan.head_at] = sent.take(plan.head_table, axis=1)
         counts *= plan.column_widths
-        counts += present * plan.column_mask_sizes
+        counts += present[:, :-1] * plan.column_mask_sizes
         inner = np.add.reduceat(counts, plan.table_columns, axis=1)
         inner += plan.mask_sizes
         if int(inner.max()) <= SHORT_INNER:
             outer = inner + (FIXED_INNER + 1)
             matrix[:, plan.outer_at] = outer
             matrix[:, plan.inner_at] = inner
-            keep[:, plan.longer_at] = False
+            if self._long:
+                self._keep[:, plan.longer_at] = False
+                self._long = False
             sizes: Array = np.add.reduce(sent * (outer + 2), axis=1)
             return sizes
         return self._write_long_heads(matrix, keep, sent, inner)
@@ -104,6 +108,7 @@ class SectionEncoder:
         lanes = len(inner)
         matrix[:, self._plan.length_at] = _varint_bytes(lengths).reshape(lanes, -1)
         both = np.concatenate((sent, sent), axis=1)
+        self._long = True
         longer = np.stack((both & (lengths > 0x7F), both & (lengths > 0x3FFF)), axis=2)
         keep[:, self._plan.longer_at] = longer.reshape(lanes, -1)
         sizes: Array = np.add.reduce(sent * (outer + 1 + _varint_size(outer)), axis=1)
@@ -140,10 +145,11 @@ class _Plan:
         self.runs: list[_Place] = []
         self._masks = 0
         self.sources: list[Run] = []
-        self.width = self.mask_bits = 0
+        self.width = 0
         row_mask_at: list[int] = []
         row_mask_column: list[int] = []
-        column_bits: list[int] = []
+        mask_columns: list[int] = []
+        columns = 0
         table_columns: list[int] = []
         heads: list[int] = []
         mask_at: list[int] = []
@@ -159,21 +165,22 @@ class _Plan:
             mask_sizes.append(mask_size)
             first = self.width + len(SECTION_HEAD)
             mask_at += range(first, first + mask_size)
-            table_columns.append(len(column_bits))
+            table_columns.append(columns)
             for place in self._place_runs(runs, codec.rows_of(spec), first + mask_size):
                 for column in range(place.columns):
                     at = place.offset + column * place.stride + place.mask_at
                     row_mask_at += range(at, at + place.mask_size)
-                    row_mask_column += [len(column_bits)] * place.mask_size
-                    column_bits.append(self.mask_bits + len(column_bits) - table_columns[-1])
-            self.mask_bits += mask_size * 8
+                    row_mask_column += [columns] * place.mask_size
+                    mask_columns.append(columns)
+                    columns += 1
+            mask_columns += [-1] * (len(mask_at) * 8 - len(mask_columns))
         self.width = _aligned(self.width)
         self.static = self._static_bytes(static)
         self.mask_at = np.array(mask_at, np.intp)
         self.mask_starts = np.array(mask_starts, np.intp)
         self.row_mask_at = np.array(row_mask_at, np.intp)
         self.row_mask_column = np.array(row_mask_column, np.intp)
-        self.column_bits = np.array(column_bits, np.intp)
+        self.mask_columns = np.array(mask_columns, np.intp)
         self.table_columns = np.array(table_columns, np.intp)
         sizes = [
             (place.width, place.mask_size) for place in self.runs for _ in range(place.columns)
@@ -227,37 +234,43 @@ _LONGER: Final = frozenset(
 
 
 class _Cells:
-    """One run of columns in the matrix, and its numbers as last sent; arrays begin with lanes."""
+    """One run of columns in the matrix, and its numbers as last sent.
+
+    All arrays are shaped (columns, lanes, rows), which is how the source lies in memory.
+    """
 
     def __init__(self, owner: SectionEncoder, place: _Place, run: Run, lanes: int) -> None:
         self._source = _Numbers(run, lanes, place.rows)
-        self.sent = np.zeros((lanes, place.columns, place.rows), self._source.unsigned)
+        self.sent = np.zeros((place.columns, lanes, place.rows), self._source.unsigned)
         self._values = _cut(owner._matrix, place, self.sent.dtype)
         self._keep_values = _cut(owner._keep.view(np.uint8), place, self.sent.dtype)
         last_mask = place.first_mask + place.columns * place.mask_size
-        self._rows = owner._rows[:, place.first_mask : last_mask]
+        rows = owner._rows[:, place.first_mask : last_mask]
+        self._rows = rows.reshape(lanes, place.columns, -1).transpose(1, 0, 2)
+        self._masks = _stripes(owner._matrix, place)[:, :, place.mask_at : place.values_at]
         self._every_byte = self.sent.dtype.type(int("01" * place.width, 16))
         self._quiet = True
 
     def write_delta(self, lanes: int) -> None:
         numbers = self._source.numbers(lanes)
-        sent = self.sent[:lanes]
+        sent = self.sent[:, :lanes]
         changed = numbers != sent
-        if changed.any():
+        if np.count_nonzero(changed):
             self._write(numbers, changed, lanes)
             sent[...] = numbers
         elif not self._quiet:
             self._silence()
 
     def write_keyframe(self, index: Array) -> None:
-        numbers = self.sent[index]
+        numbers = self.sent[:, index]
         self._write(numbers, numbers != 0, len(index))
 
     def _write(self, numbers: Array, changed: Array, lanes: int) -> None:
         bits = np.packbits(changed, axis=2, bitorder="little")
-        self._rows[:lanes] = bits.reshape(lanes, -1)
-        self._values[:lanes] = numbers
-        np.multiply(changed, self._every_byte, out=self._keep_values[:lanes])
+        self._rows[:, :lanes] = bits
+        self._masks[:, :lanes] = bits
+        self._values[:, :lanes] = numbers
+        np.multiply(changed, self._every_byte, out=self._keep_values[:, :lanes])
         self._quiet = False
 
     def _silence(self) -> None:
@@ -267,12 +280,18 @@ class _Cells:
 
 
 def _cut(matrix: Array, place: _Place, dtype: "np.dtype[Any]") -> Array:
-    """A view of a run's values, shaped (lanes, columns, rows)."""
-    cells = matrix[:, place.offset : place.end].reshape(len(matrix), place.columns, place.stride)
-    values = cells[:, :, place.values_at : place.values_at + place.rows * place.width].view(dtype)
+    """A view of a run's values, shaped (columns, lanes, rows)."""
+    end = place.values_at + place.rows * place.width
+    values = _stripes(matrix, place)[:, :, place.values_at : end].view(dtype)
     if not np.shares_memory(values, matrix):
         raise AssertionError("the view into the matrix must not be a copy")
     return values
+
+
+def _stripes(matrix: Array, place: _Place) -> Array:
+    """A view of a run's bytes, shaped (columns, lanes, stride)."""
+    cells = matrix[:, place.offset : place.end].reshape(len(matrix), place.columns, place.stride)
+    return cells.transpose(1, 0, 2)
 
 
 class _Numbers:
@@ -289,15 +308,16 @@ class _Numbers:
             self._low, self._scale = low, self._top / span
 
     def numbers(self, lanes: int) -> Array:
-        """Shaped (lanes, columns, rows)."""
+        """Shaped (columns, lanes, rows)."""
         values = self._values[:, :lanes]
         if not self._top:
-            return values.view(self.unsigned).transpose(1, 0, 2)
-        steps = (values - self._low) * self._scale
+            return values.view(self.unsigned)
+        steps = values - self._low
+        steps *= self._scale
         np.fmax(steps, 0.0, out=steps)  # fmax turns NaN into the other
         np.minimum(steps, self._top, out=steps)
         np.rint(steps, out=steps)
-        return steps.transpose(1, 0, 2).astype(self.unsigned, order="C")
+        return steps.astype(self.unsigned)
 
 
 def _bounds(run: Run) -> tuple[Array, Array]:
