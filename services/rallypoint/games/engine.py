@@ -9,6 +9,7 @@ A tick of a column game works on all rooms. When it raises, everything is put ba
 and ends with GAME_ERROR, the others go on. The other hooks concern one room from the start.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -68,7 +69,6 @@ class RoomTable:
     def __init__(self, definition: Definition, capacity: int = CAPACITY) -> None:
         self.definition = definition
         self.capacity = capacity
-        self._width = definition.seats
         self.tick = 0
         self.rollbacks = 0
         self.arena = Arena(definition.layouts, capacity)
@@ -187,7 +187,11 @@ class RoomTable:
 
     def offer(self, slot: int, seat: int, first_seq: int, inputs: Sequence[bytes]) -> None:
         """Inputs arrived."""
-        self._rings.offer(slot * self._width + seat, first_seq, inputs)
+        self._rings.offer(self._index(slot, seat), first_seq, inputs)
+
+    def input_of(self, slot: int, seat: int) -> Callable[[int, Sequence[bytes]], None]:
+        """`offer` for one seat, as one call."""
+        return functools.partial(self._rings.offer, self._index(slot, seat))
 
     def answer(self, slot: int, seat: int, kind: int, body: bytes) -> bytes:
         """A message arrived; raises Refused for what the game refuses and GameFailed else."""

@@ -43,9 +43,13 @@ class InputRings:
         self.applied = np.zeros(count, np.int64)
         self.fresh = np.zeros(count, np.int64)
         self._current = {column.name: np.zeros(count, column.dtype) for column in kind.columns}
-        self._last = {name: values.copy() for name, values in self._current.items()}
-        self._sanitize = [(column.name, _sanitizer(column)) for column in kind.columns]
-        self._flags = [column.name for column in kind.columns if column.dtype == np.bool_]
+        self._sanitize = [(column.name, _sanitizer(column)) for column in kind.sent()]
+        # A flag is true for a tick when an older input had it; held is what the newest says.
+        self._held = {
+            column.name: np.zeros(count, np.bool_)
+            for column in kind.columns
+            if column.dtype == np.bool_
+        }
         self.refused = 0
 
     def bind(self, rooms: slice) -> Input:
@@ -83,7 +87,7 @@ class InputRings:
 
     def release(self, seat: int) -> None:
         """Let go of all keys: the seat's input is zero until one arrives."""
-        for values in (*self._current.values(), *self._last.values()):
+        for values in (*self._current.values(), *self._held.values()):
             values[seat] = 0
 
     def take(self) -> None:
@@ -112,7 +116,7 @@ class InputRings:
         newest = np.flatnonzero(rank == count[index] - 1)
         self._apply(index[newest], records[newest], seqs[newest])
         older = np.flatnonzero((rank >= 0) & (rank < count[index] - 1))
-        for name in self._flags:
+        for name in self._held:
             pressed = older[records[name][older] != 0]
             self._current[name][index[pressed]] = True
         self._keep(np.flatnonzero(rank >= MAX_PER_TICK).tolist())
@@ -129,8 +133,8 @@ class InputRings:
             for values in self._current.values():
                 values.fill(0)
             return
-        for name in self._flags:
-            np.copyto(self._current[name], self._last[name])
+        for name, held in self._held.items():
+            np.copyto(self._current[name], held)
 
     def _apply(self, index: Array, records: Array, seqs: Array) -> None:
         """Make records, one per seat of `index`, the current input."""
@@ -138,7 +142,8 @@ class InputRings:
         for name, sanitize in self._sanitize:
             values = sanitize(records[name])
             self._current[name][index] = values
-            self._last[name][index] = values
+            if name in self._held:
+                self._held[name][index] = values
 
 
 def _rank_within(index: Array) -> Array:

@@ -22,6 +22,8 @@ class Stream:
     client: int
     slot: int
     generation: int
+    offer: Callable[[int, Sequence[bytes]], None] = lambda first_seq, inputs: None
+    """Takes the seat's inputs, the first of which has the given seq."""
     fresh: bool = True
     """Whether its next frame must be a keyframe."""
 

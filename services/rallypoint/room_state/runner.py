@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeVar
 
 from rallypoint.games.definition import Definition
@@ -83,7 +83,7 @@ class TableRunner:
             elif self._ticking:
                 self._tick(now)
 
-    # --- rooms and inputs ---
+    # --- rooms ---
 
     def open(
         self, identity: RoomIdentity, spec: RoomSpec, book: SeatBook, observer: Observer
@@ -99,11 +99,6 @@ class TableRunner:
         if self.rooms.get(room.slot) is room:
             self.table.close(room.slot, reason)
             self._collect()
-
-    def offer(self, room: HostedRoom, slot: int, first_seq: int, inputs: Sequence[bytes]) -> None:
-        """Inputs of a seat's newest stream arrived."""
-        if room.ended is None:
-            self.table.offer(room.slot, slot, first_seq, inputs)
 
     # --- time ---
 

@@ -24,7 +24,8 @@ def join(table: RoomTable, room: HostedRoom, link: GatewayLink, request: host.Cl
     except errors.ClientFault as error:
         refuse_join(link, request.client, error)
         return
-    stream = Stream(link, request.client, opened.slot, opened.generation)
+    offer = table.input_of(room.slot, opened.slot)
+    stream = Stream(link, request.client, opened.slot, opened.generation, offer)
     replaced = room.seat(stream)
     if replaced is not None and (replaced.link, replaced.client) != (link, request.client):
         kick(replaced, "STREAM_REPLACED")
