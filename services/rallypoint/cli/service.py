@@ -45,10 +45,10 @@ def run(arguments: list[str]) -> int:
     serve = importlib.import_module(f"{service.package}.serve").serve
     try:
         loaded = settings.load(_settings_class(service), os.environ)
+        return _profiled(name, lambda: runtime.run(name, loaded, serve, needs=service.needs))
     except settings.SettingsError as error:
         print(f"rallypoint {name}: {error}", file=sys.stderr)
         return 2
-    return _profiled(name, lambda: runtime.run(name, loaded, serve, needs=service.needs))
 
 
 def _parser(name: str, service: Service) -> argparse.ArgumentParser:

@@ -15,7 +15,7 @@ class NativeChannel:
     """A `channel.Channel` to `host:port`."""
 
     def __init__(self, address: str) -> None:
-        self._channel = rpc.channel(address, name="client")
+        self._channel = rpc.plain_channel(address, name="client")
         self._streams: set[_NativeStream] = set()
 
     async def unary(

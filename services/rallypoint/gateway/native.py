@@ -99,7 +99,7 @@ class NativeEdge:
 
     async def listen(self, host: str, port: int) -> int:
         """Serve; return the port bound (`port` 0: any free one). Raises Unavailable PORT_IN_USE."""
-        bound = rpc.listen(self._server, host, port)
+        bound = rpc.listen_plain(self._server, host, port)
         await self._server.start()
         return bound
 

@@ -29,11 +29,13 @@ from rallypoint.kit import (
     bus_wire,
     cancellation,
     metrics,
+    security,
     subjects,
     telemetry,
 )
 from rallypoint.kit.bus_stream import Delivery, Fact
 from rallypoint.kit.bus_wire import ApiRefused, BusUnavailable, Conflict, Fence
+from rallypoint.kit.security import Access
 
 __all__ = [
     "ApiRefused", "Bus", "BusUnavailable", "Conflict", "Delivery", "Fact", "Fence", "Message",
@@ -73,6 +75,15 @@ class Subscription:
             logger.debug("unsubscribe_failed", exc_info=True)
 
 
+class _TlsClient(Client):
+    """Refuses a server without TLS: nats-py would go on in plaintext and send the password."""
+
+    def _connect_command(self) -> bytes:
+        if not self._server_info.get("tls_required"):
+            raise nats.errors.Error("the server does not speak TLS")
+        return super()._connect_command()
+
+
 class Bus:
     """A connection to NATS. Make one with `connect`, close it with `close`."""
 
@@ -81,26 +92,31 @@ class Bus:
         self._name = name
         self._closing = False
         self._listeners: set[Callable[[], None]] = set()
+        self._last_error = ""
 
     @classmethod
-    async def connect(cls, url: str, *, name: str) -> Bus:
+    async def connect(cls, url: str, *, name: str, access: Access = security.OPEN) -> Bus:
         """Return a connected bus; `url` may hold several, comma separated.
 
-        Raises BusUnavailable when no server answers within 2 s.
+        Raises BusUnavailable when no server takes us within 2 s.
         """
-        bus = cls(Client(), name)
+        bus = cls(Client() if access.tls is None else _TlsClient(), name)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await bus._open(url)
+                await bus._open(url, access)
         except (TimeoutError, OSError, nats.errors.Error) as error:
             await bus.close()
-            raise BusUnavailable(f"NATS at {url} does not answer") from error
+            why = bus._last_error or repr(error)
+            raise BusUnavailable(f"NATS at {security.shown(url)}: {why}") from error
         metrics.BUS_CONNECTED.set(1)
         return bus
 
-    async def _open(self, url: str) -> None:
+    async def _open(self, url: str, access: Access) -> None:
         await self._client.connect(
             servers=url.split(","),
+            user=access.user or None,
+            password=access.password or None,
+            tls=access.tls.context() if access.tls is not None else None,
             name=self._name,
             error_cb=self._on_error,
             disconnected_cb=self._on_disconnected,
@@ -312,7 +328,8 @@ class Bus:
     async def _on_error(self, error: Exception) -> None:
         # Must not raise: nats-py awaits it inside its read loop.
         metrics.BUS_ERRORS.labels(type(error).__name__).inc()
-        logger.info("bus_error", extra={"error": repr(error)[:200]})
+        self._last_error = repr(error)[:200]
+        logger.info("bus_error", extra={"error": self._last_error})
 
     async def _on_disconnected(self) -> None:
         metrics.BUS_CONNECTED.set(0)

@@ -4,7 +4,9 @@ A handler raises `kit.errors`; the caller sees the canonical code, the message, 
 google.rpc.Status in `grpc-status-details-bin`. Anything else that a handler raises is logged and
 becomes INTERNAL with the trace id in the metadata. Stream handlers must be async generators:
 `context.read/write` handlers break under tracing. Every server answers `grpc.health.v1.Health` from
-`kit.health`.
+`kit.health`. Once `secure` was called, all internal servers and channels of the process speak
+mutual TLS: it is one switch, like tracing, so that no caller can forget it; what clients see
+(`listen_plain`, `plain_channel`) stays as it is.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import grpc.aio
 
 from rallypoint.kit import errors, health, rpc_interceptor, status, telemetry
 from rallypoint.kit.names import PlayerId
+from rallypoint.kit.security import MutualTls
 
 PLAYER_ID = "rallypoint-player-id"
 """Metadata: who calls, set by the gateway after it verified the session. Trusted inside only."""
@@ -48,6 +51,8 @@ _CHANNEL: Options = (
     ("grpc.enable_retries", 0),
 )
 
+_tls: MutualTls | None = None
+
 
 class Host(Protocol):
     """What a server needs of its process; `kit.runtime.Runtime` is one."""
@@ -75,25 +80,70 @@ def make_server(host: Host, *, options: Options = ()) -> grpc.aio.Server:
     return server
 
 
+def secure(tls: MutualTls | None) -> None:
+    """Have `listen` and `channel` speak mutual TLS from now on; None: plaintext."""
+    global _tls
+    _tls = tls
+
+
 def listen(server: grpc.aio.Server, host: str, port: int) -> int:
-    """Bind the server in plaintext; return the port (`port` 0: any free one).
+    """Bind an internal server, as `secure` said; return the port (`port` 0: any free one).
 
     Raises Unavailable PORT_IN_USE when it cannot be bound.
     """
+    if _tls is None:
+        return listen_plain(server, host, port)
+    credentials = grpc.ssl_server_credentials(
+        [(_tls.key, _tls.cert)], root_certificates=_tls.ca, require_client_auth=True
+    )
     try:
-        bound = server.add_insecure_port(f"{host}:{port}")
+        return server.add_secure_port(f"{host}:{port}", credentials)
     except RuntimeError as error:
-        raise errors.Unavailable("PORT_IN_USE", f"cannot listen on {host}:{port}") from error
-    return bound
+        raise _in_use(host, port) from error
+
+
+def listen_plain(server: grpc.aio.Server, host: str, port: int) -> int:
+    """Bind a server that clients call, in plaintext; else as `listen`."""
+    try:
+        return server.add_insecure_port(f"{host}:{port}")
+    except RuntimeError as error:
+        raise _in_use(host, port) from error
+
+
+def _in_use(host: str, port: int) -> errors.Unavailable:
+    return errors.Unavailable("PORT_IN_USE", f"cannot listen on {host}:{port}")
 
 
 def channel(address: str, *, name: str, options: Options = ()) -> grpc.aio.Channel:
-    """Return a channel to `address` (host:port). `name` says who calls, in the user agent."""
-    return grpc.aio.insecure_channel(
+    """Return a channel to an internal server (host:port), as `secure` said.
+
+    `name` says who calls, in the user agent.
+    """
+    if _tls is None:
+        return plain_channel(address, name=name, options=options)
+    credentials = grpc.ssl_channel_credentials(_tls.ca, _tls.key, _tls.cert)
+    named: Options = ()
+    if _tls.server_name:
+        named = (("grpc.ssl_target_name_override", _tls.server_name),)
+    return grpc.aio.secure_channel(
         address,
-        options=[*_CHANNEL, ("grpc.primary_user_agent", f"rallypoint-{name}"), *options],
+        credentials,
+        options=[*_channel_options(name), *named, *options],
         interceptors=telemetry.client_interceptors(),
     )
+
+
+def plain_channel(address: str, *, name: str, options: Options = ()) -> grpc.aio.Channel:
+    """Return a channel without TLS, as players' programs make one; else as `channel`."""
+    return grpc.aio.insecure_channel(
+        address,
+        options=[*_channel_options(name), *options],
+        interceptors=telemetry.client_interceptors(),
+    )
+
+
+def _channel_options(name: str) -> Options:
+    return (*_CHANNEL, ("grpc.primary_user_agent", f"rallypoint-{name}"))
 
 
 def to_error(error: grpc.aio.AioRpcError) -> errors.RallypointError:

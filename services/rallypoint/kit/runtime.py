@@ -14,15 +14,17 @@ import dataclasses
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Collection, Coroutine
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from rallypoint.kit import errors, logs, names, telemetry
+from rallypoint.kit import errors, logs, names, security, telemetry
 from rallypoint.kit import health as health_module
 from rallypoint.kit.clock import Clock, SystemClock
 from rallypoint.kit.health import Health
+from rallypoint.kit.security import Security, SecuritySettings
+from rallypoint.kit.settings import SettingsError
 
 if TYPE_CHECKING:
     from rallypoint.kit.bus import Bus
@@ -62,6 +64,8 @@ class RuntimeSettings:
     """How long a service may finish its work after the first signal."""
     incarnation: str = ""
     """The nonce of this process; empty: made at start."""
+    security: SecuritySettings = field(default_factory=SecuritySettings)
+    """Logins, certificates and keys; without them all is plaintext."""
 
 
 class HasRuntime(Protocol):
@@ -88,6 +92,7 @@ class Runtime:
         tasks: asyncio.TaskGroup,
         *,
         clock: Clock | None = None,
+        access: Security | None = None,
     ) -> None:
         self.name = name
         self.settings = settings
@@ -96,6 +101,7 @@ class Runtime:
         self.health = Health(name)
         self.stopping = asyncio.Event()
         self.incarnation = settings.incarnation
+        self.access = access or Security()
         self.metrics_port = 0
         self._spawned: set[asyncio.Task[Any]] = set()
 
@@ -134,11 +140,17 @@ def run(
 ) -> int:
     """Run a service until it is asked to stop; return the exit code.
 
-    `needs` holds "bus" and "store": the brokers main finds connected.
+    `needs` holds "bus" and "store": the brokers main finds connected. Raises SettingsError, before
+    anything starts, when a file of the security settings cannot be used.
     """
     import uvloop  # 20 ms that the CLI's other commands need not pay
 
     base = completed(name, settings.runtime)
+    access = security.load(base.security, nats_url=base.nats_url, redis_url=base.redis_url)
+    if access.grpc is not None:
+        from rallypoint.kit import rpc  # gRPC: paid by those who need it
+
+        rpc.secure(access.grpc)
     logs.setup(name, base.instance, base.log_level)
     telemetry.setup(
         endpoint=base.otlp_endpoint,
@@ -149,7 +161,7 @@ def run(
     )
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_process(name, base, settings, main, needs))
+            return runner.run(_process(name, base, access, settings, main, needs))
     except KeyboardInterrupt:
         return 130
     finally:
@@ -159,27 +171,36 @@ def run(
 async def _process(
     name: str,
     base: RuntimeSettings,
+    access: Security,
     settings: S,
     main: Callable[[S, Runtime], Awaitable[None]],
     needs: Collection[str],
 ) -> int:
     try:
         async with asyncio.TaskGroup() as tasks:
-            runtime = Runtime(name, base, tasks)
+            runtime = Runtime(name, base, tasks, access=access)
             _on_signals(runtime)
             try:
                 await _serve(runtime, settings, main, needs)
             finally:
                 runtime.cancel_spawned()
     except BaseExceptionGroup as group:
-        expected, bugs = group.split(errors.RallypointError)
-        for error in expected.exceptions if expected else ():
+        expected, bugs = group.split((errors.RallypointError, SettingsError))
+        for error in _leaves(expected):
             logger.critical("process_failed", extra={"reason": str(error)})
         if bugs:
             logger.critical("process_failed", exc_info=bugs)
         return 1
     logger.info("stopped")
     return 0
+
+
+def _leaves(group: BaseExceptionGroup[Any] | None) -> Iterator[BaseException]:
+    for error in group.exceptions if group is not None else ():
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 async def _serve(
@@ -252,7 +273,9 @@ async def _connect(runtime: Runtime, needs: Collection[str]) -> bool:
 async def _connect_bus(runtime: Runtime) -> None:
     from rallypoint.kit.bus import Bus  # paid by those who need it
 
-    bus = await Bus.connect(runtime.settings.nats_url, name=runtime.settings.instance)
+    bus = await Bus.connect(
+        runtime.settings.nats_url, name=runtime.settings.instance, access=runtime.access.nats
+    )
     try:
         await bus.ensure_topology()
     except BaseException:
@@ -266,7 +289,7 @@ async def _connect_bus(runtime: Runtime) -> None:
 async def _connect_store(runtime: Runtime) -> None:
     from rallypoint.kit.store import Store  # paid by those who need it
 
-    runtime.store = await Store.connect(runtime.settings.redis_url)
+    runtime.store = await Store.connect(runtime.settings.redis_url, access=runtime.access.redis)
 
 
 async def _close(runtime: Runtime) -> None:

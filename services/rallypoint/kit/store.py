@@ -17,7 +17,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from rallypoint.kit import cancellation, errors, metrics, without_modules
+from rallypoint.kit import cancellation, errors, metrics, security, without_modules
+from rallypoint.kit.security import Access
 
 # redis-py would import the OpenTelemetry SDK, a fifth of our start-up, for metrics we do not use.
 with without_modules.absent("opentelemetry.metrics", "opentelemetry.sdk.metrics"):
@@ -93,7 +94,7 @@ class Store:
         self._turn = asyncio.Semaphore(CONNECTIONS)
 
     @classmethod
-    async def connect(cls, url: str) -> Store:
+    async def connect(cls, url: str, *, access: Access = security.OPEN) -> Store:
         """Return a store whose server answered a PING, or raise StoreUnavailable."""
         pool = redis.asyncio.ConnectionPool.from_url(
             url,
@@ -102,6 +103,9 @@ class Store:
             socket_connect_timeout=CONNECT_TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),
             protocol=2,
+            username=access.user or None,
+            password=access.password or None,
+            **_tls_options(access),
         )
         store = cls(redis.asyncio.Redis(connection_pool=pool))
         try:
@@ -277,6 +281,18 @@ class Store:
     def _unavailable(name: str, error: Exception) -> StoreUnavailable:
         metrics.STORE_ERRORS.labels("unavailable").inc()
         return StoreUnavailable(f"{name}: {error!r}")
+
+
+def _tls_options(access: Access) -> dict[str, Any]:
+    """Return what redis-py wants; it reads the files itself at each connection."""
+    if access.tls is None:
+        return {}
+    files = {
+        "ssl_ca_certs": access.tls.ca_file,
+        "ssl_certfile": access.tls.cert_file,
+        "ssl_keyfile": access.tls.key_file,
+    }
+    return {name: str(path) for name, path in files.items() if path is not None}
 
 
 def _is_missing(reply: object) -> bool:

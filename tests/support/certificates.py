@@ -1,0 +1,75 @@
+"""A certificate authority of a test, and certificates for this machine's loopback."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+_NOW = datetime.datetime.now(datetime.UTC)
+_HOUR = datetime.timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Files of a certificate and its key."""
+
+    cert_file: Path
+    key_file: Path
+
+
+class Authority:
+    """Makes certificates that only those who trust `ca_file` accept."""
+
+    def __init__(self, directory: Path, name: str = "ca") -> None:
+        self._directory = directory
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        constraints = x509.BasicConstraints(ca=True, path_length=0)
+        made = self._builder(self._name, self._key).add_extension(constraints, critical=True)
+        self.ca_file = directory / f"{name}.pem"
+        self.ca_file.write_bytes(_pem(made.sign(self._key, hashes.SHA256())))
+
+    def issue(self, name: str, *, hosts: tuple[str, ...] = ("localhost",)) -> Pair:
+        """Return a certificate for `hosts` and 127.0.0.1, of a server or a client."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        alternatives: list[x509.GeneralName] = [x509.DNSName(host) for host in hosts]
+        if "localhost" in hosts:
+            alternatives.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
+        made = self._builder(subject, key).add_extension(
+            x509.SubjectAlternativeName(alternatives), critical=False
+        )
+        pair = Pair(self._directory / f"{name}.pem", self._directory / f"{name}.key")
+        pair.cert_file.write_bytes(_pem(made.sign(self._key, hashes.SHA256())))
+        pair.key_file.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return pair
+
+    def _builder(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey
+    ) -> x509.CertificateBuilder:
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(_NOW - _HOUR)
+            .not_valid_after(_NOW + 24 * _HOUR)
+        )
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
