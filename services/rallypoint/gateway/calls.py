@@ -92,6 +92,19 @@ UnaryHandler = Callable[[Call, Any], Reply | Awaitable[Reply]]
 StreamHandler = Callable[[Call, Any, Outlet], Coroutine[Any, Any, None]]
 
 
+class Express(Protocol):
+    """How a method takes the messages that it can serve at once, for calls of a known session.
+
+    It refuses nothing: what it does not recognize goes to the method's handler.
+    """
+
+    def recognize(self, session: Any, payload: bytes) -> Any:
+        """What a serialized message asks for; None leaves it to the handler. Changes nothing."""
+
+    def carry_out(self, asked: Any, now: float) -> None:
+        """Do it, at loop time `now`. The answer is the empty message."""
+
+
 @dataclass(frozen=True, slots=True)
 class UnaryMethod:
     """One message in, one message out."""
@@ -106,6 +119,8 @@ class UnaryMethod:
     """The guard asks for no session."""
     rationed: bool = field(default=False, kw_only=True)
     """Costs us much more than its caller: it has a bucket of its own, a small one."""
+    express: Express | None = field(default=None, kw_only=True)
+    """Serves plain messages from their bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +142,9 @@ class StreamMethod:
 Method = UnaryMethod | StreamMethod
 Guard = Callable[[Call, Method], None]
 """Runs before every handler, in the event loop, never waiting; raises RallypointError to refuse."""
+Again = Callable[[Any, UnaryMethod, float], bool]
+"""Whether a session that the guard let through may pass once more at a loop time. False takes from
+no bucket and says nothing: the guard has to be asked."""
 
 
 def open_door(call: Call, method: Method) -> None:

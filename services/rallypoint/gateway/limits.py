@@ -121,6 +121,16 @@ class Guard:
         if isinstance(method, calls.UnaryMethod) and method.rationed:
             self._ration(session.player_id)
 
+    def again(self, session: Session, method: calls.UnaryMethod, now: float) -> bool:
+        """Whether a session that passed before passes at `now`, on the clock of this guard.
+
+        False takes nothing: the guard itself has to be asked, and says why. Implements `Again`.
+        """
+        if self._blocked or method.rationed or not self._access.lives(session):
+            return False
+        small = method.max_bytes == calls.INPUT_MAX_BYTES
+        return not (self._inputs if small else self._unary).take(session.player_id, now)
+
     def failed(self, peer: str) -> None:
         """Count a refused credential of an address; above the limit it has to wait."""
         if peer in self._trusted:

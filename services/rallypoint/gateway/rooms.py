@@ -1,9 +1,9 @@
 """RoomService at the edge: seats, streams, inputs, commands.
 
 Join holds a client's stream; frames reach it through `rooms_node` without passing here. SendInput
-is the second hot path: a token met before is one dictionary look-up, its inputs one list append,
-and the answer is a constant. A token of a stream at another gateway works as well: its room's node
-is looked up once and this gateway's own Attach carries the inputs.
+is the second hot path (`rooms_inputs`): inputs in their plain form do not pass here either. A token
+of a stream at another gateway works as well: its room's node is looked up once and this gateway's
+own Attach carries the inputs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from dataclasses import dataclass
 
 from rallypoint.gateway import calls, limits
 from rallypoint.gateway.domain import frames, tokens
+from rallypoint.gateway.domain.inputs import MAX_INPUT_BYTES, MAX_INPUTS
 from rallypoint.gateway.rooms_board import Board, away
+from rallypoint.gateway.rooms_inputs import Grip, PlainInputs
 from rallypoint.gateway.rooms_registry import Registry
 from rallypoint.gateway.rooms_stream import Room, Stream, control
 from rallypoint.gateway.tokens import Session
@@ -24,8 +26,6 @@ from rallypoint.kit.clock import Clock
 from rallypoint.v1 import room_pb2
 
 SERVICE = "/rallypoint.v1.RoomService/"
-MAX_INPUTS = 8
-MAX_INPUT_BYTES = 64
 MAX_MESSAGE_BYTES = 4096
 MAX_SEAT_TOKENS = 4
 _DONE = b""
@@ -45,18 +45,6 @@ class RoomSettings:
     """Stream tokens kept verified."""
     streams_per_player: int = 4
     """Open streams of one player at this gateway, those of dead connections included."""
-
-
-@dataclass(slots=True)
-class Grip:
-    """A stream token, verified: whose it is and where its inputs go."""
-
-    room: Room
-    player_id: str
-    expires_s: float
-    seat: SeatRef
-    seat_field: bytes
-    """`seat` encoded as field 1 of a ClientInput."""
 
 
 class RoomApi:
@@ -80,6 +68,7 @@ class RoomApi:
         self._settings = settings
         self._grips: dict[bytes, Grip] = {}
         self._now: Callable[[], float] = clock.now
+        self._plain = PlainInputs(board, self._grips, now_s=clock.now)
 
     def methods(self) -> list[calls.Method]:
         """What the edges serve."""
@@ -97,6 +86,7 @@ class RoomApi:
                 room_pb2.SendInputResponse,
                 self.send_input,
                 max_bytes=calls.INPUT_MAX_BYTES,
+                express=self._plain,
             ),
             calls.UnaryMethod(
                 SERVICE + "SendMessage",
@@ -231,18 +221,11 @@ class RoomApi:
         # the client sent must not reach the node as a field of ours.
         request.ClearField("stream_token")
         request.DiscardUnknownFields()
-        body = grip.seat_field + request.SerializeToString()
-        node = grip.room.node
-        if node is not None:
-            encoded = b"\x22%b%b" % (frames.varint(len(body)), body)
-            node.link.input(encoded, now=self._board.clock(), rhythm=grip.room.rhythm)
-        grip.room.used = True
-        self._board.counts.inputs += 1
+        self._plain.forward(grip, request.SerializeToString(), now=self._board.clock())
         return _DONE
 
     def _check(self, grip: Grip, call: calls.Call) -> None:
-        session: Session = call.session
-        if grip.player_id != session.player_id or grip.expires_s <= self._now():
+        if not grip.serves(call.session, self._now()):
             raise tokens.refused()
 
     async def _grip(self, token: bytes) -> Grip:

@@ -90,6 +90,7 @@ def _edges(
         fan_out=fan_out,
         tasks=runtime.tasks,
         guard=gateway.guard,
+        again=gateway.guard.again,
         files=StaticFiles(settings.web_root) if settings.web_root else None,
     )
     if settings.native_port < 0:

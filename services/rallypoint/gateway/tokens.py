@@ -86,10 +86,14 @@ class AccessTokens:
         session = self._verified.get(token)
         if session is None:
             session = self._remember(token, self._verify(token))
-        if session.expires_s + LEEWAY_S <= self._clock.now():
+        if not self.lives(session):
             self._verified.pop(token, None)
             raise errors.Unauthenticated("TOKEN_EXPIRED", "the access token has expired")
         return session
+
+    def lives(self, session: Session) -> bool:
+        """Whether the time of a verified token is not over."""
+        return session.expires_s + LEEWAY_S > self._clock.now()
 
     def _verify(self, token: str) -> Session:
         import jwt

@@ -26,6 +26,7 @@ class Core:
     settings: EdgeSettings
     planner: Planner
     guard: calls.Guard
+    again: calls.Again | None
     streams: StreamCore
     details: Details
 

@@ -68,6 +68,11 @@ class Planner:
         self._proxies = buckets.Ranges(settings.proxies)
         self._tallies = {method.path: web_metrics.Tally(method.path) for method in methods}
 
+    def publish(self) -> None:
+        """Bring the metrics up to date."""
+        for tally in self._tallies.values():
+            tally.publish()
+
     def plan(self, head: Head, peer: str) -> Plan:
         """Return the plan for a head, or raise Refusal."""
         came_from = head.headers.get("origin", "")

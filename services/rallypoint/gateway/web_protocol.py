@@ -19,6 +19,7 @@ from rallypoint.gateway import calls, calls_faults
 from rallypoint.gateway.domain import grpcweb, http_response, origin
 from rallypoint.gateway.domain.http_request import Head, Refusal, Request, RequestParser
 from rallypoint.gateway.web_core import Core
+from rallypoint.gateway.web_express import Lane
 from rallypoint.gateway.web_plan import Plan, RpcPlan
 from rallypoint.gateway.web_stream import WebOutlet
 from rallypoint.kit import errors, telemetry
@@ -52,6 +53,7 @@ class Connection(asyncio.Protocol):
         self._core = core
         self._registry = registry
         self._parser = RequestParser(core.settings.http, self._judge)
+        self._lane = Lane(core.again)
         self._origin = ""
         self._outlet: WebOutlet | None = None
         self._task: asyncio.Task[None] | None = None
@@ -78,6 +80,13 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; serve the requests they complete."""
+        if self._at_rest():
+            now = self._core.loop.time()
+            if self._lane.serve(data, self.transport, now):
+                self.expires = now + self._core.settings.idle_timeout_s
+                if not self._writable.is_set():
+                    self._hold()
+                return
         if self._lingering or self._refused is not None:
             self._discard(len(data))
             return
@@ -193,6 +202,18 @@ class Connection(asyncio.Protocol):
 
     # --- requests ---
 
+    def _at_rest(self) -> bool:
+        """Nothing runs, waits or has to be ended: the next byte starts a request of its own."""
+        return (
+            self._parser.between
+            and not self._parser.ready
+            and self._outlet is None
+            and self._task is None
+            and self._refused is None
+            and not (self._draining or self._lingering)
+            and self._writable.is_set()
+        )
+
     def _busy(self) -> bool:
         return self._outlet is not None or self._task is not None
 
@@ -252,6 +273,8 @@ class Connection(asyncio.Protocol):
         else:
             if isinstance(reply, (bytes, Message)):
                 self._answer(plan, call, reply)
+                if reply == b"":
+                    self._lane.learn(plan, self._parser.hot, call, body)
             else:
                 self._start_waiting(plan, call, reply)
 

@@ -53,6 +53,7 @@ class Edge:
         fan_out: FanOut,
         tasks: asyncio.TaskGroup,
         guard: calls.Guard,
+        again: calls.Again | None = None,
         files: StaticFiles | None = None,
         details: Details = status.to_details,
     ) -> None:
@@ -65,6 +66,7 @@ class Edge:
             settings=settings,
             planner=Planner(methods, settings, files),
             guard=guard,
+            again=again,
             streams=StreamCore(loop, tasks, fan_out, settings.max_pending_bytes),
             details=details,
         )
@@ -137,6 +139,7 @@ class Edge:
             for connection in [late for late in self._connections if late.expires < now]:
                 connection.expire()
             self._count_pushed()
+            self._core.planner.publish()
 
     def _count_pushed(self) -> None:
         before, now = self._pushed, self._fan_out.statistics()
@@ -176,3 +179,4 @@ class Edge:
                 connection.transport.abort()
         if self._sweeper is not None:
             self._sweeper.cancel()
+        self._core.planner.publish()

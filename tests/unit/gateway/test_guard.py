@@ -166,3 +166,17 @@ def test_streams_of_a_player_are_counted() -> None:
         with streams.held("g2"):
             assert streams.players() == 2
     assert streams.players() == 0
+
+
+def test_known_session_passes_again_until_its_time_or_its_bucket_is_over() -> None:
+    clock = Clock()
+    guard, access = make(clock, inputs_per_player_per_s=1.0, inputs_per_player_burst=3.0)
+    session = access.verify(access.issue(player_id="p", display_name="", family="f")[0])
+    assert [guard.again(session, INPUT, clock.monotonic()) for _ in range(4)] == [True] * 3 + [
+        False
+    ]
+    clock.at += 2
+    assert guard.again(session, INPUT, clock.monotonic())
+    assert not guard.again(session, TICKET, clock.monotonic())
+    clock.at = session.expires_s + tokens.LEEWAY_S
+    assert not guard.again(session, INPUT, clock.monotonic())

@@ -84,7 +84,7 @@ class Request:
 
 
 @dataclass(slots=True)
-class _Hot:
+class Hot:
     """The last head of this connection and how long a request with it is."""
 
     head: bytes
@@ -116,13 +116,18 @@ class RequestParser:
         self._parser = httptools.HttpRequestParser(self)
         self._partial: _Partial | None = None
         self._refusal: Refusal | None = None
-        self._hot: _Hot | None = None
+        self._hot: Hot | None = None
         self._completed = 0
 
     @property
     def between(self) -> bool:
         """True while no request is partly received."""
         return self._partial is None
+
+    @property
+    def hot(self) -> Hot | None:
+        """The head that would be known again."""
+        return self._hot
 
     @property
     def wants_continue(self) -> bool:
@@ -174,7 +179,7 @@ class RequestParser:
         request = self.ready[-1]
         head = data[: len(data) - len(request.body)]
         if head.endswith(_END_OF_HEAD) and head.find(_END_OF_HEAD) == len(head) - 4:
-            self._hot = _Hot(head, len(data), request.plan)
+            self._hot = Hot(head, len(data), request.plan)
 
     def _refuse(self, refusal: Refusal) -> None:
         self._refusal = self._refusal or refusal
