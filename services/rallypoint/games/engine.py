@@ -24,6 +24,7 @@ from rallypoint.games.frames import FrameWriter
 from rallypoint.games.game import Refused
 from rallypoint.games.inputs import InputRings
 from rallypoint.games.room import Effects, Outcome, Room, Rooms, Seat, SeatState
+from rallypoint.games.schema import Array
 
 CAPACITY: Final = 64
 GAME_ERROR: Final = "GAME_ERROR"
@@ -82,7 +83,8 @@ class RoomTable:
         self._first_tick = np.zeros(capacity, np.int64)
         self._ended: list[Ended] = []
         self._kicks: list[tuple[int, int, str]] = []
-        self._bound: dict[tuple[int, int], dict[type[Table], Table]] = {}
+        self._timed: set[int] = set()
+        self._bound: dict[tuple[int, int], _Bound] = {}
 
     # --- rooms ---
 
@@ -220,7 +222,7 @@ class RoomTable:
         acks = self._rings.applied[: high * seats].reshape(high, seats)
         self._seats.ack[:high] = acks & 0xFFFF
         with np.errstate(all="ignore"):
-            self._fire_timers(high)
+            self._fire_timers()
             if self._host.isolating:
                 self._step_isolated(high)
             else:
@@ -262,9 +264,11 @@ class RoomTable:
             else:
                 self._commit_all(rooms, slot)
 
-    def _fire_timers(self, high: int) -> None:
-        for slot, entry in self._running(high):
-            if not entry.timers:
+    def _fire_timers(self) -> None:
+        for slot in sorted(self._timed):
+            entry = self._open[slot]
+            if entry is None or entry.ended or not entry.timers:
+                self._timed.discard(slot)
                 continue
             due = [name for tick, name in entry.timers if tick <= self.tick]
             if due:
@@ -315,6 +319,7 @@ class RoomTable:
         tick_hz = self.definition.info.tick_hz
         for seconds, name in effects.timers:
             entry.timers.append((self.tick + max(1, round(seconds * tick_hz)), name))
+            self._timed.add(slot)
         self._kicks += [(slot, seat, reason) for seat, reason in effects.kicks]
         if effects.outcome is not None:
             self._end(Ended(slot, outcome=effects.outcome))
@@ -355,35 +360,59 @@ class RoomTable:
         return room
 
     def _rooms(self, start: int, stop: int) -> Rooms:
-        seats = self.definition.seats
-        taken = self._rings.fresh[start * seats : stop * seats]
+        bound = self._binding(start, stop)
         dt_s = 1.0 / self.definition.info.tick_hz
         return Rooms(
-            bind=self._binder(start, stop),
-            bind_input=lambda: self._rings.bind(slice(start, stop)),
-            dice=Dice(self._book.dice[start:stop, 0]),
-            live=self._live[start:stop],
-            age_s=(self.tick - self._first_tick[start:stop]) * dt_s,
+            bind=bound.table,
+            bind_input=lambda: bound.input,
+            dice=bound.dice,
+            live=bound.live,
+            age_s=(self.tick - bound.first_tick) * dt_s,
             tick=self.tick,
             dt_s=dt_s,
-            states=self._seats.state[start:stop],
-            taken=taken.reshape(stop - start, seats),
+            states=bound.states,
+            taken=bound.taken,
             room=lambda index: self.room(start + index),
         )
 
-    def _binder(self, start: int, stop: int) -> Callable[[type[Table]], Table]:
-        """Binding costs microseconds per table, so that of the usual range is kept."""
-        if len(self._bound) > self.capacity:
-            self._bound.clear()
-        kept = self._bound.setdefault((start, stop), {})
+    def _binding(self, start: int, stop: int) -> "_Bound":
+        """Views cost microseconds each, so those of the usual range are kept."""
+        kept = self._bound.get((start, stop))
+        if kept is None:
+            if len(self._bound) > self.capacity:
+                self._bound.clear()
+            rooms = slice(start, stop)
+            kept = self._bound[start, stop] = _Bound(
+                bind=functools.partial(self.arena.bind, index=rooms),
+                input=self._rings.bind(rooms),
+                dice=Dice(self._book.dice[rooms, 0]),
+                live=self._live[rooms],
+                first_tick=self._first_tick[rooms],
+                states=self._seats.state[rooms],
+                taken=self._rings.fresh.reshape(self.capacity, -1)[rooms],
+            )
+        return kept
 
-        def bind(table: type[Table]) -> Table:
-            bound = kept.get(table)
-            if bound is None:
-                bound = kept[table] = self.arena.bind(table, slice(start, stop))
-            return bound
 
-        return bind
+@dataclass(slots=True, kw_only=True)
+class _Bound:
+    """Views of a range of rooms, good for as long as the table is."""
+
+    bind: Callable[[type[Table]], Table]
+    input: Input
+    dice: Dice
+    live: Array
+    first_tick: Array
+    states: Array
+    taken: Array
+    _tables: dict[type[Table], Table] = field(default_factory=dict)
+
+    def table(self, kind: type[Table]) -> Table:
+        """The table's columns in these rooms."""
+        bound = self._tables.get(kind)
+        if bound is None:
+            bound = self._tables[kind] = self.bind(kind)
+        return bound
 
 
 class GameFailed(Exception):

@@ -5,6 +5,7 @@ for those in step, `keyframes` for those that are fresh, and one part per seat w
 OWNER tables. Events are repeated in keyframes for two seconds (docs/wire.md §5).
 """
 
+import functools
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -112,6 +113,7 @@ class FrameWriter:
         return self._owner.keyframes(range(first, first + self._seats))
 
 
+@functools.lru_cache(maxsize=4096)  # lengths come again and again
 def varint(value: int) -> bytes:
     """Protobuf's base 128 number."""
     if value < 0x80:

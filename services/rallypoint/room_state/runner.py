@@ -43,6 +43,7 @@ class TableRunner:
         self._inbox: deque[Callable[[], None]] = deque()
         self._wake = asyncio.Event()
         self._ticking = False
+        self._over = False
         self._expiry_due = 0.0
 
     @property
@@ -141,7 +142,7 @@ class TableRunner:
         if now >= self._expiry_due:
             self._expiry_due = now + EXPIRY_PERIOD_S
             self._expire(now)
-        if publish:
+        if publish and self._over:
             self._sweep()
 
     def _publish(self) -> int:
@@ -192,6 +193,7 @@ class TableRunner:
         for ended in self.table.take_ended():
             room = self.rooms[ended.slot]
             room.ended = ended
+            self._over = True
             self.meter.ended(ended.reason)
             if ended.reason == GAME_ERROR:
                 logger.error(
@@ -202,6 +204,7 @@ class TableRunner:
 
     def _sweep(self) -> None:
         """Give up the slots of rooms whose last frame is out."""
+        self._over = False
         for slot, room in list(self.rooms.items()):
             if room.ended is not None:
                 del self.rooms[slot]
