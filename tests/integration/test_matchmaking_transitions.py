@@ -11,6 +11,7 @@ from tests.integration.conftest import Runs
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.internal.v1 import matchmaking_store_pb2 as pb
+from rallypoint.kit import keys, names
 from rallypoint.kit.store import Store
 from rallypoint.matchmaking.domain import tickets
 from rallypoint.matchmaking.domain.ratings import Skill
@@ -35,9 +36,11 @@ def match_of(*ticket_ids: str, name: str = "m1") -> pb.MatchRecord:
     )
 
 
-async def opened(brokers: Brokers, queue: str) -> tuple[Store, TicketStore]:
+async def opened(
+    brokers: Brokers, queue: str, *, unattended_s: float = 0.0
+) -> tuple[Store, TicketStore]:
     store = await Store.connect(brokers.redis.url)
-    held = TicketStore(store, queue, retention_s=60)
+    held = TicketStore(store, queue, retention_s=60, unattended_s=unattended_s)
     await held.raise_epoch(EPOCH)
     return store, held
 
@@ -60,7 +63,7 @@ async def happen(held: TicketStore, event: Event, *, epoch: int = EPOCH) -> None
     steps: dict[Event, Callable[[], Awaitable[object]]] = {
         Event.COMMIT: lambda: held.commit(epoch, [match_of("t1")]),
         Event.ASSIGN: lambda: held.assign(epoch, match_of("t1"), now_ms=3_000),
-        Event.REQUEUE: lambda: held.requeue(epoch, match_of("t1"), "WHY"),
+        Event.REQUEUE: lambda: held.requeue(epoch, match_of("t1"), "WHY", now_ms=1_500),
         Event.CANCEL: lambda: held.cancel("t1", "p1", now_ms=3_000),
         Event.EXPIRE: lambda: held.expire(epoch, now_ms=3_000, limit=10),
     }
@@ -147,6 +150,50 @@ def test_requeued_tickets_keep_their_place(brokers: Brokers, fresh: Fresh, runs:
         standing = await held.read("t1")
         assert standing is not None
         assert (standing.row.reason, standing.row.requeues, standing.match) == ("WHY", 1, None)
+        await store.close()
+
+    runs(scenario())
+
+
+async def ends_ms(store: Store, queue: str) -> int | None:
+    scores = await store.zrange_scores(keys.mm_expiry(names.QueueName(queue)), 0, -1)
+    return next((round(score) for ticket, score in scores if ticket == b"t1"), None)
+
+
+@pytest.mark.parametrize(
+    ("now_ms", "ends"),
+    [(1_200, 1_700), (1_100, 1_600), (1_900, 2_000), (900, 1_500), (9_000, 2_000)],
+    ids=["later", "a bit later", "not past its time", "not earlier", "time is over"],
+)
+def test_attention_puts_a_queued_ticket_s_end_off(
+    now_ms: int, ends: int, brokers: Brokers, fresh: Fresh, runs: Runs
+) -> None:
+    async def scenario() -> None:
+        queue = fresh("queue")
+        store, held = await opened(brokers, queue, unattended_s=0.5)
+        await held.create(record("t1", "p1"))
+        assert await ends_ms(store, queue) == 1_500
+        await held.attend({"t1": 2_000, "gone": 2_000}, now_ms=now_ms)
+        assert await ends_ms(store, queue) == ends
+        assert await held.read("gone") is None
+        await store.close()
+
+    runs(scenario())
+
+
+def test_only_queued_tickets_are_attended_to(brokers: Brokers, fresh: Fresh, runs: Runs) -> None:
+    async def scenario() -> None:
+        queue = fresh("queue")
+        store, held = await opened(brokers, queue, unattended_s=0.5)
+        await held.create(record("t1", "p1"))
+        await happen(held, Event.COMMIT)
+        await held.attend({"t1": 2_000}, now_ms=1_400)
+        assert await ends_ms(store, queue) == 1_500
+        await held.requeue(EPOCH, match_of("t1"), "WHY", now_ms=1_300)
+        assert await ends_ms(store, queue) == 1_800
+        await happen(held, Event.CANCEL)
+        await held.attend({"t1": 100_000_000}, now_ms=100_000_000)
+        assert await ends_ms(store, queue) == 3_000 + 60_000
         await store.close()
 
     runs(scenario())

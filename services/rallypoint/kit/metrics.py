@@ -22,6 +22,9 @@ BUS_CONNECTED = Gauge("rallypoint_bus_connected_state", "1 while NATS is connect
 BUS_RECONNECTS = Counter("rallypoint_bus_reconnects_total", "Times NATS came back")
 BUS_ERRORS = Counter("rallypoint_bus_errors_total", "Errors the NATS client reported", ["kind"])
 BUS_FACTS = Counter("rallypoint_bus_facts_published_total", "Facts acked by JetStream", ["stream"])
+BUS_DEAD_LETTERS = Counter(
+    "rallypoint_bus_dead_letters_total", "Facts that workers gave up", ["stream", "durable"]
+)
 STORE_ERRORS = Counter("rallypoint_store_errors_total", "Failed Redis calls", ["kind"])
 STORE_SECONDS = Histogram(
     "rallypoint_store_call_duration_seconds",
@@ -88,7 +91,7 @@ GATEWAY_ROOMS_LOST = Counter("rallypoint_gateway_rooms_lost_total", "Rooms close
 # --- matchmaking ---
 MM_WAIT_SECONDS = Histogram(
     "rallypoint_mm_ticket_wait_seconds",
-    "From the start of the search to its outcome: assigned, requeued, cancelled or expired",
+    "From the start of the search to: assigned, requeued, cancelled, expired or unattended",
     ["queue", "outcome"],
     buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600),
 )

@@ -98,7 +98,9 @@ class Assigner:
         return reply
 
     async def _dissolve(self, lane: Lane, match: pb.MatchRecord) -> None:
-        changes = await lane.tickets.requeue(lane.epoch, match, REASON)
+        changes = await lane.tickets.requeue(
+            lane.epoch, match, REASON, now_ms=int(lane.clock.now() * 1000)
+        )
         lane.pace.failed(lane.clock.monotonic())
         for record, row in await lane.tickets.queued([ticket_id for ticket_id, _ in changes]):
             lane.enter(record, row)

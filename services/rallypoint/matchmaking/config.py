@@ -10,9 +10,10 @@ DEFAULT_QUEUES = """[
   {"queue": "skirmish", "game": "skirmish", "set": "local", "team_count": 8, "team_size": 1,
    "min_players": 2, "max_players": 8, "min_after_s": 4,
    "tolerance": [[0, 100], [10, 300], [30, 1000]], "ticket_ttl_s": 600,
-   "options": {"time_limit_s": 120}},
+   "unattended_s": 20, "options": {"time_limit_s": 120}},
   {"queue": "tictactoe", "game": "tictactoe", "set": "local", "team_count": 2, "team_size": 1,
-   "tolerance": [[0, 200], [5, 500], [15, 5000]], "ticket_ttl_s": 600}
+   "tolerance": [[0, 200], [5, 500], [15, 5000]], "ticket_ttl_s": 600,
+   "unattended_s": 20}
 ]"""
 """The example games' queues."""
 

@@ -14,6 +14,7 @@ from typing import Any
 from rallypoint.internal.v1 import allocation_pb2_grpc
 from rallypoint.kit import rpc
 from rallypoint.kit.runtime import Runtime
+from rallypoint.matchmaking import attention
 from rallypoint.matchmaking.assigner import Assigner
 from rallypoint.matchmaking.config import MatchmakingSettings
 from rallypoint.matchmaking.domain import queues
@@ -45,11 +46,15 @@ async def serve(settings: MatchmakingSettings, runtime: Runtime) -> None:
     async with asyncio.TaskGroup() as group:
         await server.start()
         _set_ready(runtime, ready=True)
+        refreshing = [
+            group.create_task(attention.run(lane), name=f"attention.{name}")
+            for name, lane in lanes.items()
+        ]
         leaders = await _lead(lanes, Assigner(fleet, settings), runtime, group)
         await runtime.wait_stopping()
         _set_ready(runtime, ready=False)
         await server.stop(settings.runtime.drain_s / 2)
-        for task in leaders:
+        for task in (*refreshing, *leaders):
             task.cancel()
     await channel.close()
 
@@ -72,7 +77,12 @@ def _lane(config: queues.QueueConfig, settings: MatchmakingSettings, runtime: Ru
     store = runtime.store
     return Lane(
         config=config,
-        tickets=TicketStore(store, config.queue, retention_s=settings.ticket_retention_s),
+        tickets=TicketStore(
+            store,
+            config.queue,
+            retention_s=settings.ticket_retention_s,
+            unattended_s=config.unattended_s,
+        ),
         ratings=RatingStore(store, config.queue),
         clock=runtime.clock,
         pace=Pace(settings.queue_cycle_ms / 1000, settings.queue_gap_ms / 1000),

@@ -7,6 +7,7 @@ the gateway sets (`kit.rpc.caller`), ratings from the store, never from a reques
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ import grpc.aio
 
 from rallypoint.internal.v1 import matchmaking_store_pb2 as pb
 from rallypoint.kit import errors, names, rpc, telemetry
-from rallypoint.matchmaking import checks, views, watch
+from rallypoint.matchmaking import attention, checks, views, watch
 from rallypoint.matchmaking.domain import tickets
 from rallypoint.matchmaking.lane import Lane
 from rallypoint.matchmaking.ticket_store import Standing
@@ -42,6 +43,8 @@ class MatchmakingService(v1_grpc.MatchmakingServiceServicer):
         record = await _record(lane, caller, request)
         made = await lane.tickets.create(record)
         if made.outcome == "EXISTS":
+            with contextlib.suppress(errors.NotFound):  # forgotten in between
+                await _attended(lane, made.ticket_id, caller.player_id)
             raise errors.AlreadyExists(
                 "TICKET_EXISTS",
                 "you have a live ticket in this queue",
@@ -51,7 +54,7 @@ class MatchmakingService(v1_grpc.MatchmakingServiceServicer):
         if made.outcome == "MADE":
             lane.enter(record, made.row)
         else:
-            standing = await watch.owned(lane, made.ticket_id, caller.player_id)
+            standing = await _attended(lane, made.ticket_id, caller.player_id)
         return v1.CreateTicketResponse(ticket=views.ticket(lane.config.queue, standing))
 
     async def GetTicket(
@@ -63,7 +66,7 @@ class MatchmakingService(v1_grpc.MatchmakingServiceServicer):
         if ticket_id is None:
             raise errors.NotFound("TICKET_UNKNOWN", "you have no ticket in this queue")
         checks.ticket_id(ticket_id)
-        standing = await watch.owned(lane, ticket_id, caller.player_id)
+        standing = await _attended(lane, ticket_id, caller.player_id)
         return v1.GetTicketResponse(ticket=views.ticket(lane.config.queue, standing))
 
     async def CancelTicket(
@@ -127,6 +130,13 @@ class MatchmakingService(v1_grpc.MatchmakingServiceServicer):
         if lane is None:
             raise errors.NotFound("QUEUE_UNKNOWN", f"there is no queue {queue}")
         return lane
+
+
+async def _attended(lane: Lane, ticket_id: str, player_id: str) -> Standing:
+    """A player's own ticket, which they attend to by asking."""
+    standing = await watch.owned(lane, ticket_id, player_id)
+    await attention.attend_one(lane, standing)
+    return standing
 
 
 async def _record(

@@ -1,29 +1,40 @@
-"""The sweeper: ends tickets whose time is over and forgets ended ones after their retention."""
+"""The sweeper: ends tickets whose time is over and forgets ended ones after their retention.
+
+Over is the time to live, or `unattended_s` without anybody's attention. A first or late sweep
+attends to all queued tickets before it ends any (domain/attention.py says why).
+"""
 
 from __future__ import annotations
 
 import asyncio
 
+from rallypoint.matchmaking import attention as attending
+from rallypoint.matchmaking.domain import attention
 from rallypoint.matchmaking.lane import Lane
 
-PERIOD_S = 1.0
 BATCH = 500
 
 
 async def run(lane: Lane) -> None:
     """Sweep for ever. Raises `ticket_store.Fenced` or StoreUnavailable."""
+    unattended_s = lane.config.unattended_s
+    swept: float | None = None
     while True:
-        looked = await sweep(lane)
-        await asyncio.sleep(0 if looked == BATCH else PERIOD_S)
+        now = lane.clock.now()  # of the wall: the clock the expiries are measured with
+        if attention.is_late(None if swept is None else now - swept, unattended_s):
+            await attending.attend(lane, {t: r.expire_ms for t, r in lane.records.items()})
+        swept = lane.clock.now()
+        looked = await sweep(lane, now=swept)
+        await asyncio.sleep(0 if looked == BATCH else attention.sweep_s(unattended_s))
 
 
-async def sweep(lane: Lane) -> int:
-    """Handle one batch; how many tickets were looked at."""
-    now = lane.clock.now()
+async def sweep(lane: Lane, *, now: float) -> int:
+    """Handle one batch of what is due by `now`, in Unix seconds; how many were looked at."""
     looked, changes = await lane.tickets.expire(lane.epoch, now_ms=int(now * 1000), limit=BATCH)
     for ticket_id, _row in changes:
         record = lane.leave(ticket_id)
         if record is not None:
-            lane.ended("expired", now - record.search_start_ms / 1000)
+            outcome = "expired" if now * 1000 >= record.expire_ms else "unattended"
+            lane.ended(outcome, now - record.search_start_ms / 1000)
     lane.tell(changes)
     return looked

@@ -1,6 +1,6 @@
 """Tickets and matches in Redis: each transition one Lua call, in the .lua file of its name.
 
-Every method is one round trip. Transitions made by the leader carry its epoch and raise `Fenced`
+Transitions made by the leader carry its epoch and raise `Fenced`
 when Redis knows another; transitions made for clients check states only (decisions §1). A call
 whose reply was lost raises StoreUnavailable and may have been done: all of them can be asked
 again.
@@ -8,7 +8,7 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from rallypoint.internal.v1 import matchmaking_store_pb2 as pb
 from rallypoint.kit import errors, keys
 from rallypoint.kit.names import PlayerId, QueueName
 from rallypoint.kit.store import Store
-from rallypoint.matchmaking.domain import tickets
+from rallypoint.matchmaking.domain import attention, tickets
 from rallypoint.matchmaking.domain.tickets import Row
 
 PACKAGE = "rallypoint.matchmaking"
@@ -86,9 +86,12 @@ def _unfenced(reply: Sequence[Any]) -> tuple[str, Sequence[Any]]:
 class TicketStore:
     """One queue's tickets and matches."""
 
-    def __init__(self, store: Store, queue: str, *, retention_s: float) -> None:
+    def __init__(
+        self, store: Store, queue: str, *, retention_s: float, unattended_s: float = 0.0
+    ) -> None:
         name = QueueName(queue)
         self._store = store
+        self._unattended_s = unattended_s
         self._retention_ms = int(retention_s * 1000)
         self._epoch, self._state = keys.mm_epoch(name), keys.mm_state(name)
         self._body, self._expiry = keys.mm_body(name), keys.mm_expiry(name)
@@ -97,6 +100,7 @@ class TicketStore:
         self._placing = keys.mm_placing(name)
         self._create = store.load(PACKAGE, "tickets_create.lua")
         self._cancel = store.load(PACKAGE, "tickets_cancel.lua")
+        self._attend = store.load(PACKAGE, "tickets_attend.lua")
         self._expire = store.load(PACKAGE, "tickets_expire.lua")
         self._commit = store.load(PACKAGE, "matches_commit.lua")
         self._assign = store.load(PACKAGE, "matches_assign.lua")
@@ -111,7 +115,7 @@ class TicketStore:
             ],
             args=[
                 record.ticket_id, record.player_id, record.SerializeToString(),
-                record.expire_ms, record.search_start_ms,
+                self._until_ms(record.search_start_ms, record.expire_ms), record.search_start_ms,
             ],
         )  # fmt: skip
         row = tickets.parse_row(_text(reply[2]))
@@ -127,6 +131,18 @@ class TicketStore:
         )
         row = tickets.parse_row(_text(reply[1])) if len(reply) > 1 else None
         return _text(reply[0]), row
+
+    async def attend(self, expiries_ms: Mapping[str, int], *, now_ms: int) -> None:
+        """Somebody attends to tickets, given with the end of their time; moves queued ones only."""
+        ends = [
+            (ticket, self._until_ms(now_ms, expire_ms)) for ticket, expire_ms in expiries_ms.items()
+        ]
+        for start in range(0, len(ends), CHUNK):  # a call each, so that Redis serves others between
+            pairs = [value for end in ends[start : start + CHUNK] for value in end]
+            await self._attend(keys=[self._state, self._expiry], args=pairs)
+
+    def _until_ms(self, now_ms: int, expire_ms: int) -> int:
+        return attention.until_ms(now_ms, unattended_s=self._unattended_s, expire_ms=expire_ms)
 
     async def expire(self, epoch: int, *, now_ms: int, limit: int) -> tuple[int, Changes]:
         """End and forget what is due; (how many were looked at, those that expired now)."""
@@ -183,16 +199,23 @@ class TicketStore:
         outcome, rest = _unfenced(reply)
         return _changes(rest) if outcome == "ASSIGNED" else None
 
-    async def requeue(self, epoch: int, match: pb.MatchRecord, reason: str) -> Changes:
-        """Send a match's tickets back to where they were in the queue."""
-        pairs: list[str | int] = []
-        for ticket, start_ms in zip(match.ticket_ids, match.search_starts_ms, strict=True):
-            pairs += [ticket, start_ms]
+    async def requeue(
+        self, epoch: int, match: pb.MatchRecord, reason: str, *, now_ms: int
+    ) -> Changes:
+        """Send a match's tickets back to where they were in the queue, attended to now."""
+        bodies = await self._store.hmget(self._body, match.ticket_ids)
+        triples: list[str | int] = []
+        for ticket, start_ms, body in zip(
+            match.ticket_ids, match.search_starts_ms, bodies, strict=True
+        ):
+            expire_ms = pb.TicketRecord.FromString(body or b"").expire_ms
+            triples += [ticket, start_ms, self._until_ms(now_ms, expire_ms)]
         reply = await self._requeue(
             keys=[
-                self._epoch, self._state, self._queued, self._match, self._outbox, self._placing,
+                self._epoch, self._state, self._queued, self._match,
+                self._outbox, self._placing, self._expiry,
             ],
-            args=[epoch, match.match_id, reason, *pairs],
+            args=[epoch, match.match_id, reason, *triples],
         )  # fmt: skip
         _, rest = _unfenced(reply)
         return _changes(rest)

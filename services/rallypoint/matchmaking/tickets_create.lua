@@ -1,6 +1,6 @@
 -- Put a ticket in its queue. Idempotent by ticket id; one live ticket per player.
 -- KEYS state body expiry queued player outbox
--- ARGV ticket player body expire_ms start_ms
+-- ARGV ticket player body until_ms start_ms
 -- Returns {MADE | SAME | EXISTS, ticket, row}; a row is state|seq|requeues|player|match|reason.
 local row = redis.call('HGET', KEYS[1], ARGV[1])
 if row then return {'SAME', ARGV[1], row} end

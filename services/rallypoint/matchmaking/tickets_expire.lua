@@ -1,4 +1,4 @@
--- End queued tickets whose time is over; forget ended ones after their retention.
+-- End queued tickets whose time is over (domain/attention.py); forget ended ones after their retention.
 -- KEYS epoch state body expiry queued player match outbox
 -- ARGV epoch now_ms purge_ms again_ms limit
 -- Returns {FENCED, epoch} or {EXPIRED, looked_at, ticket, row, ...}.

@@ -3,7 +3,8 @@
 Changes are pushed: by this process's own transitions, or by the TICKETS stream when another process
 leads. Redis is read when the stream opens and every few seconds after that, so a lost notice costs
 seconds, not the match. Events are ordered and without repeats by seq; states may be skipped when
-changes come faster than they are read. The stream ends after the ticket has ended.
+changes come faster than they are read. The stream ends after the ticket has ended. While it is
+open, the ticket does not end for want of attention (attention.py).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from rallypoint.internal.v1 import matchmaking_store_pb2 as pb
 from rallypoint.kit import errors, metrics
 from rallypoint.kit.store import StoreUnavailable
-from rallypoint.matchmaking import views
+from rallypoint.matchmaking import attention, views
 from rallypoint.matchmaking.domain.hub import Inbox
 from rallypoint.matchmaking.domain.tickets import Row, State
 from rallypoint.matchmaking.lane import Lane
@@ -51,6 +52,8 @@ class Watch:
         try:
             standing = await owned(self.lane, self.ticket_id, player_id)
             self.record = standing.record
+            inbox.expire_ms = standing.record.expire_ms
+            await attention.attend_one(self.lane, standing)
             if self.seen > standing.row.seq:
                 self.seen = 0  # made anew with the same request after Redis was lost
             for response in await self._news(standing.row, standing.match):

@@ -29,6 +29,12 @@ def test_default_queues_are_valid() -> None:
     assert parsed["tictactoe"].sizes == (2,)
 
 
+def test_a_ticket_nobody_attends_to_ends_unless_turned_off() -> None:
+    assert queues.parse(ARENA).unattended_s == 20
+    assert queues.parse({**ARENA, "unattended_s": 0}).unattended_s == 0
+    assert queues.parse({**ARENA, "unattended_s": 1}).unattended_s == 1
+
+
 def test_teams_shrink_together() -> None:
     document = {**ARENA, "team_count": 2, "team_size": 5, "min_players": 6}
     assert queues.parse(document).sizes == (10, 8, 6)
@@ -56,6 +62,9 @@ def test_the_reach_grows_with_the_wait(waited: float, reach: float, step: int) -
         ({"min_players": 9}, "min_players <="),
         ({"team_count": 2, "team_size": 2, "max_players": 3}, "equal teams"),
         ({"ticket_ttl_s": 0}, "from 1"),
+        ({"unattended_s": -1}, "from 0"),
+        ({"unattended_s": 0.5}, "0 .off. or at least 1"),
+        ({"unattended_s": "20"}, "must be a number"),
         ({"options": []}, "options must be"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -31,6 +31,8 @@ class Inbox:
     ticket_id: str
     wake: Callable[[], None]
     """Called after each notice; must not raise."""
+    expire_ms: int = 0
+    """When the ticket's time to live ends; 0 until its watcher has proved to be its player."""
     notices: deque[Notice] = field(default_factory=lambda: deque(maxlen=CAPACITY))
 
     def take(self) -> Notice | None:
@@ -59,6 +61,14 @@ class Hub:
         inboxes.discard(inbox)
         if not inboxes:
             self._inboxes.pop(inbox.ticket_id, None)
+
+    def watched(self) -> dict[str, int]:
+        """The tickets with a watcher who is their player, and when their time to live ends."""
+        return {
+            ticket_id: max(inbox.expire_ms for inbox in inboxes)
+            for ticket_id, inboxes in self._inboxes.items()
+            if any(inbox.expire_ms for inbox in inboxes)
+        }
 
     def post(self, notice: Notice) -> None:
         """Tell the ticket's watchers."""

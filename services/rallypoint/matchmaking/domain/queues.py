@@ -4,6 +4,10 @@ A document is a JSON object (decisions §9). Every key is checked here and nowhe
 key is refused, so that a typing error never silently means a default. Wrong documents raise
 `InvalidArgument` with reason `QUEUE_INVALID` and a message that names queue, key and remedy.
 
+A ticket ends `ticket_ttl_s` after it was made, and before that once nobody has attended to it for
+`unattended_s`: no open WatchTicket stream, no GetTicket or CreateTicket. Leave time for a reload
+and for a gateway's restart; 0 turns it off (domain/attention.py).
+
 Match sizes: with `team_size` 1 everybody plays alone and a match holds any number of players from
 `min_players` to `max_players`; with larger teams a match holds `team_count` teams of equal size.
 """
@@ -49,6 +53,8 @@ class QueueConfig:
     """(wait in seconds, distance in displayed points), linear between, flat after the last."""
     ticket_ttl_s: float
     """A ticket that found no match ends after this."""
+    unattended_s: float
+    """It ends sooner when nobody has attended to it for this long; 0: it does not."""
     options: bytes
     """The game's options as JSON bytes; the core only carries them."""
 
@@ -118,6 +124,7 @@ _OPTIONAL: Mapping[str, Any] = {
     "min_after_s": 0,
     "tolerance": [[0, 100], [10, 300], [30, 1000]],
     "ticket_ttl_s": 600,
+    "unattended_s": 20,
     "options": {},
 }
 
@@ -137,6 +144,14 @@ def _name(value: Any, what: str) -> str:
     if not isinstance(value, str):
         raise _invalid(str(value), f"{what} must be a text")
     return names.check_name(value, what)
+
+
+def _unattended(queue: str, value: Any) -> float:
+    """A shorter time than a second would end tickets at every hiccup."""
+    seconds = _number(queue, "unattended_s", value, low=0, high=MAX_SECONDS)
+    if 0 < seconds < 1:
+        raise _invalid(queue, f"unattended_s must be 0 (off) or at least 1, not {value!r}")
+    return seconds
 
 
 def _check_sizes(config: QueueConfig) -> QueueConfig:
@@ -173,6 +188,7 @@ def parse(document: Mapping[str, Any]) -> QueueConfig:
             min_after_s=after,
             tolerance=_tolerance(queue, values["tolerance"]),
             ticket_ttl_s=ttl,
+            unattended_s=_unattended(queue, values["unattended_s"]),
             options=json.dumps(values["options"], separators=(",", ":"), sort_keys=True).encode(),
         )
     )
