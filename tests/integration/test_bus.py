@@ -87,24 +87,6 @@ def test_ordered_feed_replays_then_follows(
     runs(scenario())
 
 
-def test_worker_gets_an_unacked_fact_again(
-    runs: Runs, connected: Connect, brokers: Brokers, fresh: Fresh
-) -> None:
-    async def scenario() -> None:
-        async with connected(brokers) as (bus, _):
-            queue = fresh("queue")
-            subject = subjects.result(QueueName(queue))
-            await bus.publish_fact(subject, b"one", msg_id=subject)
-            worker = bus.work("RESULTS", subject, durable=queue, ack_wait_s=1.0)
-            first = await anext(worker)
-            await first.retry(0.0)
-            second = await anext(worker)
-            assert second.fact == first.fact
-            await second.ack()
-
-    runs(scenario())
-
-
 def test_create_refuses_a_present_key_and_takes_a_purged_one(
     runs: Runs, connected: Connect, brokers: Brokers, fresh: Fresh
 ) -> None:

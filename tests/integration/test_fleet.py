@@ -11,7 +11,7 @@ from tests.integration.fleet_stack import Peer, Stack, fleet_stack, running_flee
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.internal.v1 import events_pb2
-from rallypoint.kit import errors, keys, subjects
+from rallypoint.kit import bus_wire, errors, keys, subjects
 from rallypoint.kit.names import RoomId, SetName
 
 Fresh = Callable[[str], str]
@@ -196,6 +196,27 @@ def test_closed_room_frees_its_slot_but_not_that_of_a_later_epoch(
                 await _publish_closed(stack, closed, epoch=1)
             await until(lambda: _free(stack, 1))
             assert await stack.claimed(node) == 1
+
+    runs(scenario())
+
+
+def test_fact_that_is_no_fact_of_a_room_is_put_aside_and_the_next_frees_its_slot(
+    runs: Runs, brokers: Brokers, fresh: Fresh
+) -> None:
+    async def scenario() -> None:
+        async with fleet_stack(brokers, fresh("set")) as stack:
+            await stack.node()
+            room, poison = fresh("room"), fresh("room")
+            await stack.allocate(room)
+            subject = subjects.room("closed", RoomId(poison))
+            await stack.bus.publish_fact(subject, b"\xff\xff", msg_id=poison)
+            await _publish_closed(stack, room, epoch=1)
+            await until(lambda: _free(stack, 0))
+            async with asyncio.timeout(20):
+                async for letter in stack.bus.ordered("DEAD", subjects.dead("ROOMS", "*")):
+                    if letter.headers[bus_wire.DEAD_SUBJECT] == subject:
+                        break
+            assert letter.headers[bus_wire.DEAD_REASON].startswith("FACT_MALFORMED")
 
     runs(scenario())
 

@@ -18,8 +18,8 @@ from rallypoint.fleet.domain.nodes import Node, Registry
 from rallypoint.fleet.hosts import Hosts
 from rallypoint.fleet.ownership import Own, Ownership
 from rallypoint.internal.v1 import events_pb2
-from rallypoint.kit import errors, metrics, subjects, telemetry
-from rallypoint.kit.bus import Bus, Delivery
+from rallypoint.kit import bus_work, errors, metrics, names, subjects, telemetry
+from rallypoint.kit.bus import Bus, Fact
 from rallypoint.kit.names import RoomId, SetName
 
 logger = logging.getLogger(__name__)
@@ -173,28 +173,16 @@ class Cleanup:
     async def follow_closed(self) -> None:
         """Free the slot of each room that closed; runs for ever."""
         closed = self._bus.work(subjects.ROOMS.name, subjects.rooms_of("closed"), durable=_DURABLE)
-        async for delivery in closed:
-            try:
-                await self._closed(delivery)
-            except errors.Unavailable as error:
-                logger.info("closed_waits", extra={"reason": str(error)})
+        await bus_work.each(closed, self._closed)
 
-    async def _closed(self, delivery: Delivery) -> None:
+    async def _closed(self, received: Fact) -> None:
         try:
-            fact = events_pb2.RoomFact.FromString(delivery.fact.data)
-        except DecodeError:
-            logger.error("fact_malformed", extra={"subject": delivery.fact.subject})
-            await delivery.ack()
-            return
-        with telemetry.span("process room.closed", kind="consumer", parent=delivery.fact.headers):
-            try:
-                await self._claims.release(
-                    SetName(fact.set), RoomId(fact.room_id), max_epoch=fact.epoch
-                )
-            except errors.Unavailable:
-                await delivery.retry(1.0)
-                raise
-            await delivery.ack()
+            fact = events_pb2.RoomFact.FromString(received.data)
+        except DecodeError as error:
+            raise errors.InvalidArgument("FACT_MALFORMED", "it is no RoomFact") from error
+        set_name = SetName(names.check_name(fact.set, "the set"))
+        with telemetry.span("process room.closed", kind="consumer", parent=received.headers):
+            await self._claims.release(set_name, RoomId(fact.room_id), max_epoch=fact.epoch)
 
 
 def _is_underway(claim: Claim | None) -> bool:

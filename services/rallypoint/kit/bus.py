@@ -27,14 +27,16 @@ from rallypoint.kit import (
     bus_kv,
     bus_stream,
     bus_wire,
+    bus_work,
     cancellation,
     metrics,
     security,
     subjects,
     telemetry,
 )
-from rallypoint.kit.bus_stream import Delivery, Fact
+from rallypoint.kit.bus_stream import Fact
 from rallypoint.kit.bus_wire import ApiRefused, BusUnavailable, Conflict, Fence
+from rallypoint.kit.bus_work import Delivery
 from rallypoint.kit.security import Access
 
 __all__ = [
@@ -249,13 +251,22 @@ class Bus:
         return bus_stream.ordered(self, stream, subject, start_seq=start_seq)
 
     def work(
-        self, stream: str, subject: str, *, durable: str, ack_wait_s: float = 30.0
+        self,
+        stream: str,
+        subject: str,
+        *,
+        durable: str,
+        ack_wait_s: float = 30.0,
+        max_deliveries: int = bus_work.MAX_DELIVERIES,
     ) -> AsyncIterator[Delivery]:
         """Return facts of `subject` to this worker, one of those that share the name `durable`.
 
-        Ack after the effect; what is not acked within `ack_wait_s` comes again, here or elsewhere.
+        Ack after the effect; what is not acked within `ack_wait_s` comes again, here or elsewhere,
+        until it has failed `max_deliveries` times: then it goes to the dead letters.
+        `bus_work.each` does all of this around one handler.
         """
-        return bus_stream.work(self, stream, subject, durable=durable, ack_wait_s=ack_wait_s)
+        job = bus_work.Job(stream, subject, durable, ack_wait_s, max_deliveries)
+        return bus_work.work(self, job)
 
     def kv(self, bucket: str) -> bus_kv.Kv:
         """Return a bucket of kit.subjects."""

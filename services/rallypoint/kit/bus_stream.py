@@ -1,4 +1,4 @@
-"""Reading streams: ordered feeds for tails and watches, durable workers for effects.
+"""Reading streams in order, for tails and watches; `bus_work` has the workers.
 
 A feed is an ephemeral push consumer on an inbox of its own. It is made anew, from the next
 sequence, whenever its deliveries show a gap, its heartbeats stop, or the connection came back. Flow
@@ -8,11 +8,9 @@ control is answered in turn with the messages, so a slow reader slows the server
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import logging
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,11 +22,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 2.0
-_SILENCE_S = 3 * HEARTBEAT_S
-_RETRY_S = 0.1
+SILENCE_S = 3 * HEARTBEAT_S
+RETRY_S = 0.1
 _RETRY_MAX_S = 2.0
-_BATCH = 64
-_BATCH_EXPIRES_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +36,6 @@ class Fact:
     data: bytes
     headers: Mapping[str, str]
     pending: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A fact given to a worker, to be acked after its effect."""
-
-    fact: Fact
-    _bus: Bus
-    _reply: str
-
-    async def ack(self) -> None:
-        """Say that the effect is done."""
-        await self._bus.publish(self._reply, b"+ACK")
-
-    async def retry(self, delay_s: float) -> None:
-        """Have it delivered again after `delay_s` seconds."""
-        body = json.dumps({"delay": int(delay_s * 1e9)})
-        await self._bus.publish(self._reply, f"-NAK {body}".encode())
 
 
 class Restart(Exception):
@@ -123,7 +101,7 @@ class Feed:
     async def next(self) -> Fact:
         """Return the next fact in order; raises Restart when the consumer is no good any more."""
         while True:
-            message = await self.receive(_SILENCE_S)
+            message = await self.receive(SILENCE_S)
             if message.headers.get("Status"):
                 await self._control(message)
                 continue
@@ -156,6 +134,13 @@ class Feed:
         except TimeoutError:
             raise Restart from None
 
+    def waiting(self) -> list[Message]:
+        """Return what has come and was not received yet."""
+        found = [self._queue.get_nowait() for _ in range(self._queue.qsize())]
+        for message in found:
+            self._queue.put_nowait(message)
+        return [message for message in found if message is not None]
+
     async def _control(self, message: Message) -> None:
         """Answer flow control; see in a heartbeat whether messages were lost."""
         if message.reply:
@@ -170,7 +155,7 @@ class Feed:
 async def ordered(bus: Bus, stream: str, subject: str, *, start_seq: int) -> AsyncIterator[Fact]:
     """See Bus.ordered."""
     next_seq = max(1, start_seq)
-    wait_s = _RETRY_S
+    wait_s = RETRY_S
     async with Feed(bus) as feed:
         while True:
             try:
@@ -178,10 +163,10 @@ async def ordered(bus: Bus, stream: str, subject: str, *, start_seq: int) -> Asy
                 await feed.open(stream, subject, next_seq)
                 while True:
                     fact = await feed.next()
-                    next_seq, wait_s = fact.seq + 1, _RETRY_S
+                    next_seq, wait_s = fact.seq + 1, RETRY_S
                     yield fact
             except Restart:
-                wait_s = _RETRY_S
+                wait_s = RETRY_S
             except (bus_wire.BusUnavailable, bus_wire.ApiRefused) as error:
                 logger.info("feed_waits", extra={"stream": stream, "reason": str(error)})
             wait_s = await backed_off(wait_s)
@@ -200,43 +185,3 @@ async def backed_off(wait_s: float) -> float:
     """Sleep about `wait_s` and return the next wait."""
     await asyncio.sleep(wait_s * (0.5 + random.random()))
     return min(wait_s * 2, _RETRY_MAX_S)
-
-
-async def work(
-    bus: Bus, stream: str, subject: str, *, durable: str, ack_wait_s: float
-) -> AsyncIterator[Delivery]:
-    """See Bus.work."""
-    config = bus_wire.worker_config(durable=durable, filter_subject=subject, ack_wait_s=ack_wait_s)
-    wait_s = _RETRY_S
-    async with Feed(bus) as feed:
-        while True:
-            try:
-                await bus.api(
-                    f"CONSUMER.CREATE.{stream}.{durable}",
-                    {"stream_name": stream, "config": config},
-                )
-                while True:
-                    async with contextlib.aclosing(_batch(bus, feed, stream, durable)) as batch:
-                        async for delivery in batch:
-                            yield delivery
-                    wait_s = _RETRY_S
-            except Restart:
-                wait_s = _RETRY_S
-            except (bus_wire.BusUnavailable, bus_wire.ApiRefused) as error:
-                logger.info("worker_waits", extra={"stream": stream, "reason": str(error)})
-            wait_s = await backed_off(wait_s)
-
-
-async def _batch(bus: Bus, feed: Feed, stream: str, durable: str) -> AsyncGenerator[Delivery, None]:
-    """Pull one batch; ends when the server says so."""
-    body = json.dumps({"batch": _BATCH, "expires": int(_BATCH_EXPIRES_S * 1e9)}).encode()
-    await bus.pull(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}", body, await feed.fresh_inbox())
-    for _ in range(_BATCH):
-        message = await feed.receive(_BATCH_EXPIRES_S + _SILENCE_S)
-        if message.headers.get("Status"):
-            return  # 404, 408: nothing more now; 409: the consumer went, which the next pull sees
-        position = bus_wire.parse_position(message.reply)
-        fact = Fact(
-            position.stream_seq, message.subject, message.data, message.headers, position.pending
-        )
-        yield Delivery(fact, bus, message.reply)

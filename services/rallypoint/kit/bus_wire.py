@@ -21,6 +21,12 @@ ROLLUP = "Nats-Rollup"
 MARKER = "Nats-Marker-Reason"
 OPERATION = "KV-Operation"
 
+DEAD_REASON = "Rallypoint-Dead-Reason"
+DEAD_SUBJECT = "Rallypoint-Dead-Subject"
+DEAD_SEQUENCE = "Rallypoint-Dead-Sequence"
+DEAD_DELIVERIES = "Rallypoint-Dead-Deliveries"
+_REASON_MAX = 200
+
 WRONG_LAST = frozenset({10071, 10164})
 NAME_IN_USE = 10058
 STREAM_MISSING = 10059
@@ -63,11 +69,15 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a delivered message stands: in the stream, in its consumer, and what is behind it."""
+    """Where a delivered message stands: in the stream, in its consumer, and what is behind it.
+
+    `deliveries` counts how often it was sent to a worker, this time included.
+    """
 
     stream_seq: int
     consumer_seq: int
     pending: int
+    deliveries: int = 1
 
 
 def parse_reply(data: bytes) -> dict[str, Any]:
@@ -95,6 +105,7 @@ def parse_position(reply: str) -> Position:
         stream_seq=int(tokens[5 + shift]),
         consumer_seq=int(tokens[6 + shift]),
         pending=int(tokens[8 + shift]),
+        deliveries=int(tokens[4 + shift]),
     )
 
 
@@ -173,6 +184,24 @@ def worker_config(*, durable: str, filter_subject: str, ack_wait_s: float) -> di
         "max_ack_pending": 256,
         "filter_subject": filter_subject,
         "replay_policy": "instant",
+    }
+
+
+def dead_headers(
+    headers: Mapping[str, str], *, subject: str, position: Position, msg_id: str, reason: str
+) -> dict[str, str]:
+    """Return the headers of a dead letter: those of the fact, and why and where it died.
+
+    The server's own are left out: they would ask for the effects they had at the first time.
+    """
+    kept = {name: value for name, value in headers.items() if not name.startswith("Nats-")}
+    printable = "".join(c if c.isascii() and c.isprintable() else " " for c in reason)
+    return kept | {
+        MSG_ID: msg_id,
+        DEAD_REASON: " ".join(printable.split())[:_REASON_MAX],
+        DEAD_SUBJECT: subject,
+        DEAD_SEQUENCE: str(position.stream_seq),
+        DEAD_DELIVERIES: str(position.deliveries),
     }
 
 

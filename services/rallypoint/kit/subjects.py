@@ -45,7 +45,9 @@ MATCHES = Stream("MATCHES", ("match.>",), HOUR_S, 256 * _MB)
 ROOMS = Stream("ROOMS", ("room.>",), DAY_S, 256 * _MB)
 RESULTS = Stream("RESULTS", ("result.>",), 7 * DAY_S, 1024 * _MB, discard="new")
 REPLAY = Stream("REPLAY", ("replay.>",), DAY_S, 512 * _MB)
-STREAMS = (TICKETS, MATCHES, ROOMS, RESULTS, REPLAY)
+DEAD = Stream("DEAD", ("dead.>",), 7 * DAY_S, 64 * _MB)
+"""What a durable worker gave up, as it was, with the reason in its headers; for people to read."""
+STREAMS = (TICKETS, MATCHES, ROOMS, RESULTS, REPLAY, DEAD)
 
 LEASES = Bucket("leases", 16 * _MB, marker_ttl_s=30)
 NODES = Bucket("nodes", 64 * _MB, marker_ttl_s=30)
@@ -87,6 +89,11 @@ def result(queue: QueueName) -> str:
 def replay(room_id: RoomId) -> str:
     """Return the subject of a room's replay."""
     return f"replay.{room_id}"
+
+
+def dead(stream: str, durable: str) -> str:
+    """Return the subject of what the workers `durable` of a stream gave up."""
+    return f"dead.{stream}.{durable}"
 
 
 def heartbeat(node_id: NodeId) -> str:
