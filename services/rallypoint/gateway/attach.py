@@ -93,7 +93,8 @@ class Link:
             return
         inputs.append(encoded)
         settings = self._settings
-        due_s = now + max(settings.flush_s, rhythm.wait_s(now, lead_s=settings.tick_lead_s))
+        wait_s = rhythm.wait_s(now, lead_s=settings.tick_lead_s)
+        due_s = now + (wait_s if wait_s > settings.flush_s else settings.flush_s)
         if self._armed is None or due_s < self._due_s:
             self._arm(due_s)
 

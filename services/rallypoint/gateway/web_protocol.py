@@ -63,6 +63,7 @@ class Connection(asyncio.Protocol):
         self._held = False
         self._unsent_before = 0
         self._discarded = 0
+        self._full = False
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -84,7 +85,7 @@ class Connection(asyncio.Protocol):
             now = self._core.loop.time()
             if self._lane.serve(data, self.transport, now):
                 self.expires = now + self._core.settings.idle_timeout_s
-                if not self._writable.is_set():
+                if self._full:
                     self._hold()
                 return
         if self._lingering or self._refused is not None:
@@ -105,7 +106,7 @@ class Connection(asyncio.Protocol):
                 self.expires = self._core.loop.time() + self._core.settings.request_timeout_s
             if parser.wants_continue and not self._busy():
                 self.transport.write(http_response.CONTINUE)
-        if not self._writable.is_set() and self._outlet is None:
+        if self._full and self._outlet is None:
             self._hold()
 
     def eof_received(self) -> bool:
@@ -118,6 +119,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel what still runs."""
         self._registry.forget(self)
+        self._full = False
         self._writable.set()
         if self._outlet is not None:
             self._outlet.leave()
@@ -127,10 +129,12 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The transport's buffer is full."""
+        self._full = True
         self._writable.clear()
 
     def resume_writing(self) -> None:
         """The transport's buffer has room."""
+        self._full = False
         self._writable.set()
         if self._held:
             self._held = False
@@ -205,13 +209,11 @@ class Connection(asyncio.Protocol):
     def _at_rest(self) -> bool:
         """Nothing runs, waits or has to be ended: the next byte starts a request of its own."""
         return (
-            self._parser.between
-            and not self._parser.ready
+            self._parser.at_rest
             and self._outlet is None
             and self._task is None
             and self._refused is None
-            and not (self._draining or self._lingering)
-            and self._writable.is_set()
+            and not (self._full or self._draining or self._lingering)
         )
 
     def _busy(self) -> bool:
@@ -235,7 +237,7 @@ class Connection(asyncio.Protocol):
     def _serve_ready(self) -> None:
         ready = self._parser.ready
         while ready and not self._busy() and not self._lingering:
-            if not self._writable.is_set():
+            if self._full:
                 self._hold()
                 return
             self._serve(ready.popleft())

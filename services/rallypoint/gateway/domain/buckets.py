@@ -32,7 +32,10 @@ class Buckets:
 
     def take(self, key: str, now: float, *, count: float = 1) -> float:
         """Take `count` tokens. Returns 0, or the seconds to wait, having taken nothing."""
-        full_at = max(self._full_at.get(key, now), now) + count * self._interval_s
+        full_at = self._full_at.get(key, now)
+        if full_at < now:
+            full_at = now
+        full_at += count * self._interval_s
         wait = full_at - now - self._depth_s
         if wait > 1e-9:
             return wait

@@ -125,6 +125,11 @@ class RequestParser:
         return self._partial is None
 
     @property
+    def at_rest(self) -> bool:
+        """True while nothing is partly received and nothing received waits to be served."""
+        return self._partial is None and not self.ready
+
+    @property
     def hot(self) -> Hot | None:
         """The head that would be known again."""
         return self._hot

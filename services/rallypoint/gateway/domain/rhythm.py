@@ -28,4 +28,5 @@ class Rhythm:
         since = now - self.seen_at
         if since >= self.period_s * STALE_PERIODS:
             return 0.0
-        return max(0.0, self.period_s - since % self.period_s - lead_s)
+        wait = self.period_s - since % self.period_s - lead_s
+        return wait if wait > 0 else 0.0
