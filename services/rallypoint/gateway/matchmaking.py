@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 
 from rallypoint.gateway import calls, limits
 from rallypoint.gateway.tokens import Session
-from rallypoint.kit import errors, rpc, telemetry
+from rallypoint.kit import errors, rpc
 from rallypoint.v1 import matchmaking_pb2 as mm
 
 SERVICE = "/rallypoint.v1.MatchmakingService/"
@@ -171,15 +171,11 @@ class _Heartbeat:
 
 
 def _identity(session: Session) -> list[tuple[str, str | bytes]]:
-    """Who calls, and the trace, as metadata for the inside."""
-    metadata: list[tuple[str, str | bytes]] = [
+    """Who calls, as metadata for the inside."""
+    return [
         (rpc.PLAYER_ID, session.player_id),
         (rpc.DISPLAY_NAME, session.display_name.encode()),
     ]
-    if not telemetry.enabled():
-        # With tracing on, the channel's interceptor writes the context itself.
-        metadata.extend(telemetry.inject({}).items())
-    return metadata
 
 
 def _serialize(message: Message) -> bytes:

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
-from rallypoint.kit import errors, health, rpc_interceptor, status, telemetry
+from rallypoint.kit import errors, health, rpc_interceptor, rpc_trace, status, telemetry
 from rallypoint.kit.names import PlayerId
 from rallypoint.kit.security import MutualTls
 
@@ -125,21 +125,27 @@ def channel(address: str, *, name: str, options: Options = ()) -> grpc.aio.Chann
     named: Options = ()
     if _tls.server_name:
         named = (("grpc.ssl_target_name_override", _tls.server_name),)
-    return grpc.aio.secure_channel(
+    made = grpc.aio.secure_channel(
         address,
         credentials,
         options=[*_channel_options(name), *named, *options],
         interceptors=telemetry.client_interceptors(),
     )
+    return _traced(made)
 
 
 def plain_channel(address: str, *, name: str, options: Options = ()) -> grpc.aio.Channel:
     """Return a channel without TLS, as players' programs make one; else as `channel`."""
-    return grpc.aio.insecure_channel(
+    made = grpc.aio.insecure_channel(
         address,
         options=[*_channel_options(name), *options],
         interceptors=telemetry.client_interceptors(),
     )
+    return _traced(made)
+
+
+def _traced(made: grpc.aio.Channel) -> grpc.aio.Channel:
+    return made if telemetry.enabled() else rpc_trace.HandingOn(made)
 
 
 def _channel_options(name: str) -> Options:

@@ -11,7 +11,7 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from rallypoint.kit import errors, health, rpc
+from rallypoint.kit import errors, health, rpc, telemetry
 from rallypoint.kit.health import Health
 
 
@@ -105,6 +105,49 @@ def test_caller_is_read_from_the_metadata() -> None:
     assert asyncio.run(_call(who, metadata)).decode() == "p1 Zoë"
     with pytest.raises(errors.Unauthenticated):
         asyncio.run(_call(who))
+
+
+TRACE = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
+
+
+def test_trace_of_a_request_goes_through_two_services_without_an_endpoint() -> None:
+    async def told(request: bytes, context: Any) -> bytes:
+        return telemetry.trace_id().encode()
+
+    async def scenario() -> None:
+        inner, to_inner, _ = await _served(told)
+
+        async def ask(request: bytes, context: Any) -> bytes:
+            reply: bytes = await to_inner.unary_unary("/t.Test/Unary")(request)
+            return reply
+
+        outer, to_outer, _ = await _served(ask)
+        call = to_outer.unary_unary("/t.Test/Unary")
+        assert await call(b"x") == b""
+        with telemetry.received({"traceparent": TRACE}):
+            assert await call(b"x", metadata=(("other", "kept"),)) == b"ab" * 16
+        assert await call(b"x") == b""
+        for channel, server in ((to_outer, outer), (to_inner, inner)):
+            await channel.close()
+            await server.stop(None)
+
+    asyncio.run(scenario())
+
+
+def test_trace_of_a_request_goes_into_the_stream_it_opens() -> None:
+    async def told(request: bytes, context: Any) -> AsyncIterator[bytes]:
+        yield telemetry.trace_id().encode()
+
+    async def scenario() -> None:
+        server, channel, _ = await _served(stream=told)
+        got: list[bytes] = []
+        with telemetry.received({"traceparent": TRACE}):
+            await _collect(channel, got)
+        assert got == [b"ab" * 16]
+        await channel.close()
+        await server.stop(None)
+
+    asyncio.run(scenario())
 
 
 def test_unreachable_server_is_unavailable() -> None:
