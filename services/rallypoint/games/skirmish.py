@@ -256,7 +256,8 @@ def _fly(rooms: Rooms, players: Players, shots: Shots) -> None:
     shots.left[at] = left
     struck = met >= 0
     over = struck | (left <= 0) | _stopped(x, y)
-    shots.live[room[over], row[over]] = 0
+    if np.count_nonzero(over):
+        shots.live[room[over], row[over]] = 0
     for index in np.flatnonzero(struck).tolist():
         damage = int(shots.damage[room[index], row[index]])
         _hit(
@@ -269,15 +270,19 @@ def _fly(rooms: Rooms, players: Players, shots: Shots) -> None:
 
 def _met(players: Players, room: Array, owner: Array, path: Sequence[Array]) -> Array:
     """The seat each shot meets first on its path (from x, y; step x, y), or -1."""
-    from_x, from_y, step_x, step_y = (part[:, None] for part in path)
-    to_x, to_y = players.x[room] - from_x, players.y[room] - from_y
+    from_x, from_y, step_x, step_y = path
+    # Shaped (seats, shots), the longer axis last.
+    to_x = players.x.T.take(room, axis=1) - from_x
+    to_y = players.y.T.take(room, axis=1) - from_y
     along = _clipped((to_x * step_x + to_y * step_y) / (SHOT_STEP * SHOT_STEP), 0.0, 1.0)
     off_x, off_y = to_x - along * step_x, to_y - along * step_y
     near = off_x * off_x + off_y * off_y < HIT_RADIUS * HIT_RADIUS
-    near &= players.health[room] > 0
-    near[np.arange(len(owner)), owner] = False
-    first = np.where(near, along, 2.0).argmin(axis=1)
-    return np.where(near.any(axis=1), first, -1)
+    near &= players.health.T.take(room, axis=1) > 0
+    near[owner, np.arange(len(owner))] = False
+    if not np.count_nonzero(near):
+        return np.full(len(owner), -1)
+    first = np.where(near, along, 2.0).argmin(axis=0)
+    return np.where(np.logical_or.reduce(near, axis=0), first, -1)
 
 
 def _stopped(x: Array, y: Array) -> Array:
