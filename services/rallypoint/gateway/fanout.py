@@ -8,8 +8,8 @@
 `push` never waits and never queues for a client that reads slowly: with more than `behind_bytes`
 unsent it skips the client and reports BEHIND (the caller asks for a keyframe and sends nothing else
 before it); after `cut_after_s` of that it aborts the connection and reports CUT. GONE is a slot
-without a client. The bytes around a message (chunk, gRPC prefix, base64) are made once for runs
-in `bodies` of the same object: hand over one object per message, not copies.
+without a client. The bytes around a message (chunk, gRPC prefix, base64) are made once for a run
+of the same object in `bodies` to clients of one framing: one object per message, not copies.
 
 Backends are chosen by name: `uv`, transport writes. A backend keeps to `FanOut`.
 """
@@ -126,8 +126,9 @@ class UvFanOut:
         """Write bodies[i] to slots[i]."""
         problems: list[tuple[int, Problem]] = []
         clients, limit = self._clients, self._limits.behind_bytes
-        framed: dict[Framing, bytes] = {}
         last: bytes | None = None
+        framing: Framing | None = None
+        data = b""
         written = size = 0
         for slot, body in zip(slots, bodies, strict=True):
             client = clients[slot]
@@ -137,11 +138,9 @@ class UvFanOut:
             if client.pending() > limit:
                 problems.append((slot, self._skip(slot, client)))
                 continue
-            if body is not last:
-                framed, last = {}, body
-            data = framed.get(client.framing)
-            if data is None:
-                data = framed[client.framing] = client.framing(body)
+            if body is not last or client.framing is not framing:
+                last, framing = body, client.framing
+                data = framing(body)
             client.behind_since = None
             try:
                 client.write(data)

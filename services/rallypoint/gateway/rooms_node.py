@@ -198,8 +198,9 @@ class Node:
             seen.add(room_id)
             room.rhythm.seen_at = now
             count = 0
+            parts = frame.parts[:]
             for route in frame.routes:
-                body, found = self._route(frame, route)
+                body, found = self._route(parts, route)
                 slots += found
                 bodies += [body] * len(found)
                 count += len(found)
@@ -207,12 +208,12 @@ class Node:
                 room.full_at = now
         self._push(slots, bodies)
 
-    def _route(self, frame: host.RoomFrame, route: host.Route) -> tuple[bytes, list[int]]:
-        parts, clients = frame.parts, route.clients
-        body = b"".join([parts[index] for index in route.parts])
-        in_step = self.in_step
+    def _route(self, parts: Sequence[bytes], route: host.Route) -> tuple[bytes, list[int]]:
+        # A slice copies a repeated field in one go; iterating asks protobuf for every element.
+        clients = route.clients[:]
+        body = b"".join(map(parts.__getitem__, route.parts[:]))
         try:
-            found = [in_step[client] for client in clients]
+            found = list(map(self.in_step.__getitem__, clients))
         except KeyError:
             found = self._settle(clients, keyframe=frames.is_keyframe(body))
         return frames.as_message(body), found

@@ -16,6 +16,7 @@ long way, which refuses for its own reasons. A pass belongs to one connection an
 from __future__ import annotations
 
 import asyncio
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,6 @@ MAX_PASSES = 12
 """Of one connection: a request has 1 to 8 inputs, and numbers in it grow by a byte now and then."""
 MAX_PREFIX_BYTES = 2048
 """Longer heads are served, but not remembered."""
-_EMPTY_MESSAGE = grpcweb.frame(b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,6 @@ class Lane:
             return
         if len(self._passes) >= MAX_PASSES and hot.length not in self._passes:
             del self._passes[next(iter(self._passes))]
-        frames = _EMPTY_MESSAGE + grpcweb.OK_TRAILER
         self._passes[hot.length] = _Pass(
             prefix=prefix,
             size=len(prefix),
@@ -90,5 +89,12 @@ class Lane:
             express=method.express,
             session=call.session,
             tally=plan.tally,
-            answer=b"%b%d\r\n\r\n%b" % (plan.head, len(frames), frames),
+            answer=_empty_answer(plan.head),
         )
+
+
+@functools.lru_cache(maxsize=64)
+def _empty_answer(head: bytes) -> bytes:
+    """The one answer with this head, the same object for all connections."""
+    frames = grpcweb.frame(b"") + grpcweb.OK_TRAILER
+    return b"%b%d\r\n\r\n%b" % (head, len(frames), frames)

@@ -31,7 +31,12 @@ def varint(number: int) -> bytes:
 
 def as_message(body: bytes) -> bytes:
     """The serialized JoinResponse around an encoded Frame."""
-    return b"\x12%b%b" % (varint(len(body)), body)
+    size = len(body)
+    return (_HEADS[size] if size < len(_HEADS) else b"\x12" + varint(size)) + body
+
+
+_HEADS = tuple(b"\x12" + varint(size) for size in range(1024))
+"""What stands before frames of usual sizes."""
 
 
 def is_keyframe(body: bytes) -> bool:
