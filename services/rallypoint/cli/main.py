@@ -1,7 +1,8 @@
 """Parse the command line and run one command. A command imports what it needs when it runs.
 
 A command is a module with `run(arguments) -> exit code`; it has its own parser, so that
-`rallypoint <command> --help` costs no other command's imports.
+`rallypoint <command> --help` costs no other command's imports. What a command raises to say that it
+cannot start or go on is one sentence on standard error and exit code 1; only a bug is a traceback.
 """
 
 from __future__ import annotations
@@ -48,6 +49,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(importlib.import_module(command.module).run(rest))
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        if not _is_told(error):
+            raise
+        print(f"rallypoint {parsed.command}: {error}", file=sys.stderr)
+        return 1
+
+
+def _is_told(error: Exception) -> bool:
+    """Tell whether the text of an error is meant for who typed the command."""
+    from rallypoint.cli import brokers, datadir  # imported for a failure only
+    from rallypoint.kit import errors, settings
+
+    told = (
+        datadir.Refused, brokers.BrokerFailed, settings.SettingsError, errors.RallypointError,
+    )  # fmt: skip
+    return isinstance(error, told)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -36,6 +36,7 @@ T = TypeVar("T")
 _CONNECT_RETRY_S = 0.1
 _CONNECT_RETRY_MAX_S = 1.0
 _AFTER_DRAIN_S = 5.0
+_LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,15 @@ class Runtime:
 
 
 def completed(name: str, settings: RuntimeSettings) -> RuntimeSettings:
-    """Return the settings with the instance and the incarnation filled in."""
+    """Return the settings with the instance and the incarnation filled in; SettingsError if bad."""
+    if settings.log_level.lower() not in _LOG_LEVELS:
+        raise SettingsError(
+            f"RALLYPOINT_LOG_LEVEL is {settings.log_level!r}: set it to {', '.join(_LOG_LEVELS)}"
+        )
+    if not 0.0 <= settings.trace_ratio <= 1.0:
+        raise SettingsError(
+            f"RALLYPOINT_TRACE_RATIO is {settings.trace_ratio}: set it to a number from 0 to 1"
+        )
     return dataclasses.replace(
         settings,
         instance=settings.instance or f"{name}-1",
@@ -141,7 +150,7 @@ def run(
     """Run a service until it is asked to stop; return the exit code.
 
     `needs` holds "bus" and "store": the brokers main finds connected. Raises SettingsError, before
-    anything starts, when a file of the security settings cannot be used.
+    anything starts, when one of ours cannot be used.
     """
     import uvloop  # 20 ms that the CLI's other commands need not pay
 

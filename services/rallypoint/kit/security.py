@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 from rallypoint.kit import settings
 
-_NATS_TLS = "tls"
-_REDIS_TLS = "rediss"
+_SCHEMES = {"nats": ("nats", "tls"), "redis": ("redis", "rediss")}
+"""Of each broker's URL: without and with TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +102,12 @@ def load(wanted: SecuritySettings, *, nats_url: str, redis_url: str) -> Security
         nats=Access(
             wanted.nats_user,
             wanted.nats_password,
-            _client("nats", _NATS_TLS, nats_url.split(","), wanted),
+            _client("nats", nats_url.split(","), wanted),
         ),
         redis=Access(
             wanted.redis_user,
             wanted.redis_password,
-            _client("redis", _REDIS_TLS, [redis_url], wanted),
+            _client("redis", [redis_url], wanted),
         ),
         grpc=_mutual(wanted),
     )
@@ -124,19 +124,33 @@ def _without_login(url: str) -> str:
     return f"{scheme}://{rest}" if mark else url
 
 
-def _client(broker: str, scheme: str, urls: list[str], wanted: SecuritySettings) -> TlsFiles | None:
-    files = _files(broker, wanted)
-    if not any(urlsplit(url).scheme == scheme for url in urls):
+def _client(broker: str, urls: list[str], wanted: SecuritySettings) -> TlsFiles | None:
+    plain, secure = _SCHEMES[broker]
+    url_name, files = _variable(f"{broker}_url"), _files(broker, wanted)
+    schemes = {_scheme(url) for url in urls}
+    if not schemes <= {plain, secure}:
+        given = shown(",".join(urls))
+        raise settings.SettingsError(
+            f"{url_name} is {given!r}: set it to {plain}://host:port or {secure}://host:port"
+        )
+    if secure not in schemes:
         for variable, path in files.items():
             if path is not None:
                 raise settings.SettingsError(
-                    f"{variable} is set but {_variable(f'{broker}_url')} is plaintext: "
-                    f"let it start with {scheme}://"
+                    f"{variable} is set but {url_name} is plaintext: let it start with {secure}://"
                 )
         return None
-    made = TlsFiles(*files.values())
     _check(files)
-    return made
+    return TlsFiles(*files.values())
+
+
+def _scheme(url: str) -> str:
+    """Return the scheme of a URL that has a host and, if any, a port that is one; else nothing."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme if parts.hostname and parts.port != 0 else ""
+    except ValueError:
+        return ""
 
 
 def _mutual(wanted: SecuritySettings) -> MutualTls | None:

@@ -3,6 +3,7 @@
 Field `web_port` comes from `RALLYPOINT_WEB_PORT`; nested dataclasses are flattened into the same
 namespace. Types: str, int, float, bool (1/0, true/false, yes/no, on/off), Path, tuple[str, ...]
 (comma separated), and `X | None` (empty means None). An absent variable means the field's default.
+A whole number named `…_port` is at most 65535.
 A bad value, or an absent one without default, raises SettingsError with the variable's name and the
 remedy.
 """
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 PREFIX = "RALLYPOINT_"
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
+_PORT_MAX = 65_535
 
 T = TypeVar("T")
 
@@ -82,9 +84,12 @@ def _parse(variable: str, text: str, kind: Any) -> Any:
         return _parse_bool(variable, text)
     if kind in (str, int, float, Path):
         try:
-            return kind(text)
+            value = kind(text)
         except ValueError:
             raise SettingsError(f"{variable} is {text!r}: set it to {_wanted(kind)}") from None
+        if kind is int and variable.endswith("_PORT") and value > _PORT_MAX:
+            raise SettingsError(f"{variable} is {text}: set it to at most {_PORT_MAX}")
+        return value
     raise SettingsError(f"{variable} has a type that cannot be read from the environment: {kind}")
 
 

@@ -53,6 +53,17 @@ def test_ca_for_a_plaintext_url_is_refused(wanted: SecuritySettings, scheme: str
         _load(wanted)
 
 
+@pytest.mark.parametrize(
+    "url", ["garbage", "http://broker:4222", "nats://", "nats://broker:port", "nats://one:1,two:2"]
+)
+def test_url_that_names_no_broker_is_refused_without_its_login(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"RALLYPOINT_NATS_URL is .*nats://host:port"):
+        _load(PLAIN, nats=url)
+    with pytest.raises(SettingsError) as refused:
+        _load(PLAIN, redis="http://user:hunter2@broker:6379")
+    assert "hunter2" not in str(refused.value)
+
+
 def test_unreadable_file_is_named_with_its_variable(tmp_path: Path) -> None:
     absent = tmp_path / "absent.pem"
     with pytest.raises(SettingsError, match=r"RALLYPOINT_NATS_CA_FILE is .*No such file"):
