@@ -113,6 +113,26 @@ def test_bots_command_plays_and_reports(tmp_path: Path, runs: Runs) -> None:
     runs(scenario())
 
 
+def test_bots_too_few_for_another_match_stop(tmp_path: Path, runs: Runs) -> None:
+    async def scenario() -> None:
+        async with stack.Stack(wish(tmp_path)) as running:
+            words = ["--game", "tictactoe", "--count", "3", "--matches", "1", "--json"]
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "rallypoint", "bots", *words, "--url", running.url,
+                stdout=subprocess.PIPE,
+            )  # fmt: skip
+            async with asyncio.timeout(60):
+                output, _ = await process.communicate()
+            async with client.connect(running.url, name="Ada", game="tictactoe") as player:
+                queues = await client.Matchmaking(player).queues()
+        report = json.loads(output)
+        assert process.returncode == 0
+        assert (report["matches"], report["left_over"], report["errors"]) == (2, 1, {})
+        assert {queue.searching for queue in queues} == {0}
+
+    runs(scenario())
+
+
 def test_bots_leave_cleanly_when_interrupted(tmp_path: Path, runs: Runs) -> None:
     async def scenario() -> None:
         async with stack.Stack(wish(tmp_path)) as running:

@@ -1,8 +1,10 @@
 """`rallypoint bots`: players without people, over the same client and the same calls as anybody.
 
 Each bot opens a session, queues, plays its match, and queues again, until it has played `--matches`
-or somebody presses Ctrl-C; then a line says what happened. Exit code 1 when no match was played and
-something went wrong.
+or somebody presses Ctrl-C; then a line says what happened. With `--matches`, bots may be left over
+that are too few for another match: they leave the queue and the line says so, unless the bots were
+too few from the start, when they are there to play with people. Exit code 1 when no match was
+played and something went wrong.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from dataclasses import dataclass, field
 from rallypoint.cli import bot_brains
 from rallypoint.client import matchmaking, retry, room, seat, session
 from rallypoint.kit import errors
+from rallypoint.v1 import matchmaking_pb2 as mm
 
 NAMES = ("Ada", "Bo", "Cleo", "Dex", "Eve", "Finn", "Gus", "Hana", "Ivo", "Juno", "Kit", "Lux")
 
@@ -46,6 +49,8 @@ class Score:
     rated: int = 0
     inputs_lost: int = 0
     rejoins: int = 0
+    left_over: int = 0
+    """Bots that stopped early, as too few others were left to play with."""
     wrong: dict[str, int] = field(default_factory=dict)
 
     def failed(self, error: errors.RallypointError) -> None:
@@ -72,6 +77,7 @@ class Score:
             "rated": self.rated,
             "rejoins": self.rejoins,
             "inputs_lost": self.inputs_lost,
+            "left_over": self.left_over,
             "errors": self.wrong,
         }
 
@@ -80,8 +86,41 @@ class Score:
         wrong = ", ".join(f"{reason} {n}x" for reason, n in self.wrong.items()) or "none"
         return (
             f"bots: {self.matches} matches played ({self.rated} rated), {self.wins} won, "
-            f"{self.rejoins} rejoins, errors: {wrong}"
+            f"{self.rejoins} rejoins, errors: {wrong}{self._left_over()}"
         )
+
+    def _left_over(self) -> str:
+        if not self.left_over:
+            return ""
+        bots = "1 bot" if self.left_over == 1 else f"{self.left_over} bots"
+        return f"; {bots} stopped early, too few were left for another match"
+
+
+@dataclass(slots=True)
+class Company:
+    """Whether the bots that still have to play are enough for a match."""
+
+    count: int
+    """Bots at the start."""
+    left: int
+    """Bots that have not played all their matches."""
+    least: int = 0
+    """Players a match of the queue needs; 0 while unknown."""
+    too_few: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def needs(self, least: int) -> None:
+        """Note how many players a match needs."""
+        self.least = least
+        self._look()
+
+    def done(self) -> None:
+        """Note that a bot has played all its matches."""
+        self.left -= 1
+        self._look()
+
+    def _look(self) -> None:
+        if self.left < self.least <= self.count:
+            self.too_few.set()
 
 
 def run(arguments: list[str]) -> int:
@@ -131,13 +170,13 @@ def _positive(text: str) -> int:
 
 async def play(squad: Squad, score: Score) -> None:
     """Run all bots; returns when all are done, or after SIGINT or SIGTERM."""
-    stopping = asyncio.Event()
+    stopping, company = asyncio.Event(), Company(squad.count, squad.count)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     async with asyncio.TaskGroup() as tasks:
         bots = [
-            tasks.create_task(_bot(squad, score, number=n), name=f"bot-{n}")
+            tasks.create_task(_bot(squad, score, company, number=n), name=f"bot-{n}")
             for n in range(squad.count)
         ]
         asked = tasks.create_task(stopping.wait(), name="asked")
@@ -151,7 +190,7 @@ async def _wait_all(bots: Iterable[asyncio.Task[None]]) -> None:
     await asyncio.wait(bots)
 
 
-async def _bot(squad: Squad, score: Score, *, number: int) -> None:
+async def _bot(squad: Squad, score: Score, company: Company, *, number: int) -> None:
     """One bot's life: a session, then match after match; errors are counted and tried again."""
     rng = random.Random(number)
     backoff = retry.Backoff(rng=rng)
@@ -163,25 +202,73 @@ async def _bot(squad: Squad, score: Score, *, number: int) -> None:
             async with session.connect(
                 squad.url, name=name, game=squad.brain, device_secret=secret
             ) as player:
+                calls = matchmaking.Matchmaking(player)
+                company.needs(await _least(calls, squad.queue))
                 while not squad.matches or played < squad.matches:
-                    await _match(player, squad, score, rng=rng)
+                    assignment = await _assignment(calls, squad.queue, company)
+                    if assignment is None:
+                        score.left_over += 1
+                        return
+                    await _match(player, assignment, squad, score=score, rng=rng)
                     played += 1
                     backoff.reset()
         except errors.RallypointError as error:
             score.failed(error)
             await backoff.pause(error.retry_after_s)
+    company.done()
+
+
+async def _least(calls: matchmaking.Matchmaking, queue: str) -> int:
+    """Players a match of the queue needs; 0 if there is no such queue, which CreateTicket tells."""
+    return next((q.min_players for q in await calls.queues() if q.queue == queue), 0)
+
+
+async def _assignment(
+    calls: matchmaking.Matchmaking, queue: str, company: Company
+) -> mm.Assignment | None:
+    """Queue until there is a room; None, and out of the queue, once we are too few for one."""
+    if company.too_few.is_set():
+        return None
+    async with asyncio.TaskGroup() as tasks:
+        finding = tasks.create_task(_found(calls, queue), name="finding")
+        lonely = tasks.create_task(company.too_few.wait(), name="lonely")
+        try:
+            await asyncio.wait({finding, lonely}, return_when=asyncio.FIRST_COMPLETED)
+            while not finding.done() and not await _withdraw(calls, queue):
+                await asyncio.wait({finding}, timeout=1.0)  # a match of now, or of before
+        except asyncio.CancelledError:
+            await _withdraw(calls, queue)
+            raise
+        finally:
+            finding.cancel()
+            lonely.cancel()
+    outcome = None if finding.cancelled() else finding.result()
+    if isinstance(outcome, matchmaking.TicketGone) and company.too_few.is_set():
+        return None
+    if isinstance(outcome, errors.RallypointError):
+        raise outcome
+    return outcome
+
+
+async def _found(
+    calls: matchmaking.Matchmaking, queue: str
+) -> mm.Assignment | errors.RallypointError:
+    """Where to play, or what went wrong; the error is no group this way."""
+    try:
+        return await calls.find(queue)
+    except errors.RallypointError as error:
+        return error
 
 
 async def _match(
-    player: session.Session, squad: Squad, score: Score, *, rng: random.Random
+    player: session.Session,
+    assignment: mm.Assignment,
+    squad: Squad,
+    *,
+    score: Score,
+    rng: random.Random,
 ) -> None:
-    """Queue, play one match to its end, count it; a ticket is given back when cancelled."""
-    calls = matchmaking.Matchmaking(player)
-    try:
-        assignment = await calls.find(squad.queue)
-    except asyncio.CancelledError:
-        await _withdraw(calls, squad.queue)
-        raise
+    """Play one match to its end and count it."""
     brain = bot_brains.BRAINS[squad.brain](rng)
     async with room.RoomConnection(
         player, assignment.room_id, assignment.seat_token, on_step=brain.on_step
@@ -215,13 +302,16 @@ async def _outcome(connection: room.RoomConnection) -> seat.Ended | errors.Rally
         raise
 
 
-async def _withdraw(calls: matchmaking.Matchmaking, queue: str) -> None:
-    """Leave the queue on the way out, if that is quick."""
+async def _withdraw(calls: matchmaking.Matchmaking, queue: str) -> bool:
+    """Leave the queue on the way out, if that is quick; False when a match holds the ticket."""
     try:
         async with asyncio.timeout(1.0):
             await calls.cancel(await calls.get(queue))
+    except errors.FailedPrecondition:
+        return False
     except (errors.RallypointError, TimeoutError):
         pass  # it expires by itself
+    return True
 
 
 async def _leave(connection: room.RoomConnection) -> None:
