@@ -104,8 +104,7 @@ class Bus:
         """
         bus = cls(Client() if access.tls is None else _TlsClient(), name)
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await bus._open(url, access)
+            await cancellation.insist(bus._open(url, access), timeout_s=CONNECT_TIMEOUT_S)
         except (TimeoutError, OSError, nats.errors.Error) as error:
             await bus.close()
             why = bus._last_error or repr(error)

@@ -1,4 +1,4 @@
-"""Cancellation that a library swallowed, found and raised again.
+"""Cancellation that a library swallowed, found and raised again, or said until it is heard.
 
 nats-py and redis-py wait with `asyncio.wait_for`, which in Python 3.11 returns the answer and drops
 a cancellation that comes at the same moment. The task then runs on, and whoever waits for its end
@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+REPEAT_S = 0.05
 
 
 @contextlib.contextmanager
@@ -21,6 +25,27 @@ def kept() -> Iterator[None]:
     finally:
         if _requests() > before:
             raise asyncio.CancelledError
+
+
+async def insist(work: Coroutine[Any, Any, T], *, timeout_s: float) -> T:
+    """Await `work` for so long; after that TimeoutError, once it has ended.
+
+    For a library that tries for ever in a loop: `asyncio.timeout` cancels once, and where the loop
+    swallows that the caller hangs. Here the work is cancelled again until it heeds; it never
+    outlives this call.
+    """
+    task = asyncio.get_running_loop().create_task(work, name="insisted")
+    try:
+        done, _ = await asyncio.wait({task}, timeout=timeout_s)
+        if not done:
+            raise TimeoutError
+        return task.result()
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=REPEAT_S)
+        if not task.cancelled():
+            task.exception()  # retrieved, so that asyncio does not complain
 
 
 def _requests() -> int:

@@ -51,3 +51,26 @@ def test_a_timeout_stays_a_timeout() -> None:
 
     with pytest.raises(TimeoutError):
         asyncio.run(scenario())
+
+
+def test_work_that_swallows_a_cancellation_is_told_again() -> None:
+    heard = 0
+
+    async def deaf() -> None:
+        nonlocal heard
+        while heard < 3:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                heard += 1
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(cancellation.insist(deaf(), timeout_s=0.01))
+    assert heard == 3
+
+
+def test_work_in_time_returns_its_value() -> None:
+    async def quick() -> str:
+        return "done"
+
+    assert asyncio.run(cancellation.insist(quick(), timeout_s=5)) == "done"
