@@ -19,6 +19,7 @@ from rallypoint.games.schema import Array, Kind
 
 RING: Final = 32
 MAX_PER_TICK: Final = 3
+MAX_JUMP: Final = 4096  # seqs given up while a network was away; `ack` tells 16 bits apart
 
 
 class InputRings:
@@ -59,10 +60,16 @@ class InputRings:
         )
 
     def offer(self, seat: int, first_seq: int, inputs: Sequence[bytes]) -> None:
-        """Keep the inputs that are new; those of a wrong size are counted and ignored."""
+        """Keep the inputs that are new; those of a wrong size or from far ahead are refused.
+
+        A seq far ahead would make every honest one after it look old.
+        """
         newest = self._newest[seat]
         last = first_seq + len(inputs) - 1
         if last <= newest or len(self._seats) >= self._limit:
+            return
+        if first_seq > newest + MAX_JUMP:
+            self.refused += len(inputs)
             return
         seq = first_seq
         for data in inputs:

@@ -134,3 +134,11 @@ def test_seats_do_not_mix() -> None:
         ring.offer(seat, int(ring._newest[seat]) + 1, [pack(Keys, dx=seat + 1)])
     ring.take()
     assert [current(ring, "dx", seat) for seat in range(4)] == [1, 0, 3, 4]
+
+
+def test_seq_from_far_ahead_does_not_lock_the_seat() -> None:
+    ring = rings()
+    ring.offer(1, 2**31, [pack(Keys, dx=9)])
+    ring.offer(1, 1, [pack(Keys, dx=4)])
+    ring.take()
+    assert (ring.refused, current(ring, "dx"), int(ring.applied[1])) == (1, 4, 1)
