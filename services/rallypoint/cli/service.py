@@ -7,12 +7,14 @@ the service ends.
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rallypoint.cli import sampler
 from rallypoint.kit import runtime, settings
@@ -42,7 +44,7 @@ def run(arguments: list[str]) -> int:
     name = arguments[0]
     service = SERVICES[name]
     _parser(name, service).parse_args(arguments[1:])
-    serve = importlib.import_module(f"{service.package}.serve").serve
+    serve = _imported(service)
     try:
         loaded = settings.load(_settings_class(service), os.environ)
         return _profiled(name, lambda: runtime.run(name, loaded, serve, needs=service.needs))
@@ -62,6 +64,22 @@ def _parser(name: str, service: Service) -> argparse.ArgumentParser:
         epilog="\n".join(["environment, with defaults:", *lines]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def _imported(service: Service) -> Any:
+    """Import all that the service needs to be ready, and return what runs it.
+
+    The collector would go through all modules again and again while they come (fleet and room-state
+    are ready 35 and 60 ms sooner without); what they made stays: it need not look at it later.
+    """
+    gc.disable()
+    try:
+        for need in service.needs:
+            importlib.import_module(f"rallypoint.kit.{need}")
+        return importlib.import_module(f"{service.package}.serve").serve
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _settings_class(service: Service) -> type[runtime.HasRuntime]:
