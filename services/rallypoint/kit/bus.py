@@ -51,6 +51,7 @@ REQUEST_TIMEOUT_S = 5.0
 PING_PERIOD_S = 5.0
 PING_TIMEOUT_S = 2.0
 PENDING_MESSAGES = 65_536
+_SEEN_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class Bus:
         self._name = name
         self._closing = False
         self._listeners: set[Callable[[], None]] = set()
-        self._last_error = ""
+        self._seen: list[str] = []
 
     @classmethod
     async def connect(cls, url: str, *, name: str, access: Access = security.OPEN) -> Bus:
@@ -107,7 +108,7 @@ class Bus:
             await cancellation.insist(bus._open(url, access), timeout_s=CONNECT_TIMEOUT_S)
         except (TimeoutError, OSError, nats.errors.Error) as error:
             await bus.close()
-            why = bus._last_error or repr(error)
+            why = ", ".join(bus._seen) or repr(error)
             raise BusUnavailable(f"NATS at {security.shown(url)}: {why}") from error
         metrics.BUS_CONNECTED.set(1)
         return bus
@@ -338,8 +339,11 @@ class Bus:
     async def _on_error(self, error: Exception) -> None:
         # Must not raise: nats-py awaits it inside its read loop.
         metrics.BUS_ERRORS.labels(type(error).__name__).inc()
-        self._last_error = repr(error)[:200]
-        logger.info("bus_error", extra={"error": self._last_error})
+        shown = repr(error)[:200]
+        # All kinds, not the last: a server that refuses a login often just resets the next try.
+        if shown not in self._seen and len(self._seen) < _SEEN_MAX:
+            self._seen.append(shown)
+        logger.info("bus_error", extra={"error": shown})
 
     async def _on_disconnected(self) -> None:
         metrics.BUS_CONNECTED.set(0)
