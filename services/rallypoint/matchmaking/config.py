@@ -12,7 +12,7 @@ DEFAULT_QUEUES = """[
    "tolerance": [[0, 100], [10, 300], [30, 1000]], "ticket_ttl_s": 600,
    "unattended_s": 20, "options": {"time_limit_s": 120}},
   {"queue": "tictactoe", "game": "tictactoe", "set": "local", "team_count": 2, "team_size": 1,
-   "tolerance": [[0, 200], [5, 500], [15, 5000]], "ticket_ttl_s": 600,
+   "tolerance": [[0, 200], [10, 600], [30, 2000]], "ticket_ttl_s": 600,
    "unattended_s": 20}
 ]"""
 """The example games' queues."""
