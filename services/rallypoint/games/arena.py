@@ -77,6 +77,22 @@ class Arena:
         for run, saved in self._saved_runs:
             run.values[:, room] = saved[:, room]
 
+    def room_bytes(self, room: int) -> bytes:
+        """All numbers of one room; they fit an arena of the same layouts."""
+        return b"".join([run.values[:, room].tobytes() for run, _ in self._saved_runs])
+
+    def load_room(self, room: int, data: bytes) -> None:
+        """Set one room to what `room_bytes` gave; ValueError when it does not fit."""
+        runs = [run.values for run, _ in self._saved_runs]
+        if len(data) != sum(values[:, room].nbytes for values in runs):
+            raise ValueError(f"{len(data)} bytes do not fit the columns")
+        offset = 0
+        for values in runs:
+            part = values[:, room]
+            numbers = np.frombuffer(data, values.dtype, part.size, offset)
+            part[...] = numbers.reshape(part.shape)
+            offset += part.nbytes
+
     def clear_room(self, room: int) -> None:
         """Set one room to zero."""
         for runs in self.runs.values():

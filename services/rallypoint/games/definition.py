@@ -98,6 +98,12 @@ class Host(Protocol):
     def forget(self, room: Room) -> None:
         """The room is gone."""
 
+    def snapshot(self, room: Room) -> bytes:
+        """What the game keeps of a room outside its columns."""
+
+    def restore(self, room: Room, data: bytes) -> None:
+        """Set up a room whose columns are there already."""
+
     def call(self, hook: str, room: Room, *arguments: Any) -> Any:
         """Call a hook or a timer's method by name."""
 
@@ -119,6 +125,14 @@ class ColumnHost:
 
     def forget(self, room: Room) -> None:
         """Nothing is kept per room."""
+
+    def snapshot(self, room: Room) -> bytes:
+        """What the game keeps of a room outside its columns."""
+        return self._game.on_snapshot(room)
+
+    def restore(self, room: Room, data: bytes) -> None:
+        """Set up a room whose columns are there already."""
+        self._game.on_restore(room, data)
 
     def call(self, hook: str, room: Room, *arguments: Any) -> Any:
         """Call a hook or a timer's method by name."""
@@ -142,6 +156,16 @@ class RoomHost:
         """Make the room's object and set it up."""
         game = self._make(room)
         game.on_create()
+        self._games[room] = game
+
+    def snapshot(self, room: Room) -> bytes:
+        """What the room's object keeps outside its columns."""
+        return self._games[room].on_snapshot()
+
+    def restore(self, room: Room, data: bytes) -> None:
+        """Make the object of a room whose columns are there already."""
+        game = self._make(room)
+        game.on_restore(data)
         self._games[room] = game
 
     def forget(self, room: Room) -> None:

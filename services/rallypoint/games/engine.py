@@ -24,7 +24,9 @@ from rallypoint.games.frames import FrameWriter
 from rallypoint.games.game import Refused
 from rallypoint.games.inputs import InputRings
 from rallypoint.games.room import Effects, Outcome, Room, Rooms, Seat, SeatState
+from rallypoint.games.saved import EVENT_GAP, SavedRoom, layout_hash
 from rallypoint.games.schema import Array
+from rallypoint.kit import errors
 
 CAPACITY: Final = 64
 GAME_ERROR: Final = "GAME_ERROR"
@@ -72,6 +74,7 @@ class RoomTable:
         self.capacity = capacity
         self.tick = 0
         self.rollbacks = 0
+        self.layout = layout_hash(definition)
         self.arena = Arena(definition.layouts, capacity)
         self.writer = FrameWriter(definition, self.arena)
         self._host = definition.host()
@@ -80,6 +83,7 @@ class RoomTable:
         self._book = self.arena.bind(Book, slice(0, capacity))
         self._open: list[_Open | None] = [None] * capacity
         self._live = np.zeros(capacity, np.bool_)
+        self._ticks = np.zeros(capacity, np.int64)
         self._first_tick = np.zeros(capacity, np.int64)
         self._ended: list[Ended] = []
         self._kicks: list[tuple[int, int, str]] = []
@@ -103,8 +107,12 @@ class RoomTable:
         entry = self._open[slot]
         if entry is None:
             raise LookupError(f"slot {slot} is free")
-        entry.room.tick = self.tick
+        entry.room.tick = self.tick_of(slot)
         return entry.room
+
+    def tick_of(self, slot: int) -> int:
+        """A room's own tick: the table's, unless it came here from another table."""
+        return int(self._ticks[slot])
 
     def open(self, spec: RoomSpec) -> int:
         """Make a room and return its slot. Raises what the game's on_create raises."""
@@ -114,7 +122,7 @@ class RoomTable:
         self.arena.clear_room(slot)
         self.writer.open(slot, spec.epoch)
         self._book.dice[slot, 0] = spec.seed & 0xFFFFFFFFFFFFFFFF
-        room = self._make_room(slot, spec)
+        room = self._make_room(slot, spec, tick=self.tick, age=0)
         for seat in spec.seats:
             self._seats.state[slot, seat.slot] = SeatState.RESERVED
         try:
@@ -124,11 +132,58 @@ class RoomTable:
             raise
         for index in range(self.definition.seats):
             self._rings.reset(self._index(slot, index), 0)
-        self._open[slot] = _Open(room)
-        self._live[slot] = True
-        self._first_tick[slot] = self.tick
-        self._commit(slot, room.effects)
+        self._admit(slot, room)
         return slot
+
+    def snapshot(self, slot: int) -> SavedRoom:
+        """A room as it is now, for `restore`; raises what the game's on_snapshot raises."""
+        room, seats = self.room(slot), range(self.definition.seats)
+        entry = self._open[slot]
+        next_event, events = self.writer.saved_events(slot, self.tick)
+        return SavedRoom(
+            layout=self.layout,
+            tick=room.tick,
+            age=room.tick - room.first_tick,
+            columns=self.arena.room_bytes(slot),
+            game=self._host.snapshot(room),
+            timers=tuple((due - self.tick, name) for due, name in entry.timers) if entry else (),
+            next_event=next_event,
+            events=events,
+            inputs=tuple(self._rings.saved(self._index(slot, seat)) for seat in seats),
+        )
+
+    def restore(self, spec: RoomSpec, saved: SavedRoom, *, event_gap: int = EVENT_GAP) -> int:
+        """Have a room go on here as it was saved, and return its slot; `spec.seed` is ignored.
+
+        FailedPrecondition SNAPSHOT_LAYOUT when the game declares other columns by now. Raises what
+        the game's on_restore raises. `event_gap` is 0 when nothing happened since it was saved.
+        """
+        if saved.layout != self.layout:
+            raise errors.FailedPrecondition(
+                "SNAPSHOT_LAYOUT", "the room was saved by a version with other columns"
+            )
+        slot = self._open.index(None)
+        ahead = saved.tick - self.tick
+        self.writer.open(slot, spec.epoch, ahead=ahead)
+        room = self._make_room(slot, spec, tick=saved.tick, age=saved.age)
+        try:
+            self.arena.load_room(slot, saved.columns)
+            for seat, inputs in enumerate(saved.inputs):
+                self._rings.restore(self._index(slot, seat), inputs)
+            self._host.restore(room, saved.game)
+        except Exception:
+            self.arena.clear_room(slot)
+            raise
+        next_event = saved.next_event + event_gap
+        self.writer.restore_events(slot, self.tick, next_event, saved.events)
+        self._admit(slot, room, [(self.tick + ticks, name) for ticks, name in saved.timers])
+        return slot
+
+    def _admit(self, slot: int, room: Room, timers: Sequence[tuple[int, str]] = ()) -> None:
+        self._open[slot] = _Open(room, timers=list(timers))
+        self._timed.add(slot)
+        self._live[slot] = True
+        self._commit(slot, room.effects)
 
     def release(self, slot: int) -> None:
         """Free the slot of a room that ended."""
@@ -219,6 +274,7 @@ class RoomTable:
             return
         self._rings.take()
         seats = self.definition.seats
+        self._ticks[:high] += 1
         acks = self._rings.applied[: high * seats].reshape(high, seats)
         self._seats.ack[:high] = acks & 0xFFFF
         with np.errstate(all="ignore"):
@@ -277,10 +333,9 @@ class RoomTable:
                 self._hook(name, slot)
 
     def _close_old(self, high: int) -> None:
-        oldest = self.tick - int(self.definition.info.max_age_s * self.definition.info.tick_hz)
-        if oldest <= 0:
-            return
-        for slot in np.flatnonzero(self._live[:high] & (self._first_tick[:high] < oldest)).tolist():
+        oldest = int(self.definition.info.max_age_s * self.definition.info.tick_hz)
+        ages = self._ticks[:high] - self._first_tick[:high]
+        for slot in np.flatnonzero(self._live[:high] & (ages > oldest)).tolist():
             self.close(slot, "ROOM_TOO_OLD")
 
     def _running(self, high: int) -> Iterator[tuple[int, _Open]]:
@@ -295,7 +350,7 @@ class RoomTable:
         entry = self._open[slot]
         if entry is None or entry.ended:
             return
-        entry.room.tick = self.tick
+        entry.room.tick = self.tick_of(slot)
         try:
             self._host.call(hook, entry.room, *arguments)
         except Exception as error:
@@ -342,7 +397,7 @@ class RoomTable:
     def _index(self, slot: int, seat: int) -> int:
         return slot * self.definition.seats + seat
 
-    def _make_room(self, slot: int, spec: RoomSpec) -> Room:
+    def _make_room(self, slot: int, spec: RoomSpec, *, tick: int, age: int) -> Room:
         def bind_input() -> Input:
             return self._rings.bind(slice(slot, slot + 1)).at(0)
 
@@ -356,7 +411,8 @@ class RoomTable:
             dice=Dice(self._book.dice[slot]),
             tick_hz=self.definition.info.tick_hz,
         )
-        room.tick = room.first_tick = self.tick
+        room.tick = self._ticks[slot] = tick
+        room.first_tick = self._first_tick[slot] = tick - age
         return room
 
     def _rooms(self, start: int, stop: int) -> Rooms:
@@ -367,8 +423,8 @@ class RoomTable:
             bind_input=lambda: bound.input,
             dice=bound.dice,
             live=bound.live,
-            age_s=(self.tick - bound.first_tick) * dt_s,
-            tick=self.tick,
+            age_s=(bound.ticks - bound.first_tick) * dt_s,
+            tick=bound.ticks,
             dt_s=dt_s,
             states=bound.states,
             taken=bound.taken,
@@ -387,6 +443,7 @@ class RoomTable:
                 input=self._rings.bind(rooms),
                 dice=Dice(self._book.dice[rooms, 0]),
                 live=self._live[rooms],
+                ticks=self._ticks[rooms],
                 first_tick=self._first_tick[rooms],
                 states=self._seats.state[rooms],
                 taken=self._rings.fresh.reshape(self.capacity, -1)[rooms],
@@ -402,6 +459,7 @@ class _Bound:
     input: Input
     dice: Dice
     live: Array
+    ticks: Array
     first_tick: Array
     states: Array
     taken: Array

@@ -29,6 +29,7 @@ class _Log:
     """A room's events: those not yet published, and those of the last two seconds."""
 
     epoch: bytes = b""
+    ahead: int = 0
     next_id: int = 1
     fresh: list[bytes] = field(default_factory=list)
     recent: deque[tuple[int, bytes]] = field(default_factory=deque)
@@ -53,9 +54,9 @@ class FrameWriter:
         """Whether each seat gets a part of its own."""
         return self._owner is not None
 
-    def open(self, slot: int, epoch: int) -> None:
-        """Begin a room whose columns are zero."""
-        self._logs[slot] = _Log(EPOCH_TAG + varint(epoch))
+    def open(self, slot: int, epoch: int, *, ahead: int = 0) -> None:
+        """Begin a room that nobody has seen; its ticks are `ahead` of the table's."""
+        self._logs[slot] = _Log(EPOCH_TAG + varint(epoch), ahead)
         self._shared.forget(slice(slot, slot + 1))
         if self._owner:
             self._owner.forget(slice(slot * self._seats, (slot + 1) * self._seats))
@@ -72,12 +73,11 @@ class FrameWriter:
     def deltas(self, rooms: int, tick: int) -> list[bytes]:
         """The frames of the first `rooms` rooms against those of the call before."""
         self._base_tick, self._tick = self._tick, tick
-        ticks = TICK_TAG + varint(tick)
-        if self._base_tick:
-            ticks += BASE_TICK_TAG + varint(self._base_tick)
+        heads = {0: self._delta_head(0)}
         sections = self._shared.deltas(rooms)
         frames = []
         for log, section in zip(self._logs, sections, strict=False):
+            ticks = heads.get(log.ahead) or heads.setdefault(log.ahead, self._delta_head(log.ahead))
             frame = log.epoch + ticks + section
             if log.fresh:
                 frame += b"".join(log.fresh)
@@ -87,7 +87,6 @@ class FrameWriter:
 
     def keyframes(self, slots: Sequence[int]) -> list[bytes]:
         """The same state as the last `deltas`, against zeros."""
-        ticks = TICK_TAG + varint(self._tick)
         oldest = self._tick - self._repeated_ticks
         frames = []
         for slot, section in zip(slots, self._shared.keyframes(slots), strict=True):
@@ -95,8 +94,28 @@ class FrameWriter:
             while log.recent and log.recent[0][0] < oldest:
                 log.recent.popleft()
             events = b"".join(data for _, data in log.recent)
+            ticks = TICK_TAG + varint(self._tick + log.ahead)
             frames.append(log.epoch + ticks + section + events)
         return frames
+
+    def saved_events(self, slot: int, tick: int) -> tuple[int, tuple[tuple[int, bytes], ...]]:
+        """The id of a room's next event, and those that keyframes repeat, with ticks ago."""
+        log, oldest = self._logs[slot], tick - self._repeated_ticks
+        return log.next_id, tuple((tick - at, data) for at, data in log.recent if at >= oldest)
+
+    def restore_events(
+        self, slot: int, tick: int, next_id: int, events: Sequence[tuple[int, bytes]]
+    ) -> None:
+        """Go on with what `saved_events` gave."""
+        log = self._logs[slot]
+        log.next_id = next_id
+        log.recent.extend((tick - ago, data) for ago, data in events)
+
+    def _delta_head(self, ahead: int) -> bytes:
+        head = TICK_TAG + varint(self._tick + ahead)
+        if self._base_tick:  # before a restored room's first frame it may have been below its own
+            head += BASE_TICK_TAG + varint(max(1, self._base_tick + ahead))
+        return head
 
     def owner_deltas(self, rooms: int) -> list[list[bytes]]:
         """For each of the first rooms, each seat's part of a delta; empty lists without any."""

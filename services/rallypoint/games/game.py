@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
 
+from rallypoint.games import plain
 from rallypoint.games.columns import Input, Table
 from rallypoint.games.room import Room, Rooms
 from rallypoint.kit import errors
@@ -114,6 +115,13 @@ class ColumnGame(_Declared):
     def on_tick(self, rooms: Rooms) -> None:
         """One step of all rooms. May be called again for single rooms after it raised."""
 
+    def on_snapshot(self, room: Room) -> bytes:
+        """What else to save of a room: columns, dice, timers and inputs are saved already."""
+        return b""
+
+    def on_restore(self, room: Room, data: bytes) -> None:
+        """A room goes on in this object: its columns are back, `data` is what was saved."""
+
 
 class RoomGame(_Declared):
     """A game with one object per room: tables, seats, dice and timers are on `self.room`."""
@@ -142,6 +150,15 @@ class RoomGame(_Declared):
 
     def on_tick(self, dt_s: float) -> None:
         """One step of the room."""
+
+    def on_snapshot(self) -> bytes:
+        """What else to save of the room: by default the object's attributes, which must be plain
+        values (docs/games.md); columns, dice, timers and inputs are saved already."""
+        return plain.pack({name: value for name, value in vars(self).items() if name != "room"})
+
+    def on_restore(self, data: bytes) -> None:
+        """The room goes on in this object, instead of `on_create`: `data` is what was saved."""
+        vars(self).update(plain.unpack(data))
 
 
 Game = ColumnGame | RoomGame

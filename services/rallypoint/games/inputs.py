@@ -15,6 +15,7 @@ import numpy as np
 
 from rallypoint.games import codec
 from rallypoint.games.columns import Column, Input
+from rallypoint.games.saved import SavedInputs
 from rallypoint.games.schema import Array, Kind
 
 RING: Final = 32
@@ -94,8 +95,39 @@ class InputRings:
 
     def release(self, seat: int) -> None:
         """Let go of all keys: the seat's input is zero until one arrives."""
-        for values in (*self._current.values(), *self._held.values()):
+        for values in self._values():
             values[seat] = 0
+
+    def saved(self, seat: int) -> SavedInputs:
+        """A seat's inputs, to go on with in another table."""
+        return SavedInputs(
+            applied=int(self.applied[seat]),
+            newest=self._newest[seat],
+            waiting=tuple(
+                (self._arrived[at], self._data[at])
+                for at, other in enumerate(self._seats)
+                if other == seat
+            ),
+            current=b"".join([values[seat].tobytes() for values in self._values()]),
+        )
+
+    def restore(self, seat: int, saved: SavedInputs) -> None:
+        """Go on with what `saved` gave; ValueError when it does not fit."""
+        self.reset(seat, saved.applied)
+        self._newest[seat] = saved.newest
+        for seq, data in saved.waiting:
+            if len(data) != self.size:
+                raise ValueError("an input of another size waits")
+            self._seats.append(seat)
+            self._arrived.append(seq)
+            self._data.append(data)
+        offset = 0
+        for values in self._values():
+            values[seat] = np.frombuffer(saved.current, values.dtype, 1, offset)[0]
+            offset += values.itemsize
+
+    def _values(self) -> list[Array]:
+        return [*self._current.values(), *self._held.values()]
 
     def take(self) -> None:
         """Apply what is due this tick, for all seats."""

@@ -151,7 +151,7 @@ class Room:
 class Rooms:
     """Many rooms at once: arrays have a leading axis of rooms, some of which may not be `live`.
 
-    `age_s` has the seconds each room has run, `tick` the number of the tick (the frame's number),
+    `age_s` has the seconds each room has run, `tick` the number of its tick (the frame's number),
     `connected` tells for each seat whether its player is there, `taken` how many inputs it got.
     """
 
@@ -163,7 +163,7 @@ class Rooms:
         dice: Dice,
         live: Array,
         age_s: Array,
-        tick: int,
+        tick: Array,
         dt_s: float,
         states: Array,
         taken: Array,

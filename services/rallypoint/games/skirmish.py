@@ -234,7 +234,7 @@ def _fire(rooms: Rooms, players: Players, shots: Shots, wanting: Array) -> None:
     shots.aim[at] = aim
     shots.step_x[at] = np.cos(aim * _ANGLE) * SHOT_STEP
     shots.step_y[at] = np.sin(aim * _ANGLE) * SHOT_STEP
-    shots.born[at] = rooms.tick & 0xFFFF
+    shots.born[at] = rooms.tick[room] & 0xFFFF
     shots.left[at] = SHOT_TICKS
     shots.damage[at] = DAMAGE * (1 + players.boost[room, seat].astype(np.int32))
     shots.live[at] = 1
@@ -243,7 +243,7 @@ def _fire(rooms: Rooms, players: Players, shots: Shots, wanting: Array) -> None:
 def _fly(rooms: Rooms, players: Players, shots: Shots) -> None:
     """Move shots fired in earlier ticks; the first player met on the way is hit."""
     flying = shots.live != 0
-    flying &= shots.born != (rooms.tick & 0xFFFF)
+    flying &= shots.born != (rooms.tick & 0xFFFF)[:, None]
     if not np.count_nonzero(flying):
         return
     room, row = at = np.nonzero(flying)
