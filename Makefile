@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 LOCKS := requirements/runtime.txt requirements/build.txt
+COMPILED := $(wildcard services/rallypoint/*/*.c)
 
 .PHONY: up test test-fast lint protos web clean
 
@@ -25,7 +26,7 @@ protos: $(VENV)/runtime.done
 web: $(VENV)/runtime.done
 	@$(BIN)/python clients/web/build.py
 
-$(VENV)/runtime.done: $(LOCKS) pyproject.toml
+$(VENV)/runtime.done: $(LOCKS) pyproject.toml $(COMPILED)
 	@echo "creating $(VENV) and installing the locked requirements"
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Rallypoint needs Python 3.11 or newer: make PYTHON=python3.11 …")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -30,7 +30,7 @@ ALIGNMENT: Final = 4
 EncoderTable = tuple[TableSpec, Sequence[Run]]
 
 
-class SectionEncoder:
+class NumpyEncoder:
     """Encodes tables for `lanes` receivers; `rows` of a table are those one receiver sees."""
 
     def __init__(self, tables: Sequence[EncoderTable], lanes: int) -> None:
@@ -239,7 +239,7 @@ class _Cells:
     All arrays are shaped (columns, lanes, rows), which is how the source lies in memory.
     """
 
-    def __init__(self, owner: SectionEncoder, place: _Place, run: Run, lanes: int) -> None:
+    def __init__(self, owner: NumpyEncoder, place: _Place, run: Run, lanes: int) -> None:
         self._source = _Numbers(run, lanes, place.rows)
         self.sent = np.zeros((place.columns, lanes, place.rows), self._source.unsigned)
         self._values = _cut(owner._matrix, place, self.sent.dtype)

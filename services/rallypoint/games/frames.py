@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from rallypoint.games import sections
 from rallypoint.games.arena import Arena
 from rallypoint.games.definition import Definition
-from rallypoint.games.encoder import EncoderTable, SectionEncoder
+from rallypoint.games.encoder import EncoderTable
 from rallypoint.games.room import Emitted
 from rallypoint.games.schema import Visibility
 
@@ -43,8 +44,8 @@ class FrameWriter:
         self._repeated_ticks = int(REPEATED_S * definition.info.tick_hz)
         shared = _tables(definition, arena, Visibility.SHARED)
         owner = _tables(definition, arena, Visibility.OWNER)
-        self._shared = SectionEncoder(shared, arena.rooms)
-        self._owner = SectionEncoder(owner, arena.rooms * self._seats) if owner else None
+        self._shared = sections.make(shared, arena.rooms)
+        self._owner = sections.make(owner, arena.rooms * self._seats) if owner else None
         self._logs = [_Log() for _ in range(arena.rooms)]
         self._base_tick = 0
         self._tick = 0

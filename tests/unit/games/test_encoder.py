@@ -1,8 +1,10 @@
-"""The vectorised encoder and the decoder agree, whatever changes."""
+"""Each encoder and the decoder agree, whatever changes."""
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rallypoint.games import codec, schema
@@ -21,11 +23,19 @@ from rallypoint.games.columns import (
     u16,
     u32,
 )  # fmt: skip
-from rallypoint.games.encoder import SectionEncoder
+from rallypoint.games.encoder import EncoderTable, NumpyEncoder
 from rallypoint.games.harness import fields
 from rallypoint.games.schema import Schema, TableSpec, Visibility
+from rallypoint.games.sections import COMPILED, CompiledEncoder, SectionEncoder
 
 ROOMS = 5
+Make = Callable[[Sequence[EncoderTable], int], SectionEncoder]
+needs_compiler = pytest.mark.skipif(not COMPILED, reason="no encoder in C here")
+
+
+@pytest.fixture(params=["numpy", pytest.param("compiled", marks=needs_compiler)])
+def make(request: pytest.FixtureRequest) -> Make:
+    return CompiledEncoder if request.param == "compiled" else NumpyEncoder
 
 
 class Small(Table, rows=3):
@@ -52,7 +62,7 @@ class Wide(Table, rows=19):
 class World:
     """An encoder for some rooms, and a decoder per room."""
 
-    def __init__(self) -> None:
+    def __init__(self, make: Make) -> None:
         layouts = [Layout(Small, 3), Layout(Wide, 19)]
         self.arena = Arena(layouts, ROOMS)
         specs = [
@@ -68,7 +78,7 @@ class World:
             (spec, self.arena.runs[lay.table]) for spec, lay in zip(specs, layouts, strict=True)
         ]
         self.schema = Schema(tuple(specs))
-        self.encoder = SectionEncoder(tables, ROOMS)
+        self.encoder = make(tables, ROOMS)
         self.decoders = [codec.Decoder(self.schema) for _ in range(ROOMS)]
 
     def set(self, table: type[Table], column: str, room: int, row: int, value: float) -> None:
@@ -96,6 +106,9 @@ def same(one: codec.Decoder, other: codec.Decoder) -> bool:
     )
 
 
+FIXTURE_OK = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 CHANGES = st.tuples(
     st.sampled_from(
         [(Small, c.name) for c in Small.sent()] + [(Wide, c.name) for c in Wide.sent()]
@@ -106,10 +119,10 @@ CHANGES = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.lists(CHANGES, max_size=12), st.integers(1, ROOMS)), max_size=8))
-def test_deltas_add_up_to_a_keyframe(ticks: list[tuple[list[object], int]]) -> None:
-    world = World()
+@FIXTURE_OK
+@given(ticks=st.lists(st.tuples(st.lists(CHANGES, max_size=12), st.integers(1, ROOMS)), max_size=8))
+def test_deltas_add_up_to_a_keyframe(make: Make, ticks: list[tuple[list[object], int]]) -> None:
+    world = World(make)
     for changes, rooms in [*ticks, ([], ROOMS)]:
         for (table, column), room, row, value in changes:  # type: ignore[attr-defined]
             world.set(table, column, room, row % (table.rows or 1), value)
@@ -120,8 +133,8 @@ def test_deltas_add_up_to_a_keyframe(ticks: list[tuple[list[object], int]]) -> N
         assert same(fresh, decoder)
 
 
-def test_values_arrive_as_they_were_set() -> None:
-    world = World()
+def test_values_arrive_as_they_were_set(make: Make) -> None:
+    world = World(make)
     world.set(Small, "b", 2, 1, 5.0)
     world.set(Small, "d", 2, 0, 1)
     world.set(Wide, "c", 2, 18, -123456)
@@ -134,15 +147,15 @@ def test_values_arrive_as_they_were_set() -> None:
     assert wide["f"][0] == 1.5
 
 
-def test_nothing_changed_sends_nothing() -> None:
-    world = World()
+def test_nothing_changed_sends_nothing(make: Make) -> None:
+    world = World(make)
     world.set(Wide, "h", 0, 0, 1)
     assert world.publish()[0] != b""
     assert world.publish() == [b""] * ROOMS
 
 
-def test_hidden_columns_are_never_sent() -> None:
-    world = World()
+def test_hidden_columns_are_never_sent(make: Make) -> None:
+    world = World(make)
     world.publish()
     world.set(Small, "secret", 1, 0, 7)
     assert world.publish()[1] == b""
@@ -153,37 +166,37 @@ def test_hidden_columns_are_never_sent() -> None:
     [(np.nan, 0), (-np.inf, 0), (np.inf, 65535), (-11.0, 0), (11.0, 65535)],
     ids=["nan", "-inf", "inf", "below", "above"],
 )
-def test_quantizing_clamps_what_does_not_fit(value: float, number: int) -> None:
-    world = World()
+def test_quantizing_clamps_what_does_not_fit(make: Make, value: float, number: int) -> None:
+    world = World(make)
     world.set(Small, "b", 0, 0, value)
     with np.errstate(all="raise"):
         world.publish()
     assert world.decoders[0].tables["small"]["b"][0] == number
 
 
-def test_nan_in_a_float_is_sent_once() -> None:
-    world = World()
+def test_nan_in_a_float_is_sent_once(make: Make) -> None:
+    world = World(make)
     world.set(Wide, "f", 0, 0, np.nan)
     assert world.publish()[0] != b""
     assert world.publish()[0] == b""
     assert np.isnan(world.decoders[0].tables["wide"]["f"][0])
 
 
-def test_long_sections_have_long_lengths() -> None:
+def test_long_sections_have_long_lengths(make: Make) -> None:
     class Big(Table, rows=9000):
         a = u32()
 
     arena = Arena([Layout(Big, 9000)], 1)
     spec = TableSpec(0, "big", 9000, (Big.a.spec(),))
-    encoder = SectionEncoder([(spec, arena.runs[Big])], 1)
+    encoder = make([(spec, arena.runs[Big])], 1)
     arena.bind(Big, 0).a = np.arange(9000)
     decoder = codec.Decoder(Schema((spec,)))
     apply(decoder, encoder.deltas(1)[0])
     assert decoder.tables["big"]["a"].tolist() == list(range(9000))
 
 
-def test_forgotten_room_starts_from_zero() -> None:
-    world = World()
+def test_forgotten_room_starts_from_zero(make: Make) -> None:
+    world = World(make)
     first = world.publish()[1]
     world.set(Small, "a", 1, 0, 9)
     world.publish()
