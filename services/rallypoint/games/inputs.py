@@ -63,13 +63,14 @@ class InputRings:
     def offer(self, seat: int, first_seq: int, inputs: Sequence[bytes]) -> None:
         """Keep the inputs that are new; those of a wrong size or from far ahead are refused.
 
-        A seq far ahead would make every honest one after it look old.
+        A seq far ahead would make every honest one after it look old. A game that takes no inputs
+        refuses all.
         """
         newest = self._newest[seat]
         last = first_seq + len(inputs) - 1
         if last <= newest or len(self._seats) >= self._limit:
             return
-        if first_seq > newest + MAX_JUMP:
+        if first_seq > newest + MAX_JUMP or not self.size:
             self.refused += len(inputs)
             return
         seq = first_seq

@@ -142,3 +142,13 @@ def test_seq_from_far_ahead_does_not_lock_the_seat() -> None:
     ring.offer(1, 1, [pack(Keys, dx=4)])
     ring.take()
     assert (ring.refused, current(ring, "dx"), int(ring.applied[1])) == (1, 4, 1)
+
+
+def test_game_without_inputs_refuses_all() -> None:
+    class Nothing(Input):
+        pass
+
+    ring = rings(Nothing)
+    ring.offer(1, 1, [b"", b"x"])
+    ring.take()
+    assert (ring.refused, ring.applied.tolist()) == (2, [0] * 4)
