@@ -10,7 +10,9 @@ from pathlib import Path
 
 SERVICES = Path(__file__).resolve().parents[2] / "services" / "rallypoint"
 METRIC = re.compile(r"rallypoint_[a-z0-9_]+\Z")
-SUBJECT = re.compile(r"(ticket|match|room|result|replay|heartbeat|own|snap|queue|dead)\.[{<]\S*\Z")
+SUBJECT = re.compile(
+    r"(ticket|match|room|result|replay|heartbeat|own|snap|code|info|queue|dead)\.[{<]\S*\Z"
+)
 REDIS_KEY = re.compile(r"(mm|fleet):\{")
 
 

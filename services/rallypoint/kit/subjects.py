@@ -122,6 +122,22 @@ def result_key(room_id: RoomId) -> str:
     return f"result.{room_id}"
 
 
+def code(code: str) -> str:
+    """Return the key (bucket rooms) that leads from a code to its room."""
+    return f"code.{code}"
+
+
+ALL_CODES = "code.*"
+
+
+def info(room_id: RoomId) -> str:
+    """Return the key (bucket rooms) of what the list says of a room, fenced by `own`."""
+    return f"info.{room_id}"
+
+
+ALL_INFO = "info.*"
+
+
 def lease(queue: QueueName) -> str:
     """Return the key (bucket leases) of a queue's leader."""
     return f"queue.{queue}"
