@@ -45,6 +45,7 @@ class RoomSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
     epoch: int = 1
     seed: int = 0
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +215,14 @@ class RoomTable:
         """How a seat is."""
         return SeatState(int(self._seats.state[slot, seat]))
 
+    def add_seat(self, slot: int, seat: Seat) -> None:
+        """Hold a seat for a player who comes later; one that was left becomes theirs."""
+        room = self.room(slot)
+        others = [other for other in room.seats if other.slot != seat.slot]
+        room.seats = tuple(sorted((*others, seat), key=lambda held: held.slot))
+        self._seats.state[slot, seat.slot] = SeatState.RESERVED
+        self._rings.reset(self._index(slot, seat.slot), 0)
+
     def join(self, slot: int, seat: int) -> None:
         """A player takes the seat: for the first time, again, or from another stream."""
         before = self.seat_state(slot, seat)
@@ -369,6 +378,9 @@ class RoomTable:
             return
         if effects is entry.room.effects:
             entry.room.effects = Effects()
+        entry.room.locked = entry.room.locked if effects.locked is None else effects.locked
+        if effects.metadata is not None:
+            entry.room.metadata = effects.metadata
         if effects.events:
             self.writer.emit(slot, self.tick, effects.events)
         tick_hz = self.definition.info.tick_hz
@@ -411,6 +423,7 @@ class RoomTable:
             dice=Dice(self._book.dice[slot]),
             tick_hz=self.definition.info.tick_hz,
         )
+        room.metadata = dict(spec.metadata)
         room.tick = self._ticks[slot] = tick
         room.first_tick = self._first_tick[slot] = tick - age
         return room

@@ -42,6 +42,8 @@ class GameInfo:
     """How long a seat is kept after its stream broke."""
     reserve_s: float = 30.0
     """How long a seat is kept for a player who never came."""
+    late_join: bool = False
+    """Whether players may take seats after the room was made: rooms by code, backfill."""
     max_age_s: float = 7200.0
     """A room that is older is closed with the reason ROOM_TOO_OLD."""
     title: str = ""

@@ -87,6 +87,24 @@ class RoomHarness:
         self._engine.join(self._slot, seat)
         self._collect()
 
+    def add_player(self, player_id: str = "") -> int:
+        """Hold the next seat for a player who comes later; `join` it then."""
+        slot = len(self._seqs)
+        seat = Seat(slot, player_id or f"player-{slot}", f"Player {slot}", slot)
+        self._engine.add_seat(self._slot, seat)
+        self._seqs.append(0)
+        decoder = codec.Decoder(self.definition.schema)
+        for _, data in (part for part in fields(self._keyframe(slot)) if part[0] == SECTIONS):
+            _apply(decoder, data)
+        self._decoders.append(decoder)
+        return slot
+
+    def _keyframe(self, seat: int) -> bytes:
+        """What a client that comes now gets first."""
+        writer = self._engine.writer
+        shared = writer.keyframes([self._slot])[0]
+        return shared + (writer.owner_keyframe(self._slot)[seat] if writer.has_owner_parts else b"")
+
     def drop(self, seat: int) -> None:
         """The player's stream breaks."""
         self._engine.drop(self._slot, seat)

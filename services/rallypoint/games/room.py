@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from rallypoint.games import metadata
 from rallypoint.games.columns import Input, Table
 from rallypoint.games.dice import Dice
 from rallypoint.games.schema import Array
@@ -74,12 +75,15 @@ class Effects:
     close_reason: str = ""
     kicks: list[tuple[int, str]] = field(default_factory=list)
     timers: list[tuple[float, str]] = field(default_factory=list)
+    locked: bool | None = None
+    metadata: Mapping[str, str] | None = None
 
 
 class Room:
     """One room: `options` is what the queue's configuration says, `seats` who was matched.
 
-    `seat_states` has a `SeatState` per seat; it is the platform's, so read it only.
+    `seat_states` has a `SeatState` per seat; it is the platform's, so read it only. `locked` and
+    `metadata` are as the hooks before this one left them. `seats` grows as players come later.
     """
 
     def __init__(
@@ -101,6 +105,8 @@ class Room:
         self.dice = dice
         self.dt_s = 1.0 / tick_hz
         self.effects = Effects()
+        self.locked = False
+        self.metadata: Mapping[str, str] = {}
         self.tick = 0
         self.first_tick = 0
         self._bind = bind
@@ -142,6 +148,19 @@ class Room:
     def kick(self, seat: int, reason: str) -> None:
         """Take a seat away."""
         self.effects.kicks.append((seat, reason))
+
+    def lock(self) -> None:
+        """Let nobody new in; who has a seat may come back."""
+        self.effects.locked = True
+
+    def unlock(self) -> None:
+        """Let players in again."""
+        self.effects.locked = False
+
+    def set_metadata(self, values: Mapping[str, object]) -> None:
+        """Say what the list of rooms shows of this one, in place of what it showed; ValueError for
+        more than 16 entries or 1 KiB."""
+        self.effects.metadata = metadata.checked(values)
 
     def after(self, seconds: float, method: str) -> None:
         """Call the game's method of that name once, `seconds` of simulation from now."""
@@ -216,6 +235,18 @@ class Rooms:
     def close(self, index: int, reason: str) -> None:
         """End a room without a result."""
         self._effects(index).close_reason = reason
+
+    def kick(self, index: int, seat: int, reason: str) -> None:
+        """Take a seat of a room away."""
+        self._effects(index).kicks.append((seat, reason))
+
+    def lock(self, index: int) -> None:
+        """Let nobody new into a room."""
+        self._effects(index).locked = True
+
+    def unlock(self, index: int) -> None:
+        """Let players into a room again."""
+        self._effects(index).locked = False
 
     def _effects(self, index: int) -> Effects:
         return self.effects.setdefault(int(index), Effects())

@@ -144,7 +144,14 @@ class Move(Input, idle="repeat"):
 class Skirmish(ColumnGame):
     """The arena."""
 
-    info = GameInfo(name="skirmish", title="Skirmish", min_players=2, max_players=8, tick_hz=20)
+    info = GameInfo(
+        name="skirmish",
+        title="Skirmish",
+        min_players=2,
+        max_players=8,
+        tick_hz=20,
+        late_join=True,
+    )
     tables = (Players, Shots, Items, Match)
     input = Move
 

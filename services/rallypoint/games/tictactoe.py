@@ -48,6 +48,7 @@ class TicTacToe(RoomGame):
         max_players=2,
         tick_hz=10,
         grace_s=60.0,
+        late_join=True,
     )
     tables = (Board, Turn)
 
