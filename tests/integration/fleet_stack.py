@@ -140,6 +140,7 @@ class Stack:
         self.bus, self.store, self.set_name = bus, store, set_name
         self.peers: list[Peer] = []
         self.fleet_client: Any = None
+        self.address = ""
         self.runtime: runtime.Runtime | None = None
 
     async def node(self, *, capacity: int = 4) -> Peer:
@@ -237,7 +238,7 @@ async def running_fleet(stack: Stack, **settings: Any) -> AsyncIterator[None]:
             async with asyncio.timeout(CAP_S):
                 while not host.health.is_ready():
                     await host.health.wait_changed()
-            address = f"127.0.0.1:{host.health.statistics()['grpc_port']}"
+            address = stack.address = f"127.0.0.1:{host.health.statistics()['grpc_port']}"
             async with rpc.channel(address, name="test") as channel:
                 stack.fleet_client = allocation_pb2_grpc.AllocationServiceStub(channel)
                 yield

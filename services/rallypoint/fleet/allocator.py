@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rallypoint.fleet.claims import Claims, Unbuilt
+from rallypoint.fleet.codes import Codes
 from rallypoint.fleet.config import Settings
 from rallypoint.fleet.domain import placement
 from rallypoint.fleet.domain.claims import Claim
@@ -31,7 +32,7 @@ Rebuild = Callable[[SetName], Awaitable[None]]
 Later = Callable[[Coroutine[Any, Any, None], str], None]
 """Runs a coroutine in the background, by name."""
 
-_FINAL = {"GAME_ERROR", "ROOM_ENDED"}
+_FINAL = {"GAME_ERROR", "ROOM_ENDED", "LATE_JOIN_OFF"}
 """Reasons that another node would give too."""
 _STEPS = 6
 _BOUNDLESS = 1 << 30
@@ -58,6 +59,7 @@ class _Request:
     epoch: int
     replace: Claim | None
     failed: set[str]
+    code: str = ""
 
 
 class Allocator:
@@ -69,6 +71,7 @@ class Allocator:
         *,
         claims: Claims,
         ownership: Ownership,
+        codes: Codes,
         hosts: Hosts,
         registry: Registry,
         clock: Clock,
@@ -78,6 +81,7 @@ class Allocator:
         self._settings = settings
         self._claims = claims
         self._ownership = ownership
+        self._codes = codes
         self._hosts = hosts
         self._registry = registry
         self._clock = clock
@@ -108,6 +112,7 @@ class Allocator:
                 node_id=place.node.node_id,
                 epoch=place.claim.epoch,
                 seats=made.seats,
+                code=place.own.code,
             )
         await self._give_up(place)
         raise _unreachable()
@@ -124,19 +129,21 @@ class Allocator:
         return _Request(room_id, set_name, message, bound.epoch + 1, replace=None, failed=set())
 
     async def _create(self, request: _Request, place: Place) -> room_host_pb2.CreateRoomResponse:
+        wanted = room_host_pb2.CreateRoomRequest(
+            room_id=request.room_id,
+            epoch=place.claim.epoch,
+            game=request.message.game,
+            queue=request.message.queue,
+            players=request.message.players,
+            options=request.message.options,
+            own_revision=place.own.revision,
+            set=request.set_name,
+        )
+        if request.message.HasField("open"):
+            wanted.open.CopyFrom(request.message.open)
+            wanted.open.code = place.own.code
         return await self._hosts.create(
-            place.node,
-            room_host_pb2.CreateRoomRequest(
-                room_id=request.room_id,
-                epoch=place.claim.epoch,
-                game=request.message.game,
-                queue=request.message.queue,
-                players=request.message.players,
-                options=request.message.options,
-                own_revision=place.own.revision,
-                set=request.set_name,
-            ),
-            timeout_s=self._settings.create_timeout_s,
+            place.node, wanted, timeout_s=self._settings.create_timeout_s
         )
 
     async def _placed(self, request: _Request) -> Place:
@@ -151,7 +158,11 @@ class Allocator:
             if node is None or claim.place in request.failed:
                 request.replace = claim
                 continue
-            own = await self._ownership.settle(request.room_id, node, claim.epoch)
+            if request.message.HasField("open") and not request.code:
+                request.code = await self._codes.reserve(request.room_id)
+            own = await self._ownership.settle(
+                request.room_id, node, claim.epoch, code=request.code
+            )
             if (own.place, own.epoch) == (claim.place, claim.epoch):
                 return Place(node, claim, own)
             await self._catch_up(request, claim, own)

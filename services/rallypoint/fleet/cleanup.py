@@ -13,6 +13,7 @@ from collections.abc import Callable
 from google.protobuf.message import DecodeError
 
 from rallypoint.fleet.claims import Claims
+from rallypoint.fleet.codes import Codes
 from rallypoint.fleet.domain.claims import Claim
 from rallypoint.fleet.domain.nodes import Node, Registry
 from rallypoint.fleet.hosts import Hosts
@@ -43,12 +44,14 @@ class Cleanup:
         bus: Bus,
         claims: Claims,
         ownership: Ownership,
+        codes: Codes,
         hosts: Hosts,
         registry: Registry,
     ) -> None:
         self._bus = bus
         self._claims = claims
         self._ownership = ownership
+        self._codes = codes
         self._hosts = hosts
         self._registry = registry
         self._lost_at: dict[str, set[RoomId]] = {}
@@ -126,6 +129,7 @@ class Cleanup:
             return unknown_is_dead or self._registry.is_dead(place)
 
         await self._compare(gone)
+        await self._codes.sweep()
 
     async def _compare(self, gone: _Gone) -> None:
         """Lose the rooms owned by processes that are gone; free confirmed claims on them.

@@ -33,6 +33,8 @@ class Own:
     place: str
     epoch: int
     revision: int
+    code: str = ""
+    """What players enter the room by, if they may."""
 
 
 class Ownership:
@@ -46,15 +48,16 @@ class Ownership:
         entry = await self._kv.get(subjects.own(room_id))
         return None if entry is None else _read(entry)
 
-    async def settle(self, room_id: RoomId, node: Node, epoch: int) -> Own:
+    async def settle(self, room_id: RoomId, node: Node, epoch: int, *, code: str = "") -> Own:
         """Make `node` the owner under `epoch`; return what is owned then.
 
         That is another owner when one of the same or a higher epoch is there. Repeating it is
-        safe, and finds what an earlier try wrote.
+        safe, and finds what an earlier try wrote. A room keeps the code it has.
         """
-        value = _write(node, epoch)
         for _ in range(_TRIES):
             found = await self.get(room_id)
+            code = (found.code if found else "") or code
+            value = _write(node, epoch, code)
             try:
                 if found is None:
                     revision = await self._kv.create(subjects.own(room_id), value)
@@ -66,7 +69,7 @@ class Ownership:
                     )
             except Conflict:
                 continue
-            return Own(room_id, SetName(node.set_name), node.place, epoch, revision)
+            return Own(room_id, SetName(node.set_name), node.place, epoch, revision, code)
         raise Conflict("REVISION_CONFLICT", f"own.{room_id} changes too often")
 
     async def purge(self, own: Own) -> bool:
@@ -75,6 +78,9 @@ class Ownership:
             await self._kv.purge(subjects.own(own.room_id), revision=own.revision)
         except Conflict:
             return False
+        if own.code:
+            await self._kv.purge(subjects.info(own.room_id))
+            await self._kv.purge(subjects.code(own.code))
         return True
 
     async def all(self) -> list[Own]:
@@ -99,14 +105,16 @@ def _read(entry: Entry) -> Own:
         place=place_of(record.node_id, record.incarnation),
         epoch=record.epoch,
         revision=entry.revision,
+        code=record.code,
     )
 
 
-def _write(node: Node, epoch: int) -> bytes:
+def _write(node: Node, epoch: int, code: str) -> bytes:
     return events_pb2.OwnRecord(
         node_id=node.node_id,
         incarnation=node.incarnation,
         epoch=epoch,
         set=node.set_name,
         address=node.address,
+        code=code,
     ).SerializeToString()

@@ -12,6 +12,7 @@ from rallypoint.fleet import service
 from rallypoint.fleet.allocator import Allocator
 from rallypoint.fleet.claims import Claims
 from rallypoint.fleet.cleanup import Cleanup
+from rallypoint.fleet.codes import Codes
 from rallypoint.fleet.config import Settings
 from rallypoint.fleet.domain.nodes import Limits, Registry
 from rallypoint.fleet.hosts import Hosts
@@ -43,7 +44,9 @@ def build(settings: Settings, runtime: Runtime) -> Fleet:
     """Put the parts together; nothing runs yet."""
     registry = Registry(Limits(silence_s=settings.silence_s))
     hosts = Hosts()
-    ownership = Ownership(runtime.bus.kv(subjects.OWNERS.name))
+    owners = runtime.bus.kv(subjects.OWNERS.name)
+    ownership = Ownership(owners)
+    codes = Codes(owners, ownership)
     claims = Claims(
         runtime.store,
         runtime.clock,
@@ -55,7 +58,12 @@ def build(settings: Settings, runtime: Runtime) -> Fleet:
         runtime.spawn(coroutine, name=name)
 
     cleanup = Cleanup(
-        bus=runtime.bus, claims=claims, ownership=ownership, hosts=hosts, registry=registry
+        bus=runtime.bus,
+        claims=claims,
+        ownership=ownership,
+        codes=codes,
+        hosts=hosts,
+        registry=registry,
     )
     return Fleet(
         registry=registry,
@@ -67,6 +75,7 @@ def build(settings: Settings, runtime: Runtime) -> Fleet:
             settings,
             claims=claims,
             ownership=ownership,
+            codes=codes,
             hosts=hosts,
             registry=registry,
             clock=runtime.clock,
