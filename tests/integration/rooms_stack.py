@@ -69,11 +69,15 @@ class RunningNode:
 
 @asynccontextmanager
 async def room_node(
-    brokers: Brokers, *, node_id: str = "local-1", games: Mapping[str, Definition] | None = None
+    brokers: Brokers,
+    *,
+    node_id: str = "local-1",
+    set_name: str = "local",
+    games: Mapping[str, Definition] | None = None,
 ) -> AsyncIterator[RunningNode]:
     """Run a room node until the block ends. `games` are added to the installed ones."""
     base = RuntimeSettings(instance=node_id, incarnation=f"{node_id}-a", grpc_port=0, drain_s=3.0)
-    settings = config.Settings(runtime=base, node_id=node_id)
+    settings = config.Settings(runtime=base, node_id=node_id, set=set_name)
     definitions = {**catalog.load(), **(games or {})}
     async with asyncio.TaskGroup() as tasks:
         runtime = Runtime("room-state", base, tasks)

@@ -108,6 +108,9 @@ class Closer:
         await _until_acked(lambda: self._facts.publish(fact))
         room_id = RoomId(identity.room_id)
         await _until_acked(lambda: self._kv.purge(subjects.result_key(room_id)))
+        if identity.open:
+            await _until_acked(lambda: self._kv.purge(subjects.info(room_id)))
+            await _until_acked(lambda: self._kv.purge(subjects.code(identity.code)))
         if identity.own_revision:
             try:
                 await _until_acked(

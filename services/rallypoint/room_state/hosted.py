@@ -5,10 +5,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from rallypoint.games.engine import Ended
+from rallypoint.games.room import Room
+from rallypoint.internal.v1 import room_host_pb2 as host
 from rallypoint.room_state.domain import responses
 from rallypoint.room_state.domain.replies import ReplyLog
 from rallypoint.room_state.domain.seats import SeatBook
 from rallypoint.room_state.gateway_link import GatewayLink
+from rallypoint.v1 import room_pb2
 
 INBOX_LIMIT = 256
 """Joins and messages waiting for one room; above it new ones are refused with ROOM_BUSY."""
@@ -38,7 +41,17 @@ class RoomIdentity:
     queue: str
     set: str
     own_revision: int
+    code: str = ""
+    """What players enter it by; empty for a room that is not open."""
+    visibility: room_pb2.RoomVisibility.ValueType = room_pb2.ROOM_VISIBILITY_UNSPECIFIED
+    created_s: int = 0
+    """When it was made, unix time."""
     trace: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def open(self) -> bool:
+        """Whether players enter it by a code."""
+        return bool(self.code)
 
 
 class RoomBytes(NamedTuple):
@@ -64,19 +77,22 @@ class Observer(Protocol):
 
 
 class HostedRoom:
-    """Belongs to one table's task, which `post` reaches. `slot` is its place in the engine."""
+    """Belongs to one table's task, which `post` reaches. `slot` is its place in the engine, `state`
+    the room as its game sees it."""
 
     def __init__(
         self,
         identity: RoomIdentity,
         *,
         slot: int,
+        state: Room,
         book: SeatBook,
         post: Callable[[Callable[[], None]], None],
         observer: Observer,
     ) -> None:
         self.identity = identity
         self.slot = slot
+        self.state = state
         self.book = book
         self.post = post
         self.observer = observer
@@ -132,6 +148,12 @@ class HostedRoom:
         """Send keyframes to all streams of a gateway that took no frame."""
         for stream in self._by_link.get(link, ()):
             self.refresh(stream)
+
+    def tell(self, control: room_pb2.Control) -> None:
+        """Say a word to all clients."""
+        for link, clients in self.clients():
+            told = host.RoomControl(room_id=self.identity.room_id, clients=clients, control=control)
+            link.say(host.AttachResponse(controls=[told]))
 
     def clients(self) -> Iterator[tuple[GatewayLink, list[int]]]:
         """Each gateway with the numbers of its clients here."""

@@ -10,18 +10,21 @@ import functools
 import json
 import resource
 import secrets
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import numpy as np
 
+from rallypoint.games import metadata
 from rallypoint.games.definition import Definition
 from rallypoint.games.engine import Ended, RoomSpec
 from rallypoint.games.room import Seat
 from rallypoint.internal.v1 import allocation_pb2
 from rallypoint.internal.v1 import room_host_pb2 as host
 from rallypoint.kit import errors, metrics, names, telemetry
+from rallypoint.room_state import seating
 from rallypoint.room_state.closing import SUPERSEDED, Closer
 from rallypoint.room_state.config import Settings
 from rallypoint.room_state.domain.seats import SeatBook, Token
@@ -101,6 +104,17 @@ class Node:
             for seat, token in grants
         ]
 
+    async def add_players(self, request: host.AddPlayersRequest) -> host.AddPlayersResponse:
+        """Seat players in a room that runs."""
+        placed = self.rooms.get(request.room_id)
+        if placed is None:
+            raise errors.NotFound("ROOM_UNKNOWN", "no such room here")
+        now = asyncio.get_running_loop().time()
+        seats = await placed.runner.call(
+            functools.partial(seating.admit, placed.runner.table, placed.room, request.players, now)
+        )
+        return host.AddPlayersResponse(seats=seats, game=placed.room.identity.game)
+
     async def close(self, room_id: str, reason: str) -> None:
         """End a room; nothing when there is none."""
         placed = self.rooms.get(room_id)
@@ -147,6 +161,7 @@ class Node:
             options=_options(request.options),
             epoch=request.epoch,
             seed=secrets.randbits(64),
+            metadata=_metadata(request.open.metadata),
         )
         info = definition.info
         book = SeatBook(
@@ -154,6 +169,8 @@ class Node:
             reserve_until=asyncio.get_running_loop().time() + info.reserve_s,
             grace_s=info.grace_s,
             new_token=_new_token,
+            capacity=request.open.max_players or definition.seats,
+            reuse=not request.queue,
         )
         open_room: Callable[[], HostedRoom] = functools.partial(
             runner.open, _identity(request), spec, book, self._facts
@@ -180,6 +197,8 @@ class Node:
             raise errors.NotFound("GAME_UNKNOWN", f"no game {request.game!r} here")
         if not 1 <= len(request.players) <= definition.seats:
             raise errors.InvalidArgument("PLAYERS_INVALID", f"1 to {definition.seats} players")
+        if request.HasField("open"):
+            _check_open(request, definition)
         if len(self.rooms) >= self.settings.room_capacity:
             raise errors.ResourceExhausted("NODE_FULL", "no room is free", retry_after_s=1.0)
         return definition
@@ -222,6 +241,9 @@ def _identity(request: host.CreateRoomRequest) -> RoomIdentity:
         queue=request.queue,
         set=request.set,
         own_revision=request.own_revision,
+        code=request.open.code,
+        visibility=request.open.visibility,
+        created_s=int(time.time()),
         trace=telemetry.inject({}),
     )
 
@@ -234,6 +256,20 @@ def _options(data: bytes) -> Mapping[str, Any]:
     if not isinstance(options, dict):
         raise errors.InvalidArgument("OPTIONS_INVALID", "options must be a JSON object")
     return options
+
+
+def _check_open(request: host.CreateRoomRequest, definition: Definition) -> None:
+    if not definition.info.late_join:
+        raise errors.FailedPrecondition("LATE_JOIN_OFF", "the game lets nobody in later")
+    if not request.open.max_players <= definition.seats:
+        raise errors.InvalidArgument("PLAYERS_INVALID", f"1 to {definition.seats} players")
+
+
+def _metadata(values: Mapping[str, str]) -> Mapping[str, str]:
+    try:
+        return metadata.checked(values)
+    except ValueError as error:
+        raise errors.InvalidArgument("METADATA_INVALID", str(error)) from error
 
 
 def _new_token() -> Token:

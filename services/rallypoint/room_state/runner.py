@@ -91,7 +91,14 @@ class TableRunner:
     ) -> HostedRoom:
         """Make a room; raises what the game's on_create raises."""
         slot = self.table.open(spec)
-        room = HostedRoom(identity, slot=slot, book=book, post=self.post, observer=observer)
+        room = HostedRoom(
+            identity,
+            slot=slot,
+            state=self.table.room(slot),
+            book=book,
+            post=self.post,
+            observer=observer,
+        )
         self.rooms[slot] = room
         return room
 
@@ -189,6 +196,7 @@ class TableRunner:
         """Take up what the engine decided: seats taken away, rooms that ended."""
         for slot, seat, reason in self.table.take_kicks():
             if slot in self.rooms:
+                self.rooms[slot].book.kick(seat)
                 seating.leave(self.table, self.rooms[slot], seat, reason)
         for ended in self.table.take_ended():
             room = self.rooms[ended.slot]

@@ -1,9 +1,12 @@
 """What clients of a room want: take a seat, leave it, send a message. Runs in the table's task."""
 
+from collections.abc import Sequence
+
 from rallypoint.games.definition import Definition
 from rallypoint.games.engine import GameFailed, RoomTable
 from rallypoint.games.room import SeatState
 from rallypoint.internal.v1 import room_host_pb2 as host
+from rallypoint.internal.v1.allocation_pb2 import SeatGrant, SeatRequest
 from rallypoint.kit import errors
 from rallypoint.room_state import schema_proto
 from rallypoint.room_state.domain.replies import Reply, ReplyLog, mark_of
@@ -42,6 +45,39 @@ def refuse_join(link: GatewayLink, client: int, error: errors.RallypointError) -
     """Answer a join with an error."""
     joined = host.ClientJoined(client=client, code=int(error.code), reason=error.reason)
     link.say(host.AttachResponse(joined=[joined]))
+
+
+def admit(
+    table: RoomTable, room: HostedRoom, players: Sequence[SeatRequest], now: float
+) -> list[SeatGrant]:
+    """Seat players who come later, all or none; who has a seat gets a fresh token of it."""
+    if room.ended is not None:
+        raise errors.NotFound("ROOM_UNKNOWN", "the room has ended")
+    book, info = room.book, table.definition.info
+    new = [player for player in players if book.held(player.player_id) is None]
+    if new and not info.late_join:
+        raise errors.FailedPrecondition("LATE_JOIN_OFF", "the game lets nobody in later")
+    if new and room.state.locked:
+        raise errors.FailedPrecondition("ROOM_LOCKED", "the room lets nobody in now")
+    book.check_admission([player.player_id for player in new])
+    grants = []
+    for player in players:
+        slot = book.held(player.player_id)
+        if slot is None:
+            slot = _seat(table, room, player, now + info.reserve_s)
+        token = book.grant(slot)
+        grants.append(SeatGrant(player_id=player.player_id, slot=slot, seat_token=token))
+    return grants
+
+
+def _seat(table: RoomTable, room: HostedRoom, player: SeatRequest, reserve_until: float) -> int:
+    seat = room.book.admit(
+        player.player_id, player.display_name, team=player.team, reserve_until=reserve_until
+    )
+    room.replies.pop(seat.slot, None)
+    table.add_seat(room.slot, seat)
+    room.tell(room_pb2.Control(kind=room_pb2.CONTROL_KIND_SEAT, seat=schema_proto.seat(seat)))
+    return seat.slot
 
 
 def drop(table: RoomTable, room: HostedRoom, stream: Stream, now: float) -> None:

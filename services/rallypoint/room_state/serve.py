@@ -13,6 +13,7 @@ from rallypoint.room_state import catalog
 from rallypoint.room_state.closing import Closer
 from rallypoint.room_state.config import Settings
 from rallypoint.room_state.facts import RoomFacts
+from rallypoint.room_state.listing import Listings
 from rallypoint.room_state.node import Node
 from rallypoint.room_state.registration import Registration
 from rallypoint.room_state.service import SERVICE, RoomHostService
@@ -43,7 +44,9 @@ async def run(settings: Settings, runtime: Runtime, definitions: Mapping[str, De
     record = _record(settings, runtime, port, sorted(definitions))
     registration = Registration(runtime.bus, node, record=record)
     await registration.register()
+    listings = Listings(runtime.bus, lambda: [placed.room for placed in node.rooms.values()])
     runtime.spawn(facts.run(), name="facts")
+    runtime.spawn(listings.run(), name="listings")
     runtime.spawn(registration.run(), name="registration")
     runtime.spawn(registration.beat(), name="heartbeat")
     runtime.health.status(node.status)

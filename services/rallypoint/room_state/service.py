@@ -38,6 +38,7 @@ class RoomHostService:
         """Register the methods. Attach writes bytes that are encoded already."""
         handlers = {
             "CreateRoom": _unary(self.create_room, host.CreateRoomRequest),
+            "AddPlayers": _unary(self.add_players, host.AddPlayersRequest),
             "CloseRoom": _unary(self.close_room, host.CloseRoomRequest),
             "Ping": _unary(self.ping, host.PingRequest),
             "Attach": grpc.stream_stream_rpc_method_handler(
@@ -51,6 +52,12 @@ class RoomHostService:
     ) -> host.CreateRoomResponse:
         """Make a room; again returns fresh seat tokens."""
         return host.CreateRoomResponse(seats=await self._node.create(request))
+
+    async def add_players(
+        self, request: host.AddPlayersRequest, context: Context
+    ) -> host.AddPlayersResponse:
+        """Seat players in a room that runs."""
+        return await self._node.add_players(request)
 
     async def close_room(
         self, request: host.CloseRoomRequest, context: Context

@@ -1,7 +1,9 @@
 """What a room's end tells everybody else."""
 
 from rallypoint.games.engine import Ended
+from rallypoint.games.harness import RoomHarness
 from rallypoint.games.room import Outcome, Placement, Seat
+from rallypoint.games.tictactoe import TicTacToe
 from rallypoint.room_state.closing import match_result
 from rallypoint.room_state.domain.seats import SeatBook
 from rallypoint.room_state.hosted import HostedRoom, RoomIdentity
@@ -27,7 +29,12 @@ def ended_room(*, who_came: tuple[int, ...]) -> tuple[HostedRoom, Ended]:
         book.leave(seat.slot)
     identity = RoomIdentity(room_id="r", epoch=1, game="g", queue="q", set="", own_revision=0)
     room = HostedRoom(
-        identity, slot=0, book=book, post=lambda command: command(), observer=Nobody()
+        identity,
+        slot=0,
+        state=RoomHarness(TicTacToe).room,
+        book=book,
+        post=lambda command: command(),
+        observer=Nobody(),
     )
     return room, Ended(0, outcome=Outcome((Placement(1, 1), Placement(0, 2))))
 

@@ -63,7 +63,12 @@ class Played:
         )
         book = SeatBook(seats, reserve_until=9.0, grace_s=9.0, new_token=lambda: b"")
         self.room = HostedRoom(
-            identity, slot=slot, book=book, post=lambda command: command(), observer=Nobody()
+            identity,
+            slot=slot,
+            state=self.table.room(slot),
+            book=book,
+            post=lambda command: command(),
+            observer=Nobody(),
         )
         self.definition = definition
         self.clients: dict[int, codec.Decoder] = {}

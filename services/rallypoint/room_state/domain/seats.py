@@ -7,10 +7,13 @@ of a seat; the newest wins.
 
     EMPTY   RESERVED --join--> CONNECTED --drop--> DROPPED --join--> CONNECTED
             RESERVED, CONNECTED, DROPPED --leave--> LEFT
+
+A book with a capacity takes players later, too. In a room without a rated result (`reuse`) they get
+seats that were left, once no seat is empty; who was kicked gets none.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
@@ -69,7 +72,12 @@ class SeatBook:
         reserve_until: float,
         grace_s: float,
         new_token: Callable[[], Token],
+        capacity: int = 0,
+        reuse: bool = False,
     ) -> None:
+        self.capacity = max(capacity, len(seats))
+        self._reuse = reuse
+        self._kicked: set[str] = set()
         self._records = [_Record(seat, deadline=reserve_until) for seat in seats]
         self._grace_s = grace_s
         self._new_token = new_token
@@ -83,6 +91,11 @@ class SeatBook:
     def visited(self) -> bool:
         """Whether anybody has ever come."""
         return any(record.generation for record in self._records)
+
+    @property
+    def taken(self) -> int:
+        """Seats that are held for somebody."""
+        return sum(record.state is not SeatState.LEFT for record in self._records)
 
     @property
     def connected(self) -> int:
@@ -108,6 +121,48 @@ class SeatBook:
     def grants(self) -> list[tuple[Seat, Token]]:
         """A fresh token for each seat; those given out last stay good."""
         return [(record.seat, self._grant(record)) for record in self._records]
+
+    def held(self, player_id: str) -> int | None:
+        """The seat that is a player's; None without one."""
+        for record in self._records:
+            if record.seat.player_id == player_id and record.state is not SeatState.LEFT:
+                return record.seat.slot
+        return None
+
+    def grant(self, slot: int) -> Token:
+        """A fresh token for a seat; those given out last stay good."""
+        return self._grant(self._records[slot])
+
+    def check_admission(self, player_ids: Collection[str]) -> None:
+        """Whether all of these, who have no seat, can get one: ResourceExhausted ROOM_FULL without
+        so many free ones, PermissionDenied KICKED when one was thrown out."""
+        if not self._kicked.isdisjoint(player_ids):
+            raise errors.PermissionDenied("KICKED", "the player was thrown out of the room")
+        if len(set(player_ids)) > len(self._free()):
+            raise errors.ResourceExhausted("ROOM_FULL", "no seat is free")
+
+    def admit(self, player_id: str, display_name: str, *, team: int, reserve_until: float) -> Seat:
+        """A seat for a player who has none; raises as `check_admission` does."""
+        self.check_admission([player_id])
+        slot = self._free()[0]
+        seat = Seat(slot, player_id, display_name, team)
+        record = _Record(seat, deadline=reserve_until)
+        if slot < len(self._records):
+            # Stream tokens of the player before name a lower generation, and so stay dead.
+            record.generation = self._records[slot].generation
+            self._records[slot] = record
+        else:
+            self._records.append(record)
+        return seat
+
+    def kick(self, slot: int) -> None:
+        """The player of a seat is to get none again."""
+        self._kicked.add(self._records[slot].seat.player_id)
+
+    def _free(self) -> list[int]:
+        """Seats for new players: the empty ones first."""
+        left = [r.seat.slot for r in self._records if self._reuse and r.state is SeatState.LEFT]
+        return [*range(len(self._records), self.capacity), *left]
 
     def open(self, player_id: str, tokens: Sequence[Token]) -> Opened:
         """Take the seat that one of the tokens opens; PermissionDenied SEAT_REFUSED for none."""
