@@ -239,6 +239,7 @@ def _gateway_environment(name: str, wish: Wish, *, ports: Ports, keys: Keys) -> 
         "RALLYPOINT_WEB_PORT": str(wish.web_port),
         "RALLYPOINT_NATIVE_PORT": str(ports[f"{name}/native"]),
         "RALLYPOINT_MATCHMAKING_ADDRESS": f"127.0.0.1:{ports['matchmaking/grpc']}",
+        "RALLYPOINT_FLEET_ADDRESS": f"127.0.0.1:{ports['fleet/grpc']}",
         "RALLYPOINT_CLUSTER_KEY": keys.cluster_key_hex,
         "RALLYPOINT_SIGNING_KEY_FILE": str(keys.signing_key_file),
         "RALLYPOINT_REUSE_PORT": "true" if wish.gateways > 1 else "false",

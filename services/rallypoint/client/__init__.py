@@ -7,6 +7,7 @@ The same shape as the TypeScript client of `clients/web`. Imports the stubs, the
 from rallypoint.client.channel import Channel, WebChannel, open_channel
 from rallypoint.client.matchmaking import Matchmaking, TicketGone
 from rallypoint.client.room import RoomConnection
+from rallypoint.client.rooms import Rooms
 from rallypoint.client.seat import Ended, Resync, Seat, Stepped
 from rallypoint.client.session import Session, connect
 
@@ -16,6 +17,7 @@ __all__ = [
     "Matchmaking",
     "Resync",
     "RoomConnection",
+    "Rooms",
     "Seat",
     "Session",
     "Stepped",

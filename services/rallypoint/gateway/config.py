@@ -11,6 +11,7 @@ from rallypoint.gateway.limits import LimitSettings
 from rallypoint.gateway.matchmaking import MatchmakingSettings
 from rallypoint.gateway.native import NativeLimits
 from rallypoint.gateway.rooms import RoomSettings
+from rallypoint.gateway.rooms_open import OpenRoomSettings
 from rallypoint.gateway.rooms_sweep import SweepSettings
 from rallypoint.gateway.sessions import SessionSettings
 from rallypoint.gateway.web_settings import EdgeSettings
@@ -30,6 +31,7 @@ class Settings:
     sessions: SessionSettings = field(default_factory=SessionSettings)
     matchmaking: MatchmakingSettings = field(default_factory=MatchmakingSettings)
     rooms: RoomSettings = field(default_factory=RoomSettings)
+    open_rooms: OpenRoomSettings = field(default_factory=OpenRoomSettings)
     sweep: SweepSettings = field(default_factory=SweepSettings)
     link: LinkSettings = field(default_factory=LinkSettings)
     native: NativeLimits = field(default_factory=NativeLimits)
@@ -48,6 +50,8 @@ class Settings:
     """0: any free one; below 0: no native gRPC."""
     matchmaking_address: str = "127.0.0.1:9092"
     """Where MatchmakingService listens, host:port."""
+    fleet_address: str = "127.0.0.1:9091"
+    """Where AllocationService listens, host:port; for rooms that players make."""
     cluster_key: str = ""
     """Hex, at least 32 digits, the same for all gateways: seals stream tokens. Empty: made at
     start, so that a gateway alone works and its stream tokens die with it."""

@@ -27,7 +27,9 @@ from rallypoint.gateway import (
 from rallypoint.gateway.config import Settings
 from rallypoint.gateway.native import NativeEdge
 from rallypoint.gateway.rooms_board import Board
+from rallypoint.gateway.rooms_list import RoomList
 from rallypoint.gateway.rooms_node import Node
+from rallypoint.gateway.rooms_open import OpenRooms
 from rallypoint.gateway.rooms_recovery import Recovery
 from rallypoint.gateway.rooms_registry import Place, Registry
 from rallypoint.gateway.rooms_stream import Stream
@@ -57,14 +59,19 @@ class Gateway:
     registry: Registry
     sweep: Sweep
     recovery: Recovery
+    room_list: RoomList
+    open_rooms: OpenRooms
 
 
 async def serve(settings: Settings, runtime: Runtime) -> None:
     """Run until asked to stop."""
     loop = asyncio.get_running_loop()
     channel = rpc.channel(settings.matchmaking_address, name=runtime.settings.instance)
+    fleet = rpc.channel(settings.fleet_address, name=runtime.settings.instance)
     fan_out = fanout.make("uv", fanout.FanOutLimits(), clock=loop.time)
-    gateway = compose(settings, runtime, fan_out=fan_out, matchmaking_channel=channel)
+    gateway = compose(
+        settings, runtime, fan_out=fan_out, matchmaking_channel=channel, fleet_channel=fleet
+    )
     web, native = _edges(gateway, settings, runtime, fan_out)
     runtime.health.status(lambda: _status(gateway, web))
     _spawn_background(gateway, runtime)
@@ -77,7 +84,9 @@ async def serve(settings: Settings, runtime: Runtime) -> None:
     await runtime.wait_stopping()
     runtime.health.set_ready(False)
     await _drain(gateway, web, native, timeout_s=runtime.settings.drain_s)
+    await gateway.open_rooms.close()
     await channel.close()
+    await fleet.close()
 
 
 def _edges(
@@ -131,7 +140,12 @@ async def _drain(
 
 
 def compose(
-    settings: Settings, runtime: Runtime, *, fan_out: fanout.FanOut, matchmaking_channel: Any
+    settings: Settings,
+    runtime: Runtime,
+    *,
+    fan_out: fanout.FanOut,
+    matchmaking_channel: Any,
+    fleet_channel: Any,
 ) -> Gateway:
     """The object graph, without listeners and tasks."""
     loop = asyncio.get_running_loop()
@@ -155,6 +169,8 @@ def compose(
     matchmaking_api = matchmaking.MatchmakingApi(
         matchmaking_channel, streams, clock=loop.time, settings=settings.matchmaking
     )
+    room_list = RoomList(runtime.bus.kv(subjects.OWNERS.name))
+    open_rooms = _open_rooms(settings, runtime, room_list, fleet_channel)
     sweep = Sweep(
         board,
         lambda: registry.rooms,
@@ -168,12 +184,19 @@ def compose(
         guard=guard,
         streams=streams,
         methods=calls.Methods(
-            [*session_api.methods(), *matchmaking_api.methods(), *room_api.methods()]
+            [
+                *session_api.methods(),
+                *matchmaking_api.methods(),
+                *room_api.methods(),
+                *open_rooms.methods(),
+            ]
         ),
         board=board,
         registry=registry,
         sweep=sweep,
         recovery=Recovery(board, registry, give_up_s=settings.room_lost_after_s),
+        room_list=room_list,
+        open_rooms=open_rooms,
     )
 
 
@@ -204,6 +227,18 @@ def _rooms(
     return board, registry, api
 
 
+def _open_rooms(settings: Settings, runtime: Runtime, room_list: RoomList, fleet: Any) -> OpenRooms:
+    """The part of RoomService that makes rooms and finds them."""
+    return OpenRooms(
+        fleet,
+        runtime.bus.kv(subjects.OWNERS.name),
+        room_list,
+        trusted=settings.edge.trusted_ranges,
+        clock=asyncio.get_running_loop().time,
+        settings=settings.open_rooms,
+    )
+
+
 class Owners:
     """Reads `rooms/own.<room>`."""
 
@@ -223,6 +258,7 @@ def _spawn_background(gateway: Gateway, runtime: Runtime) -> None:
     runtime.spawn(gateway.sweep.run(), name="gateway.sweep")
     runtime.spawn(gateway.recovery.run(), name="gateway.recovery")
     runtime.spawn(gateway.studio.run(), name="gateway.jwks")
+    runtime.spawn(gateway.room_list.run(), name="gateway.room-list")
     runtime.spawn(_gauges(gateway), name="gateway.gauges")
 
 

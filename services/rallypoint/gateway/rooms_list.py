@@ -1,0 +1,47 @@
+"""The listed rooms, as their owners write them (`rooms/info.<room>`), kept by a watch."""
+
+from __future__ import annotations
+
+import logging
+
+from google.protobuf.message import DecodeError
+
+from rallypoint.gateway import calls
+from rallypoint.gateway.domain import listing
+from rallypoint.internal.v1.events_pb2 import RoomInfo
+from rallypoint.kit import subjects
+from rallypoint.kit.bus_kv import Kv
+from rallypoint.v1 import room_pb2
+
+log = logging.getLogger(__name__)
+
+
+class RoomList:
+    """What ListRooms answers from."""
+
+    def __init__(self, owners: Kv) -> None:
+        self._owners = owners
+        self._rooms: dict[str, room_pb2.RoomListing] = {}
+
+    def list(self, call: calls.Call, request: room_pb2.ListRoomsRequest) -> bytes:
+        """A page of the list."""
+        return listing.page(self._rooms.values(), request).SerializeToString()
+
+    async def run(self) -> None:
+        """Follow what owners write, for ever."""
+        async for entry in self._owners.watch(subjects.ALL_INFO):
+            if entry.value is None:
+                self._rooms.pop(entry.key, None)
+            elif entry.key:
+                self._take(entry.key, entry.value)
+
+    def _take(self, key: str, value: bytes) -> None:
+        try:
+            info = RoomInfo.FromString(value)
+        except DecodeError:
+            log.error("listing_malformed", extra={"key": key})
+            return
+        if info.visibility == room_pb2.ROOM_VISIBILITY_LISTED:
+            self._rooms[key] = info.listing
+        else:
+            self._rooms.pop(key, None)
