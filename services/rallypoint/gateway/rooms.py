@@ -17,6 +17,7 @@ from rallypoint.gateway.domain import frames, tokens
 from rallypoint.gateway.domain.inputs import MAX_INPUT_BYTES, MAX_INPUTS
 from rallypoint.gateway.rooms_board import Board, away
 from rallypoint.gateway.rooms_inputs import Grip, PlainInputs
+from rallypoint.gateway.rooms_node import ROOM_MOVING
 from rallypoint.gateway.rooms_registry import Registry
 from rallypoint.gateway.rooms_stream import Room, Stream, control
 from rallypoint.gateway.tokens import Session
@@ -28,6 +29,7 @@ from rallypoint.v1 import room_pb2
 SERVICE = "/rallypoint.v1.RoomService/"
 MAX_MESSAGE_BYTES = 4096
 MAX_SEAT_TOKENS = 4
+MOVING_RETRY_S = 0.02
 _DONE = b""
 
 
@@ -177,7 +179,8 @@ class RoomApi:
         )
         self._board.add(stream)
         if room.node is not None:
-            room.node.join(stream)
+            ask = room.node.join if room.hold is None else room.node.put_off
+            ask(stream)
         try:
             async with asyncio.timeout(self._settings.join_timeout_s):
                 await stream.joined
@@ -267,19 +270,31 @@ class RoomApi:
         )
         left_s = call.deadline - self._board.clock()
         timeout_s = max(0.0, min(self._settings.message_timeout_s, left_s))
-        node = grip.room.node
-        if node is None:
-            raise away()
         try:
-            return room_pb2.SendMessageResponse(body=await node.message(message, timeout_s))
+            async with asyncio.timeout(timeout_s):
+                return room_pb2.SendMessageResponse(body=await self._delivered(grip.room, message))
         except TimeoutError:
             raise errors.DeadlineExceeded("MESSAGE_UNANSWERED", "the game gave no answer") from None
+
+    async def _delivered(self, room: Room, message: ClientMessage) -> bytes:
+        """The game's answer. What a moving room did not take is asked again at its next node."""
+        while True:
+            await room.settled()
+            if room.node is None:
+                raise away()
+            try:
+                return await room.node.message(message)
+            except errors.Unavailable as refusal:
+                if refusal.reason != ROOM_MOVING:
+                    raise
+                await asyncio.sleep(MOVING_RETRY_S)
 
     async def leave(
         self, call: calls.Call, request: room_pb2.LeaveRequest
     ) -> room_pb2.LeaveResponse:
         """Give the seat up for good; the node ends its stream."""
         grip = await self._held(call, request.stream_token)
+        await grip.room.settled()
         if grip.room.node is None:
             raise away()
         grip.room.node.give_seat_up(grip.seat)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from rallypoint.gateway import fanout, rooms_stream
 from rallypoint.gateway.domain import sync
 from rallypoint.gateway.rooms_stream import Room, Stream
+from rallypoint.internal.v1.room_host_pb2 import RoomMove
 from rallypoint.kit import errors
 from rallypoint.v1 import room_pb2
 
@@ -39,6 +40,8 @@ class Board:
     """Makes the token of a stream whose seat and generation are known."""
     clock: Callable[[], float]
     """The event loop's clock."""
+    on_move: Callable[[Room, RoomMove], None] = lambda room, said: None
+    """Told what nodes say about rooms that move (`rooms_moves`)."""
     by_slot: dict[int, Stream] = field(default_factory=dict)
     lost: set[Room] = field(default_factory=set)
     """Rooms whose node does not answer for them: `rooms_recovery` looks for the next one."""
@@ -83,6 +86,7 @@ class Board:
         """Take a stream out of every table. Idempotent."""
         self.drop_slot(stream)
         stream.room.streams.pop(stream.client, None)
+        stream.room.refused.discard(stream)
         if stream.room.node is not None:
             stream.room.node.streams.pop(stream.client, None)
         stream.step(sync.Event.ENDED)

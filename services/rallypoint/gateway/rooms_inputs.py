@@ -62,6 +62,10 @@ class PlainInputs:
         if room.node is not None:
             seat = grip.seat_field
             size = frames.varint(len(seat) + len(fields))
-            room.node.link.input(b"\x22%b%b%b" % (size, seat, fields), now=now, rhythm=room.rhythm)
+            data = b"\x22%b%b%b" % (size, seat, fields)
+            if room.hold is None:
+                room.node.link.input(data, now=now, rhythm=room.rhythm)
+            else:
+                room.hold.inputs.put(seat, data, now)
         room.used = True
         self._counts.inputs += 1

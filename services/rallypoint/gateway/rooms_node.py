@@ -16,12 +16,14 @@ from rallypoint.gateway.domain import frames, sync
 from rallypoint.gateway.rooms_board import AWAY_RETRY_S, Board, away, reconnect
 from rallypoint.gateway.rooms_stream import Room, Stream
 from rallypoint.internal.v1 import room_host_pb2 as host
-from rallypoint.kit import errors
+from rallypoint.kit import errors, metrics
 from rallypoint.kit.errors import Code
 from rallypoint.v1 import room_pb2
 
 # Refusals that say "not here" rather than "not you".
 _ELSEWHERE = {Code.NOT_FOUND, Code.UNAVAILABLE, Code.FAILED_PRECONDITION}
+ROOM_MOVING = "ROOM_MOVING"
+"""A node's refusal while the room moves: what was asked is asked again when it has."""
 
 
 class Node:
@@ -63,6 +65,11 @@ class Node:
         self.streams[stream.client] = stream
         self.link.control(lambda request: request.joins.append(stream.as_join()))
 
+    def put_off(self, stream: Stream) -> None:
+        """Ask for the stream's seat once its room, which moves now, runs again."""
+        self.streams[stream.client] = stream
+        stream.room.refused.add(stream)
+
     def ask_again(self, room: Room) -> None:
         """Ask once more for the seats of a room's streams that the node refused to take back."""
         now = self._board.clock()
@@ -88,7 +95,7 @@ class Node:
         stream.asked_at = self._board.clock()
         self.link.control(lambda request: request.resyncs.append(stream.client))
 
-    async def message(self, message: host.ClientMessage, timeout_s: float) -> bytes:
+    async def message(self, message: host.ClientMessage) -> bytes:
         """Deliver a command and return the game's answer, or raise its refusal."""
         call = message.call = next(self._board.calls)
         reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -96,15 +103,15 @@ class Node:
         try:
             if not self.link.control(lambda request: request.messages.append(message)):
                 raise away()
-            async with asyncio.timeout(timeout_s):
-                return await reply
+            return await reply
         finally:
             del self._calls[call]
 
     # --- what the link says (attach.Owner) ---
 
     def greeting(self) -> host.AttachRequest:
-        """Every stream asks for its seat again."""
+        """Every stream asks for its seat again; what was held for a room that moved follows."""
+        asyncio.get_running_loop().call_soon(self._release)
         return host.AttachRequest(joins=[stream.as_join() for stream in self.streams.values()])
 
     def detached(self) -> None:
@@ -117,6 +124,11 @@ class Node:
                 reply.set_exception(away())
         for room in self.rooms.values():
             self._board.lose(room)
+        self._release()
+
+    def _release(self) -> None:
+        for room in self.rooms.values():
+            rooms_stream.release(room, self._board.clock())
 
     def received(self, response: host.AttachResponse) -> None:
         """Take one flush of the node: seats first, then frames, then last words."""
@@ -130,6 +142,9 @@ class Node:
             self._controlled(control)
         for kick in response.kicks:
             self._kicked(kick)
+        for said in response.moves:
+            if said.room_id in self.rooms:
+                self._board.on_move(self.rooms[said.room_id], said)
 
     # --- seats ---
 
@@ -172,7 +187,9 @@ class Node:
 
     def _refused(self, stream: Stream, joined: host.ClientJoined) -> None:
         error = errors.from_code(joined.code, joined.reason)
-        if stream.phase is sync.Phase.JOINING:
+        if joined.reason == ROOM_MOVING:
+            stream.room.refused.add(stream)
+        elif stream.phase is sync.Phase.JOINING:
             stream.refuse(error)
         elif joined.code in _ELSEWHERE or joined.reason == "EPOCH_STALE":
             self._board.lose(stream.room)
@@ -240,6 +257,9 @@ class Node:
             self._board.counts.stale += 1
             return False
         room.epoch = epoch
+        if room.rhythm.seen_at != rooms_stream.NEVER:
+            gap_s = self._board.clock() - room.rhythm.seen_at
+            metrics.GATEWAY_EPOCH_GAP_SECONDS.observe(gap_s)
         for stream in room.streams.values():
             if stream.phase is not sync.Phase.JOINING:
                 stream.step(sync.Event.EPOCH_RAISED)

@@ -84,6 +84,10 @@ class Registry:
         room.placed_epoch = place.epoch
         self._node(place.address).take(room)
 
+    def warm(self, address: str) -> None:
+        """Open the link to a node that a room is about to move to."""
+        self._node(address)
+
     def forget(self, room: Room) -> None:
         """Know a room no more; tokens for it lead to a look-up."""
         self._board.found(room)

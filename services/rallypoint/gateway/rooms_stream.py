@@ -12,16 +12,26 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rallypoint.gateway import calls
-from rallypoint.gateway.domain import sync
+from rallypoint.gateway.domain import holding, sync
 from rallypoint.gateway.domain.rhythm import Rhythm
 from rallypoint.internal.v1.room_host_pb2 import ClientJoin
-from rallypoint.kit import errors
+from rallypoint.kit import errors, metrics
 from rallypoint.v1 import room_pb2
 
 if TYPE_CHECKING:
     from rallypoint.gateway.rooms_node import Node
 
 NEVER = float("-inf")
+_AT_ONCE = Rhythm()
+
+
+@dataclass(slots=True, eq=False)
+class Hold:
+    """What waits while a room moves."""
+
+    over: asyncio.Event
+    """Set when it waits no more."""
+    inputs: holding.HeldInputs = field(default_factory=holding.HeldInputs)
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +57,15 @@ class Room:
     """Since when its node does not answer for it."""
     used: bool = True
     """Something happened since the last sweep of idle rooms."""
+    hold: Hold | None = None
+    """Set while the room moves to another node."""
+    refused: set[Stream] = field(default_factory=set)
+    """Streams whose join was put off because of that."""
+
+    async def settled(self) -> None:
+        """Wait while the room moves."""
+        while self.hold is not None:
+            await self.hold.over.wait()
 
 
 @dataclass(slots=True, eq=False)
@@ -105,6 +124,18 @@ class Stream:
             self.outlet.send(message)
         except errors.ResourceExhausted as overflow:
             self.outlet.end(overflow)
+
+
+def release(room: Room, now: float) -> None:
+    """Send what was held while the room moved to its present node, and let waiting calls go on."""
+    hold, room.hold = room.hold, None
+    if hold is None:
+        return
+    for data in hold.inputs.take(now):
+        if room.node is not None:
+            room.node.link.input(data, now=now, rhythm=_AT_ONCE)
+    metrics.GATEWAY_INPUTS_DROPPED.inc(hold.inputs.given_up)
+    hold.over.set()
 
 
 def control(

@@ -28,6 +28,7 @@ from rallypoint.gateway.config import Settings
 from rallypoint.gateway.native import NativeEdge
 from rallypoint.gateway.rooms_board import Board
 from rallypoint.gateway.rooms_list import RoomList
+from rallypoint.gateway.rooms_moves import Moves
 from rallypoint.gateway.rooms_node import Node
 from rallypoint.gateway.rooms_open import OpenRooms
 from rallypoint.gateway.rooms_recovery import Recovery
@@ -216,6 +217,7 @@ def _rooms(
 
     board = Board(fan_out, stream_token, asyncio.get_running_loop().time)
     registry = Registry(board, Owners(runtime.bus).place, open_node)
+    board.on_move = Moves(board, registry).take
     api = rooms.RoomApi(
         board,
         registry,

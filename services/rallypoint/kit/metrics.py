@@ -88,6 +88,12 @@ GATEWAY_ROOM_STREAMS = Gauge("rallypoint_gateway_room_streams_count", "Client st
 GATEWAY_NODES = Gauge("rallypoint_gateway_nodes_count", "Attach streams, by state", ["state"])
 GATEWAY_ROOMS_LOST = Counter("rallypoint_gateway_rooms_lost_total", "Rooms closed as ROOM_LOST")
 
+GATEWAY_EPOCH_GAP_SECONDS = Histogram(
+    "rallypoint_gateway_epoch_gap_seconds",
+    "From a room's last frame at one node to its first at the next: moves and recoveries",
+    buckets=(0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+
 # --- matchmaking ---
 MM_WAIT_SECONDS = Histogram(
     "rallypoint_mm_ticket_wait_seconds",

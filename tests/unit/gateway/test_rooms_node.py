@@ -21,7 +21,7 @@ from rallypoint.internal.v1 import room_host_pb2 as host
 from rallypoint.kit import errors
 from rallypoint.v1 import room_pb2
 
-Scenario = Callable[["World"], Coroutine[Any, Any, None]]
+Scenario = Callable[[Any], Coroutine[Any, Any, None]]
 
 
 class Pipe:
@@ -156,9 +156,9 @@ def frame(tick: int, base: int, *streams: Stream, epoch: int = 1) -> host.RoomFr
     return host.RoomFrame(room_id="room", epoch=epoch, tick=tick, parts=[part], routes=[route])
 
 
-def run(scenario: Scenario) -> None:
+def run(scenario: Scenario, world: type[World] = World) -> None:
     async def inside() -> None:
-        await scenario(World())
+        await scenario(world())
 
     asyncio.run(inside())
 
