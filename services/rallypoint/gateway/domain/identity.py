@@ -10,10 +10,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import unicodedata
 from collections.abc import Mapping
 
-from rallypoint.kit import errors
+from rallypoint.kit import errors, text
 
 MIN_SECRET_BYTES = 16
 MAX_SECRET_BYTES = 64
@@ -54,11 +53,7 @@ def clean_name(wish: str, player_id: str) -> str:
     """
     if len(wish) > 4 * MAX_NAME_CHARACTERS:
         raise errors.InvalidArgument("NAME_TOO_LONG", "a display name is at most 24 characters")
-    composed = unicodedata.normalize("NFKC", wish)
-    spaced = "".join(" " if character.isspace() else character for character in composed)
-    shown = "".join(character for character in _few_marks(spaced) if _is_shown(character))
-    name = " ".join(shown.split())[:MAX_NAME_CHARACTERS].strip()
-    return name or made_up_name(player_id)
+    return text.one_line(wish, MAX_NAME_CHARACTERS) or made_up_name(player_id)
 
 
 def made_up_name(player_id: str) -> str:
@@ -89,22 +84,6 @@ def _version(build: str) -> tuple[int, ...]:
     """Numbers of the leading dotted part: 1.10.0-rc1 → (1, 10, 0)."""
     head = re.match(r"\d+(\.\d+)*", build)
     return tuple(int(part) for part in head.group().split(".")) if head else ()
-
-
-def _is_shown(character: str) -> bool:
-    # Controls, formats (bidi overrides, zero width), surrogates, private use, unassigned.
-    return unicodedata.category(character)[0] != "C"
-
-
-def _few_marks(text: str) -> str:
-    """At most two combining marks in a row, so that a name stays on its line."""
-    kept: list[str] = []
-    run = 0
-    for character in text:
-        run = run + 1 if unicodedata.combining(character) else 0
-        if run <= 2:
-            kept.append(character)
-    return "".join(kept)
 
 
 def _digest(kind: bytes, data: bytes) -> str:
