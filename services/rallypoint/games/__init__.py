@@ -4,6 +4,7 @@ Imports numpy and `kit.errors`, and no I/O: a game has no loop, no socket and no
 below are public; the other modules are the engine that runs a game.
 """
 
+from rallypoint.games.chat import CHAT, Chat
 from rallypoint.games.columns import (
     Column,
     Input,
@@ -23,10 +24,13 @@ from rallypoint.games.columns import (
 from rallypoint.games.dice import Dice
 from rallypoint.games.game import ColumnGame, GameInfo, Refused, RoomGame, message
 from rallypoint.games.harness import RoomHarness
+from rallypoint.games.plugin import Plugin
 from rallypoint.games.room import Outcome, Placement, Room, Rooms, Seat, SeatState, ranked
 from rallypoint.games.schema import Visibility
 
 __all__ = [
+    "CHAT",
+    "Chat",
     "Column",
     "ColumnGame",
     "Dice",
@@ -34,6 +38,7 @@ __all__ = [
     "Input",
     "Outcome",
     "Placement",
+    "Plugin",
     "Refused",
     "Room",
     "RoomGame",

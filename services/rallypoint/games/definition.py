@@ -1,13 +1,13 @@
 """A game class compiled: its schema, the memory it needs and how its hooks are called."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
 
+from rallypoint.games import hosts, plugin
 from rallypoint.games.arena import Layout
+from rallypoint.games.budget import Clock
 from rallypoint.games.columns import Input, Table, hidden, u8, u16
-from rallypoint.games.game import ColumnGame, Game, GameInfo, RoomGame
-from rallypoint.games.room import Room, Rooms
+from rallypoint.games.game import ColumnGame, Game, GameInfo
+from rallypoint.games.rates import Limiter, Rate
 from rallypoint.games.schema import ColumnSpec, Schema, TableSpec
 
 
@@ -54,17 +54,29 @@ class Definition:
         """Inputs per second that clients should send."""
         return (self.info.input_hz or self.info.tick_hz) if self.input else 0
 
-    def host(self) -> "Host":
-        """What runs the hooks of one table of rooms."""
+    def host(self, clock: Clock = lambda: 0.0) -> hosts.Host:
+        """What runs the hooks of one table of rooms; `clock` measures what each takes."""
+        host: hosts.Host
         if issubclass(self.game, ColumnGame):
-            return ColumnHost(self.game())
-        return RoomHost(self.game)
+            host = hosts.ColumnHost(self.game())
+        else:
+            host = hosts.RoomHost(self.game, clock)
+        return hosts.PluggedHost(host, self.game.plugins, clock) if self.game.plugins else host
+
+    def limiter(self) -> Limiter:
+        """The rates of messages, for one room."""
+        found: dict[int, Rate] = {}
+        for source in (*reversed(self.game.plugins), self.game):
+            found |= source.message_rates
+        return Limiter(found)
 
 
 def define(game: type[Game]) -> Definition:
     """Compile a game class; ValueError when its declarations contradict each other."""
     info = game.info
-    tables: tuple[type[Table], ...] = (Seats, *game.tables, Book)
+    plugin.check(game.plugins)
+    theirs = [table for plugged in game.plugins for table in plugged.tables]
+    tables: tuple[type[Table], ...] = (Seats, *game.tables, *theirs, Book)
     layouts = tuple(Layout(table, table.rows or info.max_players) for table in tables)
     names = [table.wire_name for table in tables]
     if len(set(names)) < len(names):
@@ -83,104 +95,3 @@ def _table_spec(index: int, layout: Layout) -> TableSpec:
 
 def _column_specs(columns: type[Table] | type[Input]) -> tuple[ColumnSpec, ...]:
     return tuple(column.spec() for column in columns.sent())
-
-
-class Host(Protocol):
-    """Calls a game's hooks. An isolating host reports a room's failure in `Rooms.failures`."""
-
-    @property
-    def isolating(self) -> bool:
-        """Whether its tick never raises for the sake of one room."""
-
-    def create(self, room: Room) -> None:
-        """Set up a room."""
-
-    def forget(self, room: Room) -> None:
-        """The room is gone."""
-
-    def snapshot(self, room: Room) -> bytes:
-        """What the game keeps of a room outside its columns."""
-
-    def restore(self, room: Room, data: bytes) -> None:
-        """Set up a room whose columns are there already."""
-
-    def call(self, hook: str, room: Room, *arguments: Any) -> Any:
-        """Call a hook or a timer's method by name."""
-
-    def tick(self, rooms: Rooms) -> None:
-        """One step."""
-
-
-class ColumnHost:
-    """One game object for all rooms."""
-
-    isolating = False
-
-    def __init__(self, game: ColumnGame) -> None:
-        self._game = game
-
-    def create(self, room: Room) -> None:
-        """Set up a room."""
-        self._game.on_create(room)
-
-    def forget(self, room: Room) -> None:
-        """Nothing is kept per room."""
-
-    def snapshot(self, room: Room) -> bytes:
-        """What the game keeps of a room outside its columns."""
-        return self._game.on_snapshot(room)
-
-    def restore(self, room: Room, data: bytes) -> None:
-        """Set up a room whose columns are there already."""
-        self._game.on_restore(room, data)
-
-    def call(self, hook: str, room: Room, *arguments: Any) -> Any:
-        """Call a hook or a timer's method by name."""
-        return getattr(self._game, hook)(room, *arguments)
-
-    def tick(self, rooms: Rooms) -> None:
-        """One step of all rooms."""
-        self._game.on_tick(rooms)
-
-
-class RoomHost:
-    """One game object per room, looped over in the tick."""
-
-    isolating = True
-
-    def __init__(self, game: Callable[[Room], RoomGame]) -> None:
-        self._make = game
-        self._games: dict[Room, RoomGame] = {}
-
-    def create(self, room: Room) -> None:
-        """Make the room's object and set it up."""
-        game = self._make(room)
-        game.on_create()
-        self._games[room] = game
-
-    def snapshot(self, room: Room) -> bytes:
-        """What the room's object keeps outside its columns."""
-        return self._games[room].on_snapshot()
-
-    def restore(self, room: Room, data: bytes) -> None:
-        """Make the object of a room whose columns are there already."""
-        game = self._make(room)
-        game.on_restore(data)
-        self._games[room] = game
-
-    def forget(self, room: Room) -> None:
-        """Drop the room's object."""
-        self._games.pop(room, None)
-
-    def call(self, hook: str, room: Room, *arguments: Any) -> Any:
-        """Call a hook or a timer's method by name."""
-        return getattr(self._games[room], hook)(*arguments)
-
-    def tick(self, rooms: Rooms) -> None:
-        """One step of each room; one that raises does not keep the others from theirs."""
-        for index, live in enumerate(rooms.live.tolist()):
-            if live:
-                try:
-                    self._games[rooms.room(index)].on_tick(rooms.dt_s)
-                except Exception as error:
-                    rooms.failures[index] = error

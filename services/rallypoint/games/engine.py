@@ -10,52 +10,36 @@ and ends with GAME_ERROR, the others go on. The other hooks concern one room fro
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 
 from rallypoint.games.arena import Arena
-from rallypoint.games.columns import Input, Table
+from rallypoint.games.bound import Bound
+from rallypoint.games.budget import CLOSE, Clock, TickBudget
+from rallypoint.games.columns import Input
 from rallypoint.games.definition import Book, Definition, Seats
 from rallypoint.games.dice import Dice
 from rallypoint.games.frames import FrameWriter
 from rallypoint.games.game import Refused
 from rallypoint.games.inputs import InputRings
-from rallypoint.games.room import Effects, Outcome, Room, Rooms, Seat, SeatState
+from rallypoint.games.lifecycle import GAME_ERROR as GAME_ERROR
+from rallypoint.games.lifecycle import TICK_BUDGET
+from rallypoint.games.lifecycle import Ended as Ended
+from rallypoint.games.lifecycle import GameFailed as GameFailed
+from rallypoint.games.lifecycle import RoomSpec as RoomSpec
+from rallypoint.games.rates import Limiter
+from rallypoint.games.room import Effects, Room, Rooms, Said, Seat, SeatState
 from rallypoint.games.saved import EVENT_GAP, SavedRoom, layout_hash
-from rallypoint.games.schema import Array
 from rallypoint.kit import errors
 
 CAPACITY: Final = 64
-GAME_ERROR: Final = "GAME_ERROR"
 
 
 class _NoInput(Input):
     """Stands in for the input of a game that takes none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoomSpec:
-    """What a room is made from."""
-
-    id: str
-    seats: Sequence[Seat]
-    options: Mapping[str, Any] = field(default_factory=dict)
-    epoch: int = 1
-    seed: int = 0
-    metadata: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A room that is over: with an outcome, or with a reason; `error` is what a hook raised."""
-
-    slot: int
-    outcome: Outcome | None = None
-    reason: str = ""
-    error: Exception | None = None
 
 
 @dataclass(slots=True)
@@ -65,12 +49,18 @@ class _Open:
     room: Room
     ended: bool = False
     timers: list[tuple[int, str]] = field(default_factory=list)
+    limiter: Limiter = field(default_factory=lambda: Limiter({}))
 
 
 class RoomTable:
-    """Rooms of one game that share columns; a room is addressed by its slot."""
+    """Rooms of one game that share columns; a room is addressed by its slot.
 
-    def __init__(self, definition: Definition, capacity: int = CAPACITY) -> None:
+    `clock` is what the tick budget of rooms is counted with.
+    """
+
+    def __init__(
+        self, definition: Definition, capacity: int = CAPACITY, *, clock: Clock = lambda: 0.0
+    ) -> None:
         self.definition = definition
         self.capacity = capacity
         self.tick = 0
@@ -78,7 +68,8 @@ class RoomTable:
         self.layout = layout_hash(definition)
         self.arena = Arena(definition.layouts, capacity)
         self.writer = FrameWriter(definition, self.arena)
-        self._host = definition.host()
+        self._budget = TickBudget(definition.info.tick_budget_ms / 1000, clock)
+        self._host = definition.host(clock)
         self._rings = InputRings(definition.input or _NoInput, capacity, definition.seats)
         self._seats = self.arena.bind(Seats, slice(0, capacity))
         self._book = self.arena.bind(Book, slice(0, capacity))
@@ -88,8 +79,10 @@ class RoomTable:
         self._first_tick = np.zeros(capacity, np.int64)
         self._ended: list[Ended] = []
         self._kicks: list[tuple[int, int, str]] = []
+        self._said: list[tuple[int, Said]] = []
+        self._slow: list[int] = []
         self._timed: set[int] = set()
-        self._bound: dict[tuple[int, int], _Bound] = {}
+        self._bound: dict[tuple[int, int], Bound] = {}
 
     # --- rooms ---
 
@@ -151,6 +144,8 @@ class RoomTable:
             next_event=next_event,
             events=events,
             inputs=tuple(self._rings.saved(self._index(slot, seat)) for seat in seats),
+            locked=room.locked,
+            metadata=tuple(room.metadata.items()),
         )
 
     def restore(self, spec: RoomSpec, saved: SavedRoom, *, event_gap: int = EVENT_GAP) -> int:
@@ -167,6 +162,7 @@ class RoomTable:
         ahead = saved.tick - self.tick
         self.writer.open(slot, spec.epoch, ahead=ahead)
         room = self._make_room(slot, spec, tick=saved.tick, age=saved.age)
+        room.locked, room.metadata = saved.locked, dict(saved.metadata)
         try:
             self.arena.load_room(slot, saved.columns)
             for seat, inputs in enumerate(saved.inputs):
@@ -181,7 +177,7 @@ class RoomTable:
         return slot
 
     def _admit(self, slot: int, room: Room, timers: Sequence[tuple[int, str]] = ()) -> None:
-        self._open[slot] = _Open(room, timers=list(timers))
+        self._open[slot] = _Open(room, timers=list(timers), limiter=self.definition.limiter())
         self._timed.add(slot)
         self._live[slot] = True
         self._commit(slot, room.effects)
@@ -193,6 +189,7 @@ class RoomTable:
             self._host.forget(entry.room)
         self._open[slot] = None
         self._live[slot] = False
+        self._budget.forget(slot)
         self.arena.clear_room(slot)
 
     def close(self, slot: int, reason: str) -> None:
@@ -208,6 +205,16 @@ class RoomTable:
         """Seats (slot, seat, reason) that games took away since the last call."""
         kicks, self._kicks = self._kicks, []
         return kicks
+
+    def take_said(self) -> list[tuple[int, Said]]:
+        """What games said to players who are there, by slot, since the last call."""
+        said, self._said = self._said, []
+        return said
+
+    def take_slow(self) -> list[int]:
+        """Slots of rooms that were often over their tick budget, each once, since the last call."""
+        slow, self._slow = self._slow, []
+        return slow
 
     # --- seats ---
 
@@ -260,8 +267,11 @@ class RoomTable:
         return functools.partial(self._rings.offer, self._index(slot, seat))
 
     def answer(self, slot: int, seat: int, kind: int, body: bytes) -> bytes:
-        """A message arrived; raises Refused for what the game refuses and GameFailed else."""
-        room = self.room(slot)
+        """A message arrived; raises Refused for what the game refuses, ResourceExhausted beyond
+        its rate, and GameFailed else."""
+        room, entry, began = self.room(slot), self._open[slot], self._budget.clock()
+        if entry is not None:
+            entry.limiter.take(seat, kind, room.tick * room.dt_s)
         try:
             reply = self._host.call("on_message", room, seat, kind, body)
         except Refused:
@@ -270,6 +280,8 @@ class RoomTable:
         except Exception as error:
             self._fail(slot, error)
             raise GameFailed(GAME_ERROR) from error
+        finally:
+            self._budget.spend(slot, self._budget.clock() - began)
         self._commit(slot, room.effects)
         return bytes(reply)
 
@@ -293,6 +305,7 @@ class RoomTable:
             else:
                 self._step_columns(high)
         self._close_old(high)
+        self._close_slow()
 
     def deltas(self) -> list[bytes]:
         """A frame per slot against those before; the writer has keyframes and seats' own parts."""
@@ -301,6 +314,7 @@ class RoomTable:
     def _step_isolated(self, high: int) -> None:
         rooms = self._rooms(0, high)
         self._host.tick(rooms)
+        self._count_time(rooms)
         for slot, error in rooms.failures.items():
             self._fail(slot, error)
         for slot, entry in self._running(high):
@@ -316,6 +330,7 @@ class RoomTable:
             self.arena.restore()
             self._step_apart(high)
         else:
+            self._count_time(rooms)
             self._commit_all(rooms, 0)
 
     def _step_apart(self, high: int) -> None:
@@ -347,6 +362,16 @@ class RoomTable:
         for slot in np.flatnonzero(self._live[:high] & (ages > oldest)).tolist():
             self.close(slot, "ROOM_TOO_OLD")
 
+    def _count_time(self, rooms: Rooms) -> None:
+        for slot, seconds in rooms.spent.items():
+            self._budget.spend(slot, seconds)
+
+    def _close_slow(self) -> None:
+        for slot, over in self._budget.settle():
+            self._slow.append(slot)
+            if over == CLOSE:
+                self.close(slot, TICK_BUDGET)
+
     def _running(self, high: int) -> Iterator[tuple[int, _Open]]:
         for slot in range(high):
             entry = self._open[slot]
@@ -360,12 +385,14 @@ class RoomTable:
         if entry is None or entry.ended:
             return
         entry.room.tick = self.tick_of(slot)
+        began = self._budget.clock()
         try:
             self._host.call(hook, entry.room, *arguments)
         except Exception as error:
             self._fail(slot, error)
         else:
             self._commit(slot, entry.room.effects)
+        self._budget.spend(slot, self._budget.clock() - began)
 
     def _commit_all(self, rooms: Rooms, offset: int) -> None:
         for index, effects in rooms.effects.items():
@@ -388,6 +415,7 @@ class RoomTable:
             entry.timers.append((self.tick + max(1, round(seconds * tick_hz)), name))
             self._timed.add(slot)
         self._kicks += [(slot, seat, reason) for seat, reason in effects.kicks]
+        self._said += [(slot, said) for said in effects.said]
         if effects.outcome is not None:
             self._end(Ended(slot, outcome=effects.outcome))
         elif effects.close_reason:
@@ -444,14 +472,14 @@ class RoomTable:
             room=lambda index: self.room(start + index),
         )
 
-    def _binding(self, start: int, stop: int) -> "_Bound":
+    def _binding(self, start: int, stop: int) -> Bound:
         """Views cost microseconds each, so those of the usual range are kept."""
         kept = self._bound.get((start, stop))
         if kept is None:
             if len(self._bound) > self.capacity:
                 self._bound.clear()
             rooms = slice(start, stop)
-            kept = self._bound[start, stop] = _Bound(
+            kept = self._bound[start, stop] = Bound(
                 bind=functools.partial(self.arena.bind, index=rooms),
                 input=self._rings.bind(rooms),
                 dice=Dice(self._book.dice[rooms, 0]),
@@ -462,29 +490,3 @@ class RoomTable:
                 taken=self._rings.fresh.reshape(self.capacity, -1)[rooms],
             )
         return kept
-
-
-@dataclass(slots=True, kw_only=True)
-class _Bound:
-    """Views of a range of rooms, good for as long as the table is."""
-
-    bind: Callable[[type[Table]], Table]
-    input: Input
-    dice: Dice
-    live: Array
-    ticks: Array
-    first_tick: Array
-    states: Array
-    taken: Array
-    _tables: dict[type[Table], Table] = field(default_factory=dict)
-
-    def table(self, kind: type[Table]) -> Table:
-        """The table's columns in these rooms."""
-        bound = self._tables.get(kind)
-        if bound is None:
-            bound = self._tables[kind] = self.bind(kind)
-        return bound
-
-
-class GameFailed(Exception):
-    """A hook raised; its room has ended with GAME_ERROR."""

@@ -6,21 +6,18 @@ with little to do per tick. Both get the same hooks, called in the room's own or
 concurrently. A hook that raises closes its room with the reason GAME_ERROR; `Refused` is an answer.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final
 
-from rallypoint.games import plain
+from rallypoint.games import messages, plain
 from rallypoint.games.columns import Input, Table
+from rallypoint.games.messages import Refused as Refused
+from rallypoint.games.messages import message as message
+from rallypoint.games.plugin import Plugin
 from rallypoint.games.room import Room, Rooms
-from rallypoint.kit import errors
 
 SERVER_MAX_PLAYERS: Final = 255
-F = TypeVar("F", bound=Callable[..., bytes | None])
-
-
-class Refused(errors.InvalidArgument):
-    """The game says no: INVALID_ARGUMENT with a reason, UPPER_SNAKE. The room goes on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +39,9 @@ class GameInfo:
     """How long a seat is kept after its stream broke."""
     reserve_s: float = 30.0
     """How long a seat is kept for a player who never came."""
+    tick_budget_ms: float = 20.0
+    """Time that a room's hooks may take per tick; a room that is often over it is closed with the
+    reason TICK_BUDGET, so that the others go on. 0: no limit."""
     late_join: bool = False
     """Whether players may take seats after the room was made: rooms by code, backfill."""
     max_age_s: float = 7200.0
@@ -54,36 +54,20 @@ class GameInfo:
             raise ValueError(f"{self.name}: tick_hz must be 1 to 120")
         if self.send_hz and self.tick_hz % self.send_hz:
             raise ValueError(f"{self.name}: send_hz must divide tick_hz")
+        if self.tick_budget_ms < 0:
+            raise ValueError(f"{self.name}: tick_budget_ms must not be negative")
         if not 1 <= self.min_players <= self.max_players <= SERVER_MAX_PLAYERS:
             raise ValueError(f"{self.name}: players must be 1 ≤ min ≤ max ≤ {SERVER_MAX_PLAYERS}")
 
 
-def message(kind: int) -> Callable[[F], F]:
-    """Mark a method as the answer to messages with this number; it returns the reply's bytes."""
-
-    def mark(method: F) -> F:
-        method.message_kind = kind  # type: ignore[attr-defined]
-        return method
-
-    return mark
-
-
-class _Declared:
+class _Declared(messages.Answering):
     """What both styles declare."""
 
     info: ClassVar[GameInfo]
     tables: ClassVar[Sequence[type[Table]]] = ()
     input: ClassVar[type[Input] | None] = None
-    message_methods: ClassVar[Mapping[int, str]] = {}
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        marked = {
-            method.message_kind: name
-            for name, method in vars(cls).items()
-            if hasattr(method, "message_kind")
-        }
-        cls.message_methods = {**cls.message_methods, **marked}
+    plugins: ClassVar[Sequence[Plugin]] = ()
+    """What the game takes from others, in the order in which it is asked."""
 
     def _answer(self, kind: int, *arguments: Any) -> bytes:
         name = self.message_methods.get(kind)

@@ -20,7 +20,7 @@ from rallypoint.games.columns import Table
 from rallypoint.games.definition import define
 from rallypoint.games.engine import Ended, RoomSpec, RoomTable
 from rallypoint.games.game import Game
-from rallypoint.games.room import Outcome, Room, Seat
+from rallypoint.games.room import Outcome, Room, Said, Seat
 from rallypoint.games.schema import Array
 
 T = TypeVar("T", bound=Table)
@@ -59,6 +59,7 @@ class RoomHarness:
         self._ended: Ended | None = None
         self.events: list[SeenEvent] = []
         self.kicks: list[tuple[int, str]] = []
+        self.said: list[Said] = []
         for seat in range(players if join else 0):
             self.join(seat)
 
@@ -179,6 +180,7 @@ class RoomHarness:
     def _collect(self) -> None:
         for ended in self._engine.take_ended():
             self._ended = ended
+        self.said += [said for _, said in self._engine.take_said()]
         self.kicks += [(seat, reason) for _, seat, reason in self._engine.take_kicks()]
 
 

@@ -7,7 +7,7 @@ returned, and throws them away when it raised.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from rallypoint.games.columns import Input, Table
 from rallypoint.games.dice import Dice
 from rallypoint.games.schema import Array
 
+MAX_SAID_BYTES: Final = 4096
 T = TypeVar("T", bound=Table)
 I = TypeVar("I", bound=Input)  # noqa: E741  # the letter of Input
 Bind = Callable[[type[Table]], Table]
@@ -66,6 +67,16 @@ class Emitted:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A message to one seat, or to all but one; to those whose player is there."""
+
+    kind: int
+    body: bytes
+    to: int | None = None
+    but: int | None = None
+
+
 @dataclass(slots=True)
 class Effects:
     """What a hook wants to happen to one room."""
@@ -75,6 +86,7 @@ class Effects:
     close_reason: str = ""
     kicks: list[tuple[int, str]] = field(default_factory=list)
     timers: list[tuple[float, str]] = field(default_factory=list)
+    said: list[Said] = field(default_factory=list)
     locked: bool | None = None
     metadata: Mapping[str, str] | None = None
 
@@ -135,6 +147,15 @@ class Room:
     def emit(self, kind: int, body: bytes = b"") -> None:
         """Tell all clients that something happened: reliable, in order, once."""
         self.effects.events.append(Emitted(kind, body))
+
+    def send(self, seat: int, kind: int, body: bytes = b"") -> None:
+        """Send a message to one player at once. Who is not there misses it."""
+        self.effects.said.append(Said(kind, _checked(body), to=seat))
+
+    def broadcast(self, kind: int, body: bytes = b"", *, but: int | None = None) -> None:
+        """Send a message at once to all players who are there, except to seat `but`. What nobody
+        may miss is an event (`emit`) or stands in a table."""
+        self.effects.said.append(Said(kind, _checked(body), but=but))
 
     def finish(self, placements: Sequence[Placement], *, rated: bool = True) -> None:
         """End the match with a result. The first call counts."""
@@ -197,6 +218,7 @@ class Rooms:
         self.taken = taken
         self.effects: dict[int, Effects] = {}
         self.failures: dict[int, Exception] = {}
+        self.spent: dict[int, float] = {}
         self._bind = bind
         self._bind_input = bind_input
         self._room = room
@@ -250,6 +272,26 @@ class Rooms:
 
     def _effects(self, index: int) -> Effects:
         return self.effects.setdefault(int(index), Effects())
+
+    def absorb(self, index: int) -> None:
+        """Take over what was done on `room(index)` itself."""
+        room = self._room(index)
+        done, room.effects = room.effects, Effects()
+        mine = self._effects(index)
+        mine.events += done.events
+        mine.kicks += done.kicks
+        mine.timers += done.timers
+        mine.said += done.said
+        mine.outcome = mine.outcome or done.outcome
+        mine.close_reason = mine.close_reason or done.close_reason
+        mine.locked = mine.locked if done.locked is None else done.locked
+        mine.metadata = mine.metadata if done.metadata is None else done.metadata
+
+
+def _checked(body: bytes) -> bytes:
+    if len(body) > MAX_SAID_BYTES:
+        raise ValueError(f"a message has at most {MAX_SAID_BYTES} bytes")
+    return bytes(body)
 
 
 def ranked(scores: Mapping[int, float]) -> list[Placement]:

@@ -47,6 +47,8 @@ class SavedRoom:
     """Those that keyframes repeat: ticks ago, and the encoded event."""
     inputs: tuple[SavedInputs, ...]
     """One per seat of the game, taken or not."""
+    locked: bool = False
+    metadata: tuple[tuple[str, str], ...] = ()
 
 
 def layout_hash(definition: Definition) -> bytes:

@@ -35,6 +35,7 @@ from typing import Final
 
 import numpy as np
 
+from rallypoint.games.chat import Chat
 from rallypoint.games.columns import Input, Table, flag, hidden, i8, q16, u8, u16, u32
 from rallypoint.games.game import ColumnGame, GameInfo, Refused
 from rallypoint.games.room import Placement, Room, Rooms, SeatState
@@ -154,6 +155,7 @@ class Skirmish(ColumnGame):
     )
     tables = (Players, Shots, Items, Match)
     input = Move
+    plugins = (Chat(),)
 
     def on_create(self, room: Room) -> None:
         """Set the clock and lay out the items."""

@@ -14,6 +14,7 @@ Seat 0 begins. Who leaves or lets the time run out loses.
 
 from typing import Final
 
+from rallypoint.games.chat import Chat
 from rallypoint.games.columns import Table, u8, u32
 from rallypoint.games.game import GameInfo, Refused, RoomGame, message
 from rallypoint.games.room import Placement
@@ -51,6 +52,7 @@ class TicTacToe(RoomGame):
         late_join=True,
     )
     tables = (Board, Turn)
+    plugins = (Chat(),)
 
     def on_create(self) -> None:
         """Refuse a time per turn that nobody could play with."""

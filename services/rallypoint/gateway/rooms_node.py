@@ -290,7 +290,9 @@ class Node:
         if waiting is None or waiting.done():
             return
         if reply.code:
-            waiting.set_exception(errors.from_code(reply.code, reply.reason))
+            retry_after_s = reply.retry_after_ms / 1000 or None
+            refused = errors.from_code(reply.code, reply.reason, retry_after_s=retry_after_s)
+            waiting.set_exception(refused)
         else:
             waiting.set_result(reply.body)
 

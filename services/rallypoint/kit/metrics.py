@@ -150,6 +150,9 @@ ROOM_FRAME_BYTES = Counter(
 ROOM_FRAMES_REFUSED = Counter(
     "rallypoint_room_frames_refused_total", "Flushes that a slow gateway did not take"
 )
+ROOM_SLOW = Counter(
+    "rallypoint_room_slow_total", "Times that rooms were often over their tick budget", ["game"]
+)
 ROOM_ENDED = Counter("rallypoint_room_ended_total", "Rooms that ended", ["game", "reason"])
 ROOM_RESULTS = Counter(
     "rallypoint_room_results_total", "Results: stored, fenced (not ours any more) or retried",

@@ -1,11 +1,11 @@
 """A room on this node: its seats, the streams that watch it, and the way its frames take."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from rallypoint.games.engine import Ended
-from rallypoint.games.room import Room
+from rallypoint.games.room import Room, Said
 from rallypoint.internal.v1 import room_host_pb2 as host
 from rallypoint.room_state.domain import responses
 from rallypoint.room_state.domain.replies import ReplyLog
@@ -151,7 +151,20 @@ class HostedRoom:
 
     def tell(self, control: room_pb2.Control) -> None:
         """Say a word to all clients."""
-        for link, clients in self.clients():
+        self._tell(control, self.streams.values())
+
+    def say(self, said: Said) -> None:
+        """Send a game's message to those it is for who are there."""
+        event = room_pb2.Event(type=said.kind, body=said.body)
+        control = room_pb2.Control(kind=room_pb2.CONTROL_KIND_MESSAGE, message=event)
+        wanted = self.streams if said.to is None else {said.to} & self.streams.keys()
+        self._tell(control, (self.streams[slot] for slot in wanted if slot != said.but))
+
+    def _tell(self, control: room_pb2.Control, streams: Iterable[Stream]) -> None:
+        by_link: dict[GatewayLink, list[int]] = {}
+        for stream in streams:
+            by_link.setdefault(stream.link, []).append(stream.client)
+        for link, clients in by_link.items():
             told = host.RoomControl(room_id=self.identity.room_id, clients=clients, control=control)
             link.say(host.AttachResponse(controls=[told]))
 

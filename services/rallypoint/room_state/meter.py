@@ -18,6 +18,7 @@ class TableMeter:
         self._bytes = metrics.ROOM_FRAME_BYTES.labels(game)
         self._dropped = metrics.ROOM_TICKS_DROPPED.labels(game)
         self._rollbacks = metrics.ROOM_ROLLBACKS.labels(game)
+        self._slow = metrics.ROOM_SLOW.labels(game)
         self._refused = metrics.ROOM_FRAMES_REFUSED
         self._game = game
         self._recent = np.zeros(KEPT)
@@ -43,6 +44,10 @@ class TableMeter:
     def refused(self) -> None:
         """A gateway was too slow to take a tick's frames."""
         self._refused.inc()
+
+    def slow(self) -> None:
+        """A room was often over its tick budget."""
+        self._slow.inc()
 
     def ended(self, reason: str) -> None:
         """A room ended."""

@@ -35,7 +35,7 @@ class TableRunner:
 
     def __init__(self, definition: Definition, *, index: int, closed: Closed) -> None:
         self.definition = definition
-        self.table = RoomTable(definition)
+        self.table = RoomTable(definition, clock=time.perf_counter)
         self.rooms: dict[int, HostedRoom] = {}
         self.meter = TableMeter(definition.info.name)
         self._pacer = Pacer(1.0 / definition.info.tick_hz, index)
@@ -193,7 +193,14 @@ class TableRunner:
         self._collect()
 
     def _collect(self) -> None:
-        """Take up what the engine decided: seats taken away, rooms that ended."""
+        """Take up what the engine decided: words to players, seats taken away, rooms that ended."""
+        for slot, said in self.table.take_said():
+            if slot in self.rooms:
+                self.rooms[slot].say(said)
+        for slot in self.table.take_slow():
+            self.meter.slow()
+            if slot in self.rooms:
+                logger.warning("room_slow", extra={"room": self.rooms[slot].identity.room_id})
         for slot, seat, reason in self.table.take_kicks():
             if slot in self.rooms:
                 self.rooms[slot].book.kick(seat)

@@ -1,5 +1,6 @@
 """What clients of a room want: take a seat, leave it, send a message. Runs in the table's task."""
 
+import math
 from collections.abc import Sequence
 
 from rallypoint.games.definition import Definition
@@ -120,12 +121,20 @@ def answer(
             log.keep(message.request_id, reply, mark=mark)
     except errors.ClientFault as error:
         reply = Reply(int(error.code), error.reason)
+        send_reply(link, message.call, reply, retry_after_s=error.retry_after_s or 0.0)
+        return
     send_reply(link, message.call, reply)
 
 
-def send_reply(link: GatewayLink, call: int, reply: Reply) -> None:
+def send_reply(link: GatewayLink, call: int, reply: Reply, *, retry_after_s: float = 0.0) -> None:
     """Send an answer to the gateway that asked."""
-    sent = host.MessageReply(call=call, code=reply.code, reason=reply.reason, body=reply.body)
+    sent = host.MessageReply(
+        call=call,
+        code=reply.code,
+        reason=reply.reason,
+        body=reply.body,
+        retry_after_ms=math.ceil(retry_after_s * 1000),
+    )
     link.say(host.AttachResponse(replies=[sent]))
 
 
@@ -150,6 +159,8 @@ def _answered(table: RoomTable, room: HostedRoom, message: host.ClientMessage) -
         raise errors.InvalidArgument("MESSAGE_TOO_LARGE", f"at most {MAX_BODY_BYTES} bytes")
     try:
         body = table.answer(room.slot, message.seat.slot, message.type, message.body)
+    except errors.ResourceExhausted:
+        raise  # nothing was done: the same request may come again
     except errors.ClientFault as error:
         return Reply(int(error.code), error.reason)
     except GameFailed:

@@ -51,6 +51,8 @@ export interface RoomHandlers {
   onWelcome?(welcome: Welcome): void;
   onFrame?(update: FrameUpdate): void;
   onSeat?(seat: SeatInfo): void;
+  /** What the game says to who is there; what nobody may miss comes as an event of a frame. */
+  onMessage?(type: number, body: Uint8Array): void;
   onControl?(kind: ControlKind, reason: string): void;
   onEnded?(ending: Ending): void;
 }
@@ -311,6 +313,9 @@ export class RoomConnection {
         return true;
       case ControlKind.SEAT:
         if (control.seat) this.#options.handlers.onSeat?.(control.seat);
+        return false;
+      case ControlKind.MESSAGE:
+        if (control.message) this.#options.handlers.onMessage?.(control.message.type, control.message.body);
         return false;
       default:
         this.#options.handlers.onControl?.(control.kind, control.reason);
