@@ -18,6 +18,8 @@ class Settings:
     """Rooms it accepts."""
     games: tuple[str, ...] = ()
     """Games it runs; empty: all that are installed."""
+    extra_games: tuple[str, ...] = ()
+    """Games it runs besides, without their being installed: each `name=module:Class`."""
     advertise_host: str = ""
     """The host other services reach it at; empty: the one it listens on."""
     result_wait_s: float = 2.0

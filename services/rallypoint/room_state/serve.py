@@ -26,7 +26,7 @@ DRAIN_SHARE = 0.8
 
 async def serve(settings: Settings, runtime: Runtime) -> None:
     """Run the installed games until asked to stop."""
-    await run(settings, runtime, catalog.load(settings.games))
+    await run(settings, runtime, catalog.load(settings.games, settings.extra_games))
 
 
 async def run(settings: Settings, runtime: Runtime, definitions: Mapping[str, Definition]) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from rallypoint.games import drift
 from rallypoint.kit import errors
 from rallypoint.room_state import catalog, schema_proto
 from rallypoint.v1 import room_pb2
@@ -15,6 +16,17 @@ def test_both_example_games_are_installed() -> None:
 def test_missing_game_is_named() -> None:
     with pytest.raises(errors.NotFound, match="chess"):
         catalog.load(("chess", "skirmish"))
+
+
+def test_extra_games_are_run_without_being_installed() -> None:
+    assert "drift" not in catalog.load()
+    assert catalog.load(("skirmish",), (drift.EXTRA,)).keys() == {"drift", "skirmish"}
+
+
+@pytest.mark.parametrize("text", ["drift", "drift=", "=rallypoint.games.drift:Drift", "drift=no:X"])
+def test_extra_game_that_cannot_be_loaded_is_refused(text: str) -> None:
+    with pytest.raises(errors.FailedPrecondition, match="drift"):
+        catalog.load((), (text,))
 
 
 @pytest.mark.parametrize("name", ["skirmish", "tictactoe"])
