@@ -1,0 +1,236 @@
+/* What the load reads of the wire: protobuf fields, the seats table's ack, chunks, answers.
+ *
+ * docs/wire.md is the contract; tests/unit/cli/test_load_wire.py compares this with the Python
+ * client. Nothing here does I/O or allocates but for `Bytes`. */
+#ifndef RALLYPOINT_LOAD_WIRE_H
+#define RALLYPOINT_LOAD_WIRE_H
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- bytes that grow --- */
+
+typedef struct {
+    uint8_t *data;
+    size_t len, cap;
+} Bytes;
+
+static int bytes_add(Bytes *b, const void *data, size_t len)
+{
+    if (len == 0)
+        return 0;
+    if (b->len + len > b->cap) {
+        size_t cap = b->cap ? b->cap : 256;
+        while (cap < b->len + len)
+            cap *= 2;
+        uint8_t *grown = realloc(b->data, cap);
+        if (!grown)
+            return -1;
+        b->data = grown;
+        b->cap = cap;
+    }
+    memcpy(b->data + b->len, data, len);
+    b->len += len;
+    return 0;
+}
+
+static void bytes_drop(Bytes *b, size_t len)
+{
+    b->len -= len;
+    if (b->len)
+        memmove(b->data, b->data + len, b->len);
+}
+
+static void bytes_free(Bytes *b)
+{
+    free(b->data);
+    b->data = NULL;
+    b->len = b->cap = 0;
+}
+
+/* --- protobuf --- */
+
+typedef struct {
+    const uint8_t *at, *end;
+    int bad;
+} Reader;
+
+typedef struct {
+    uint32_t number, wire;
+    uint64_t value; /* of wire types 0, 1 and 5 */
+    Reader inner;   /* of wire type 2 */
+} Field;
+
+static uint64_t read_varint(Reader *r)
+{
+    uint64_t value = 0;
+    for (int shift = 0; shift < 64 && r->at < r->end; shift += 7) {
+        uint8_t byte = *r->at++;
+        value |= (uint64_t)(byte & 0x7f) << shift;
+        if (!(byte & 0x80))
+            return value;
+    }
+    r->bad = 1;
+    return 0;
+}
+
+/* 1 and the next field, or 0 at the end or at something malformed (then `bad` is set). */
+static int read_field(Reader *r, Field *f)
+{
+    if (r->at >= r->end || r->bad)
+        return 0;
+    uint64_t key = read_varint(r), size = 0;
+    f->number = (uint32_t)(key >> 3);
+    f->wire = key & 7;
+    f->value = 0;
+    switch (f->wire) {
+    case 0:
+        f->value = read_varint(r);
+        return !r->bad;
+    case 1:
+        size = 8;
+        break;
+    case 2:
+        size = read_varint(r);
+        break;
+    case 5:
+        size = 4;
+        break;
+    default:
+        r->bad = 1;
+    }
+    if (r->bad || size > (uint64_t)(r->end - r->at)) {
+        r->bad = 1;
+        return 0;
+    }
+    f->inner = (Reader){r->at, r->at + size, 0};
+    if (f->wire != 2)
+        memcpy(&f->value, r->at, size);
+    r->at += size;
+    return 1;
+}
+
+static size_t write_varint(uint8_t *to, uint64_t value)
+{
+    size_t n = 0;
+    while (value >= 0x80) {
+        to[n++] = (uint8_t)(value | 0x80);
+        value >>= 7;
+    }
+    to[n++] = (uint8_t)value;
+    return n;
+}
+
+/* --- table 0, `seats`: column 0 is `ack`, U16 --- */
+
+enum { ACK_ABSENT = -1, ACK_MALFORMED = -2 };
+
+static int seats_ack(const uint8_t *data, size_t len, unsigned rows, unsigned slot)
+{
+    size_t mask = (rows + 7) / 8, before = 0;
+    if (len < 1 || slot >= rows)
+        return ACK_MALFORMED;
+    if (!(data[0] & 1))
+        return ACK_ABSENT;
+    const uint8_t *set = data + 1;
+    if (len < 1 + mask)
+        return ACK_MALFORMED;
+    if (!(set[slot / 8] >> (slot % 8) & 1))
+        return ACK_ABSENT;
+    for (unsigned row = 0; row < slot; row++)
+        before += set[row / 8] >> (row % 8) & 1;
+    const uint8_t *value = set + mask + 2 * before;
+    if (value + 2 > data + len)
+        return ACK_MALFORMED;
+    return value[0] | value[1] << 8;
+}
+
+/* The low 16 bits of a seq widened to the seq that lies nearest after `known`. */
+static uint64_t widen(uint64_t known, unsigned low)
+{
+    unsigned ahead = (low - (unsigned)known) & 0xffff;
+    return ahead < 0x8000 ? known + ahead : known;
+}
+
+/* --- HTTP --- */
+
+typedef struct {
+    enum { HEAD, CHUNK_SIZE, CHUNK_DATA, CHUNK_END, PLAIN, LAST } state;
+    size_t left, matched; /* of the chunk; of the blank line */
+} Http;
+
+/* The length of a head that is complete in `data`, its blank line included, or 0. */
+static size_t head_length(const uint8_t *data, size_t len)
+{
+    const uint8_t *end = memmem(data, len, "\r\n\r\n", 4);
+    return end ? (size_t)(end - data) + 4 : 0;
+}
+
+static int head_status(const uint8_t *head, size_t len)
+{
+    return len > 12 && !memcmp(head, "HTTP/1.1 ", 9) ? atoi((const char *)head + 9) : 0;
+}
+
+/* The number of a header or trailer line that starts with `name` (lower case), or -1. */
+static long line_number(const uint8_t *data, size_t len, const char *name)
+{
+    size_t size = strlen(name);
+    const uint8_t *at = memmem(data, len, name, size);
+    if (!at)
+        return -1;
+    at += size;
+    while (at < data + len && *at == ' ')
+        at++;
+    long number = -1;
+    while (at < data + len && *at >= '0' && *at <= '9')
+        number = (number < 0 ? 0 : number * 10) + (*at++ - '0');
+    return number;
+}
+
+/* Takes bytes of a chunked body; sets the next span of content and returns how many bytes were
+ * used, 0 at the end of `data`, -1 for what is no chunk. Any cut of the bytes is fine. */
+static long dechunk(Http *h, const uint8_t *data, size_t len, const uint8_t **span, size_t *size)
+{
+    size_t at = 0;
+    *size = 0;
+    while (at < len) {
+        uint8_t c = data[at];
+        switch (h->state) {
+        case CHUNK_SIZE:
+            at++;
+            if (c >= '0' && c <= '9')
+                h->left = h->left * 16 + (c - '0');
+            else if ((c | 32) >= 'a' && (c | 32) <= 'f')
+                h->left = h->left * 16 + ((c | 32) - 'a' + 10);
+            else if (c == '\n')
+                h->state = h->left ? CHUNK_DATA : LAST;
+            else if (c != '\r')
+                return -1;
+            break;
+        case CHUNK_DATA: {
+            size_t part = len - at < h->left ? len - at : h->left;
+            *span = data + at;
+            *size = part;
+            h->left -= part;
+            if (!h->left)
+                h->state = CHUNK_END;
+            return (long)(at + part);
+        }
+        case CHUNK_END:
+            at++;
+            if (c == '\n')
+                h->state = CHUNK_SIZE;
+            break;
+        case PLAIN:
+            *span = data;
+            *size = len;
+            return (long)len;
+        default:
+            return (long)len; /* after the last chunk */
+        }
+    }
+    return (long)at;
+}
+
+#endif
