@@ -107,6 +107,13 @@ async def start(process: plan.Process, *, log: Path, cpus: Iterable[int] = ()) -
     return Child(plan=process, process=running, started_s=started_s)
 
 
+def pin(pid: int, cpus: Iterable[int]) -> None:
+    """Let a process run on `cpus` only, all its threads; nothing when it is gone."""
+    with contextlib.suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), cpus)
+
+
 def usage(pid: int) -> Usage:
     """CPU and memory of a process from /proc; zeros when it is gone."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Collection
 from pathlib import Path
 
 
@@ -15,6 +16,16 @@ def description() -> dict[str, object]:
         "kernel": platform.release(),
         "python": platform.python_version(),
     }
+
+
+def idle_s(cpus: Collection[int]) -> float:
+    """Seconds that these cores have been idle since the machine started, added up."""
+    ticks = 0
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *fields = line.split()
+        if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in cpus:
+            ticks += int(fields[3]) + int(fields[4])  # idle, waiting for a disk
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _cpu() -> str:

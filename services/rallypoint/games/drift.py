@@ -2,7 +2,7 @@
 
 Not installed as a game: a room node runs it when `RALLYPOINT_EXTRA_GAMES` says so (`EXTRA`).
 
-**Table** `players` (after `seats`, rows are seats): `x` `y` `vx` `vy` f32, units and units per second.
+**Table** `players` (after `seats`, rows are seats): `x` `y` `vx` `vy` f32, units (per second).
 **Input** at 10 Hz: `vx` `vy` f32 [-200, 200], the velocity wanted; a new one counts at once and
 stays until the next, walls turn it round. No events, no messages, no options, no end but that
 everybody has left. The Colyseus room under `loadtest/peers` does the same.

@@ -1,4 +1,4 @@
-"""The games a node runs: entry points of the group `rallypoint.games`, and those named one by one."""
+"""The games a node runs: entry points of the group `rallypoint.games`, and those it is told."""
 
 from collections.abc import Collection, Mapping
 from importlib import metadata

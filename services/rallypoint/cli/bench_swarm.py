@@ -1,0 +1,236 @@
+"""The load in C, a process of its own: `_load` plays, this brings players to the rooms.
+
+Reads a Spec (JSON, first argument), then commands, one JSON line each, from standard input:
+
+    {"do": "grow", "players": n}     n players in rooms, playing           ▸ {"event": "grown"}
+    {"do": "measure", "seconds": s}  count                     ▸ "playing", "measured", "result"
+
+and ends at the end of its input. Session, ticket and assignment come from the ordinary client, over
+a few shared connections; the sockets of the game are opened and served by C (docs/wire.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import resource
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from rallypoint.cli import bench_histogram
+from rallypoint.client import channel, grpcweb, matchmaking, seat, session
+from rallypoint.games import codec, schema
+from rallypoint.kit import errors
+from rallypoint.v1 import matchmaking_pb2
+
+if TYPE_CHECKING:
+    from rallypoint.cli import _load
+
+JOINING = 64
+COMING = 24
+PLAYING_WITHIN_S = 30.0
+PATTERN = 4096
+ROOM_SERVICE = "/rallypoint.v1.RoomService"
+SETTLED = ("frames", "frame_bytes", "keyframes", "inputs", "input_calls", "answers", "echoes")
+WIRE = ("bytes_down", "bytes_up", "bytes_answers", "late_slots", "slots")
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """Whom to play against, and what."""
+
+    url: str
+    game: str
+    transport: str = "grpc-web"
+    input_hz: int = 10
+
+
+class Swarm:
+    """Players in rooms."""
+
+    def __init__(self, spec: Spec, load: _load.Load) -> None:
+        self._spec = spec
+        self._load = load
+        self._host = urlsplit(spec.url).netloc
+        self._shared = channel.open_channel(spec.url)
+        self._players = 0
+        self.wrong: Counter[str] = Counter()
+
+    async def grow(self, players: int) -> None:
+        """Have `players` players in rooms, playing; errors are counted."""
+        joining = asyncio.Semaphore(JOINING)
+        self._load.hush()
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(self._players, players):
+                tasks.create_task(self._join(number, joining), name=f"join-{number}")
+        self._players = max(self._players, players)
+        await self._wait_coming(at_most=0)
+        self._load.speak()
+
+    async def measure(self, seconds: float) -> dict[str, Any]:
+        """What happens in `seconds`."""
+        before, cpu_s, began_s = self._load.counts(), _cpu_s(), time.monotonic()
+        tell("playing")
+        await asyncio.sleep(seconds)
+        after = self._load.counts()
+        lasted_s = time.monotonic() - began_s
+        tell("measured")
+        found = report(before, after, seconds=lasted_s, players=self._players, wrong=self.wrong)
+        return {**found, "load_cpu_fraction": round((_cpu_s() - cpu_s) / lasted_s, 3)}
+
+    async def close(self) -> None:
+        """Drop the shared connections."""
+        await self._shared.close()
+
+    async def _join(self, number: int, joining: asyncio.Semaphore) -> None:
+        try:
+            async with joining:
+                player = await session.Session.open(
+                    self._shared, game=self._spec.game, name=f"load-{number}"
+                )
+                found = await matchmaking.Matchmaking(player).find(self._spec.game)
+                await self._enter(player, found)
+        except errors.RallypointError as error:
+            self.wrong[str(error)] += 1
+
+    async def _enter(self, player: session.Session, found: matchmaking_pb2.Assignment) -> None:
+        """Leave the seat to C; wait when it has many that are not yet playing."""
+        request = seat.Seat(found.room_id, found.seat_token).join_request()
+        join = grpcweb.head(self._host, f"{ROOM_SERVICE}/Join", token=player.access_token)
+        head = grpcweb.head(self._host, f"{ROOM_SERVICE}/SendInput", token=player.access_token)
+        self._load.add(grpcweb.request(join, request), head)
+        await self._wait_coming(at_most=COMING)
+
+    async def _wait_coming(self, *, at_most: int) -> None:
+        """Wait until few of those who have joined are not yet playing, but not for ever."""
+        ends_s = time.monotonic() + PLAYING_WITHIN_S
+        while self._load.coming() > at_most and time.monotonic() < ends_s:  # noqa: ASYNC110  # C
+            await asyncio.sleep(0.01)
+
+
+def report(
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    *,
+    seconds: float,
+    players: int,
+    wrong: Mapping[str, int],
+) -> dict[str, Any]:
+    """The figures of one measurement from two looks at the totals."""
+    did = {name: after[name] - before[name] for name in (*SETTLED, *WIRE)}
+    of = bench_histogram.Histogram.of
+    echo = of(after["echo"]) - of(before["echo"])
+    reasons = {name: n for name, n in {**after["faults"], **wrong}.items() if n}
+    if missing := players - after["playing"]:
+        reasons.setdefault("NOT_PLAYING", missing)
+    return {
+        "players": players,
+        "seconds": round(seconds, 3),
+        "echo_ms": {f"p{p}": echo.percentile_ms(p) for p in (50, 95, 99)},
+        "frames_per_s": round(did["frames"] / seconds, 1),
+        "delivered": round(did["frames"] / (players * (after["send_hz"] or 20) * seconds), 4),
+        "keyframes": did["keyframes"],
+        "bytes_per_frame": _each(did["frame_bytes"], did["frames"]),
+        "inputs_per_s": round(did["inputs"] / seconds, 1),
+        "inputs_echoed": round(did["echoes"] / max(1, did["inputs"]), 4),
+        "wire_bytes": {
+            "frame": _each(did["bytes_down"], did["frames"]),
+            "input": _each(did["bytes_up"], did["input_calls"]),
+            "answer": _each(did["bytes_answers"], did["answers"]),
+        },
+        "errors": sum(reasons.values()),
+        "errors_by_reason": reasons,
+        "first_refusal": after["words"],
+        "load": "c",
+        "load_late": round(did["late_slots"] / max(1, did["slots"]), 4),
+    }
+
+
+def packed_inputs(game: str, columns: tuple[schema.ColumnSpec, ...]) -> list[bytes]:
+    """Inputs to send in turn: of drift always another wish, of skirmish ten steady ones."""
+    rng = random.Random(1)
+    made: list[bytes] = []
+    while len(made) < PATTERN:
+        if game == "drift":
+            wish = {"vx": rng.uniform(-200, 200), "vy": rng.uniform(-200, 200)}
+            made.append(codec.pack_input(columns, wish))
+            continue
+        steady = {
+            "dx": rng.randint(-100, 100),
+            "dy": rng.randint(-100, 100),
+            "aim": rng.randrange(1 << 16),
+        }
+        made += [
+            codec.pack_input(columns, {**steady, "fire": rng.random() < 0.2}) for _ in range(10)
+        ]
+    return made
+
+
+def tell(event: str, **fields: object) -> None:
+    """One line for whoever started us."""
+    print(json.dumps({"event": event, **fields}), flush=True)
+
+
+def _each(total: int, count: int) -> float:
+    return round(total / max(1, count), 1)
+
+
+def _cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def _made(spec: Spec) -> _load.Load:
+    from rallypoint.cli import _load
+    from rallypoint.games import drift
+    from rallypoint.room_state import catalog
+
+    columns = catalog.load((), (drift.EXTRA,))[spec.game].schema.input
+    inputs = packed_inputs(spec.game, columns)
+    where = urlsplit(spec.url)
+    return _load.Load(
+        host=where.hostname or "",
+        port=where.port or 80,
+        transport=spec.transport,
+        input_hz=spec.input_hz,
+        inputs=b"".join(inputs),
+        input_size=len(inputs[0]),
+    )
+
+
+async def _obey(swarm: Swarm) -> None:
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        match json.loads(line):
+            case {"do": "grow", "players": int(players)}:
+                await swarm.grow(players)
+                tell("grown")
+            case {"do": "measure", "seconds": seconds}:
+                tell("result", result=await swarm.measure(seconds))
+
+
+async def main(spec: Spec) -> None:
+    """Play until there are no more commands."""
+    load = _made(spec)
+    playing = threading.Thread(target=load.run, name="play")
+    playing.start()
+    swarm = Swarm(spec, load)
+    try:
+        await _obey(swarm)
+    finally:
+        load.stop()
+        await asyncio.to_thread(playing.join)
+        await swarm.close()
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main(Spec(**json.loads(sys.argv[1]))))

@@ -1,0 +1,42 @@
+"""`rallypoint bench rooms`, small: what it plays is played; nothing is said of its speed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rallypoint.cli import bench_rooms, bench_run
+
+SMALL = ["--players", "8", "--seconds", "2", "--warm-up", "1", "--json"]
+needs_c = pytest.mark.skipif(not bench_run.has_native_load(), reason="the C load is not built")
+
+
+@pytest.mark.parametrize(
+    ("game", "load"),
+    [pytest.param("drift", "c", marks=needs_c), ("skirmish", "python")],
+    ids=["c", "python"],
+)
+def test_everybody_plays_and_is_counted(
+    game: str, load: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bench_rooms.run([*SMALL, "--rooms", "2", "--game", game, "--load", load])
+    report = json.loads(capfd.readouterr().out)
+    assert report["players"] == 16
+    assert report["errors_by_reason"] == {}
+    assert report["load"] == load
+    assert 0.5 < report["delivered"] < 1.5
+    assert report["inputs_echoed"] > 0.5
+    assert report["echo_ms"]["p50"] <= report["echo_ms"]["p99"]
+    assert {"gateway-1", "room-state-1", "nats", "redis"} <= report["by_process"].keys()
+    assert report["server_cpu_us_per_player_s"] > 0
+
+
+@needs_c
+def test_the_search_ends_and_tells_the_floor(capfd: pytest.CaptureFixture[str]) -> None:
+    bench_rooms.run([*SMALL[:2], "--seconds", "1", "--json", "--find-max", "--at-most", "16"])
+    report = json.loads(capfd.readouterr().out)
+    assert report["max_players"] == 16
+    assert report["floor_us_per_player_s"] > 0
+    assert report["times_floor"] > 1
+    assert report["searched"][-1]["players"] == 16
