@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from rallypoint.games import rings
 from rallypoint.games.arena import Arena
 from rallypoint.games.bound import Bound
 from rallypoint.games.budget import CLOSE, Clock, TickBudget
@@ -24,7 +25,6 @@ from rallypoint.games.definition import Book, Definition, Seats
 from rallypoint.games.dice import Dice
 from rallypoint.games.frames import FrameWriter
 from rallypoint.games.game import Refused
-from rallypoint.games.inputs import InputRings
 from rallypoint.games.lifecycle import GAME_ERROR as GAME_ERROR
 from rallypoint.games.lifecycle import TICK_BUDGET
 from rallypoint.games.lifecycle import Ended as Ended
@@ -70,7 +70,7 @@ class RoomTable:
         self.writer = FrameWriter(definition, self.arena)
         self._budget = TickBudget(definition.info.tick_budget_ms / 1000, clock)
         self._host = definition.host(clock)
-        self._rings = InputRings(definition.input or _NoInput, capacity, definition.seats)
+        self._rings = rings.make(definition.input or _NoInput, capacity, definition.seats)
         self._seats = self.arena.bind(Seats, slice(0, capacity))
         self._book = self.arena.bind(Book, slice(0, capacity))
         self._open: list[_Open | None] = [None] * capacity

@@ -36,7 +36,7 @@ class InputRings:
         self._shape = (rooms, seats)
         self.size = codec.input_size(column.spec() for column in kind.sent())
         self._record = _record(kind)
-        self._newest = [0] * count
+        self._newest: list[int] | Array = [0] * count
         self._room_for = RING * count
         self._limit = self._room_for
         self._seats: list[int] = []
@@ -87,8 +87,7 @@ class InputRings:
 
     def reset(self, seat: int, seq: int | None = None) -> None:
         """Forget what waits and what was held; the next seq is `seq` + 1, or the applied one's."""
-        if seat in self._seats:
-            self._keep([at for at, other in enumerate(self._seats) if other != seat])
+        self._drop(seat)
         if seq is not None:
             self.applied[seat] = seq
         self._newest[seat] = int(self.applied[seat])
@@ -103,12 +102,8 @@ class InputRings:
         """A seat's inputs, to go on with in another table."""
         return SavedInputs(
             applied=int(self.applied[seat]),
-            newest=self._newest[seat],
-            waiting=tuple(
-                (self._arrived[at], self._data[at])
-                for at, other in enumerate(self._seats)
-                if other == seat
-            ),
+            newest=int(self._newest[seat]),
+            waiting=tuple(self._waiting(seat)),
             current=b"".join([values[seat].tobytes() for values in self._values()]),
         )
 
@@ -119,13 +114,24 @@ class InputRings:
         for seq, data in saved.waiting:
             if len(data) != self.size:
                 raise ValueError("an input of another size waits")
-            self._seats.append(seat)
-            self._arrived.append(seq)
-            self._data.append(data)
+            self._wait(seat, seq, data)
         offset = 0
         for values in self._values():
             values[seat] = np.frombuffer(saved.current, values.dtype, 1, offset)[0]
             offset += values.itemsize
+
+    def _wait(self, seat: int, seq: int, data: bytes) -> None:
+        self._seats.append(seat)
+        self._arrived.append(seq)
+        self._data.append(data)
+
+    def _waiting(self, seat: int) -> list[tuple[int, bytes]]:
+        found = [at for at, other in enumerate(self._seats) if other == seat]
+        return [(self._arrived[at], self._data[at]) for at in found]
+
+    def _drop(self, seat: int) -> None:
+        if seat in self._seats:
+            self._keep([at for at, other in enumerate(self._seats) if other != seat])
 
     def _values(self) -> list[Array]:
         return [*self._current.values(), *self._held.values()]

@@ -1,11 +1,14 @@
 """Rings of inputs: order, duplicates, overflow, idle policies and what a game may see."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from rallypoint.games import codec
 from rallypoint.games.columns import Input, f32, flag, i8, q8
 from rallypoint.games.inputs import RING, InputRings
+from rallypoint.games.rings import COMPILED, CompiledRings
 
 
 class Keys(Input, idle="repeat"):
@@ -22,15 +25,21 @@ def pack(kind: type[Input], **values: float) -> bytes:
     return codec.pack_input([column.spec() for column in kind.sent()], values)
 
 
-def rings(kind: type[Input] = Keys) -> InputRings:
-    return InputRings(kind, rooms=2, seats=2)
+needs_compiler = pytest.mark.skipif(not COMPILED, reason="no rings in C here")
+Rings = Callable[..., InputRings]
+
+
+@pytest.fixture(params=["python", pytest.param("compiled", marks=needs_compiler)])
+def rings(request: pytest.FixtureRequest) -> Rings:
+    made = CompiledRings if request.param == "compiled" else InputRings
+    return lambda kind=Keys: made(kind, rooms=2, seats=2)
 
 
 def current(ring: InputRings, name: str, seat: int = 1) -> object:
     return ring.bind(slice(0, 2)).arrays[name].reshape(-1)[seat].item()
 
 
-def test_newest_input_is_applied_and_acknowledged() -> None:
+def test_newest_input_is_applied_and_acknowledged(rings: Rings) -> None:
     ring = rings()
     ring.offer(1, 1, [pack(Keys, dx=5)])
     ring.take()
@@ -38,7 +47,7 @@ def test_newest_input_is_applied_and_acknowledged() -> None:
     assert ring.applied.tolist() == [0, 1, 0, 0]
 
 
-def test_repeated_inputs_are_ignored() -> None:
+def test_repeated_inputs_are_ignored(rings: Rings) -> None:
     ring = rings()
     ring.offer(1, 1, [pack(Keys, dx=1), pack(Keys, dx=2)])
     ring.offer(1, 1, [pack(Keys, dx=7), pack(Keys, dx=8), pack(Keys, dx=3)])
@@ -49,7 +58,7 @@ def test_repeated_inputs_are_ignored() -> None:
     assert seen == [(3, 3)] * 4
 
 
-def test_late_request_does_not_go_back() -> None:
+def test_late_request_does_not_go_back(rings: Rings) -> None:
     ring = rings()
     ring.offer(1, 5, [pack(Keys, dx=5)])
     ring.take()
@@ -58,7 +67,7 @@ def test_late_request_does_not_go_back() -> None:
     assert (current(ring, "dx"), int(ring.applied[1])) == (5, 5)
 
 
-def test_backlog_is_worked_off_three_at_a_time() -> None:
+def test_backlog_is_worked_off_three_at_a_time(rings: Rings) -> None:
     ring = rings()
     ring.offer(1, 1, [pack(Keys, dx=number) for number in range(1, 9)])
     acks = []
@@ -68,7 +77,7 @@ def test_backlog_is_worked_off_three_at_a_time() -> None:
     assert acks == [3, 6, 8, 8, 8, 8]
 
 
-def test_short_press_is_never_lost() -> None:
+def test_short_press_is_never_lost(rings: Rings) -> None:
     ring = rings()
     ring.offer(1, 1, [pack(Keys), pack(Keys, fire=1), pack(Keys), pack(Keys)])
     ring.take()
@@ -78,7 +87,9 @@ def test_short_press_is_never_lost() -> None:
 
 
 @pytest.mark.parametrize(("kind", "name", "after"), [(Keys, "dx", 3), (Once, "power", 0)])
-def test_idle_policy_decides_without_input(kind: type[Input], name: str, after: float) -> None:
+def test_idle_policy_decides_without_input(
+    rings: Rings, kind: type[Input], name: str, after: float
+) -> None:
     ring = rings(kind)
     ring.offer(1, 1, [pack(kind, **{name: 3})])
     ring.take()
@@ -86,7 +97,7 @@ def test_idle_policy_decides_without_input(kind: type[Input], name: str, after: 
     assert current(ring, name) == after
 
 
-def test_full_ring_gives_up_the_oldest() -> None:
+def test_full_ring_gives_up_the_oldest(rings: Rings) -> None:
     ring = rings()
     ring.offer(1, 1, [pack(Keys, dx=1)] * (RING + 10))
     ring.take()
@@ -96,7 +107,7 @@ def test_full_ring_gives_up_the_oldest() -> None:
     assert ring.applied[1] == RING + 10
 
 
-def test_game_never_sees_what_is_out_of_bounds() -> None:
+def test_game_never_sees_what_is_out_of_bounds(rings: Rings) -> None:
     ring = rings(Once)
     ring.offer(1, 1, [pack(Once, power=float("nan"), aim=9)])
     ring.take()
@@ -110,14 +121,14 @@ def test_game_never_sees_what_is_out_of_bounds() -> None:
     assert current(keys, "dx") == -100
 
 
-def test_wrong_size_is_counted_and_ignored() -> None:
+def test_wrong_size_is_counted_and_ignored(rings: Rings) -> None:
     ring = rings()
     ring.offer(1, 1, [b"", pack(Keys, dx=4)])
     ring.take()
     assert (ring.refused, current(ring, "dx"), int(ring.applied[1])) == (1, 4, 2)
 
 
-def test_reset_goes_on_after_the_applied_input() -> None:
+def test_reset_goes_on_after_the_applied_input(rings: Rings) -> None:
     ring = rings()
     ring.offer(1, 1, [pack(Keys, dx=9)] * 4)
     ring.take()
@@ -128,7 +139,7 @@ def test_reset_goes_on_after_the_applied_input() -> None:
     assert current(ring, "dx") == 2
 
 
-def test_seats_do_not_mix() -> None:
+def test_seats_do_not_mix(rings: Rings) -> None:
     ring = rings()
     for seat in (3, 0, 3, 2):
         ring.offer(seat, int(ring._newest[seat]) + 1, [pack(Keys, dx=seat + 1)])
@@ -136,7 +147,7 @@ def test_seats_do_not_mix() -> None:
     assert [current(ring, "dx", seat) for seat in range(4)] == [1, 0, 3, 4]
 
 
-def test_seq_from_far_ahead_does_not_lock_the_seat() -> None:
+def test_seq_from_far_ahead_does_not_lock_the_seat(rings: Rings) -> None:
     ring = rings()
     ring.offer(1, 2**31, [pack(Keys, dx=9)])
     ring.offer(1, 1, [pack(Keys, dx=4)])
@@ -144,7 +155,7 @@ def test_seq_from_far_ahead_does_not_lock_the_seat() -> None:
     assert (ring.refused, current(ring, "dx"), int(ring.applied[1])) == (1, 4, 1)
 
 
-def test_game_without_inputs_refuses_all() -> None:
+def test_game_without_inputs_refuses_all(rings: Rings) -> None:
     class Nothing(Input):
         pass
 
