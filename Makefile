@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 LOCKS := requirements/runtime.txt requirements/build.txt
-COMPILED := $(wildcard services/rallypoint/*/*.c)
+COMPILED := $(wildcard services/rallypoint/*/*.[ch])
 
 .PHONY: up test test-fast lint protos web clean
 

@@ -25,6 +25,7 @@ from rallypoint.games.definition import Book, Definition, Seats
 from rallypoint.games.dice import Dice
 from rallypoint.games.frames import FrameWriter
 from rallypoint.games.game import Refused
+from rallypoint.games.inputs import InputRings
 from rallypoint.games.lifecycle import GAME_ERROR as GAME_ERROR
 from rallypoint.games.lifecycle import TICK_BUDGET
 from rallypoint.games.lifecycle import Ended as Ended
@@ -90,6 +91,11 @@ class RoomTable:
     def rooms(self) -> int:
         """Slots taken."""
         return sum(entry is not None for entry in self._open)
+
+    @property
+    def rings(self) -> InputRings:
+        """The inputs of all seats; seat s of slot r has the index r * seats + s."""
+        return self._rings
 
     @property
     def high(self) -> int:

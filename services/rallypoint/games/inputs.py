@@ -9,7 +9,7 @@ bounds. A ring holds 32; when it is full the oldest waiting input is given up.
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from rallypoint.games import codec
 from rallypoint.games.columns import Column, Input
 from rallypoint.games.saved import SavedInputs
 from rallypoint.games.schema import Array, Kind
+
+if TYPE_CHECKING:
+    from rallypoint.games import _inputs
 
 RING: Final = 32
 MAX_PER_TICK: Final = 3
@@ -29,6 +32,9 @@ class InputRings:
     What waits is three lists in order of arrival, since at most ticks each seat has one input in
     them: then they become columns without any sorting. Only what a tick leaves over stays.
     """
+
+    native: "_inputs.Rings | None" = None
+    """The ring in C that has what waits, when there is one."""
 
     def __init__(self, kind: type[Input], rooms: int, seats: int) -> None:
         self._kind = kind

@@ -46,7 +46,7 @@ class CompiledRings(InputRings):
         newest = self._newest = np.zeros(count, np.int64)
         columns = tuple(self._described(column) for column in kind.sent())
         zeroed = tuple(self._current.values())
-        self.native = _inputs.Rings(
+        self.native = self._native = _inputs.Rings(
             count, kind.idle == "zero", newest, self.applied, self.fresh, columns, zeroed
         )
         self.offer = self.native.offer  # type: ignore[method-assign, assignment]  # one call less
@@ -55,20 +55,20 @@ class CompiledRings(InputRings):
     @property
     def refused(self) -> int:
         """Inputs of a wrong size or from far ahead."""
-        return self.native.refused
+        return self._native.refused
 
     @refused.setter
     def refused(self, count: int) -> None:
         """Counted in C, from 0."""
 
     def _wait(self, seat: int, seq: int, data: bytes) -> None:
-        self.native.wait(seat, seq, data)
+        self._native.wait(seat, seq, data)
 
     def _waiting(self, seat: int) -> list[tuple[int, bytes]]:
-        return self.native.waiting(seat)
+        return self._native.waiting(seat)
 
     def _drop(self, seat: int) -> None:
-        self.native.drop(seat)
+        self._native.drop(seat)
 
     def _described(self, column: Column) -> "_inputs.Column":
         spec = column.spec()

@@ -66,6 +66,16 @@ class RoomBytes(NamedTuple):
     own_keys: Sequence[bytes] = ()
 
 
+class Door(Protocol):
+    """Where inputs of plain requests come in without a look at streams; see `attach`."""
+
+    def open(self, slot: int, generation: int, /) -> None:
+        """Let the stream of this generation send for a seat."""
+
+    def shut(self, slot: int, /) -> None:
+        """Let nobody send for it."""
+
+
 class Observer(Protocol):
     """Who is told what players did."""
 
@@ -89,6 +99,7 @@ class HostedRoom:
         book: SeatBook,
         post: Callable[[Callable[[], None]], None],
         observer: Observer,
+        door: Door | None = None,
     ) -> None:
         self.identity = identity
         self.slot = slot
@@ -96,6 +107,7 @@ class HostedRoom:
         self.book = book
         self.post = post
         self.observer = observer
+        self.door = door
         self.replies: dict[int, ReplyLog] = {}
         self.streams: dict[int, Stream] = {}
         self.ended: Ended | None = None
@@ -120,6 +132,8 @@ class HostedRoom:
         """Let a stream watch; the one it replaces."""
         replaced = self.unseat(stream.slot)
         self.streams[stream.slot] = stream
+        if self.door is not None:
+            self.door.open(stream.slot, stream.generation)
         stream.link.streams[stream.client] = stream
         stream.link.rooms[stream.client] = self
         self._by_link.setdefault(stream.link, []).append(stream)
@@ -131,6 +145,8 @@ class HostedRoom:
         stream = self.streams.pop(slot, None)
         if stream is None:
             return None
+        if self.door is not None:
+            self.door.shut(slot)
         stream.link.forget(stream.client)
         self._routes.pop(stream.link, None)
         streams = self._by_link[stream.link]
@@ -173,13 +189,12 @@ class HostedRoom:
         for link, streams in self._by_link.items():
             yield link, [stream.client for stream in streams]
 
-    def frames(self, tick: bytes, data: RoomBytes) -> Iterator[tuple[GatewayLink, bytes]]:
+    def frames(self, tick: bytes, data: RoomBytes) -> Iterator[tuple[GatewayLink, responses.Frame]]:
         """The room's frame for each gateway. All streams are in step afterwards."""
-        delta = responses.part(data.delta)
         for link, streams in self._by_link.items():
             route = self._routes.get(link)
             if route is not None:
-                yield link, responses.frame(self._head, tick, delta, route)
+                yield link, (self._head, tick, data.delta, route)
             elif data.own_deltas:
                 yield link, self._own(tick, streams, data)
             else:

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from rallypoint.games.definition import Definition
 from rallypoint.games.engine import GAME_ERROR, Ended, RoomSpec, RoomTable
-from rallypoint.room_state import seating
+from rallypoint.room_state import attach, seating
 from rallypoint.room_state.domain import responses
 from rallypoint.room_state.domain.pacing import Pacer
 from rallypoint.room_state.domain.seats import SeatBook
@@ -98,6 +98,7 @@ class TableRunner:
             book=book,
             post=self.post,
             observer=observer,
+            door=attach.door_of(self.table, slot),
         )
         self.rooms[slot] = room
         return room
@@ -155,13 +156,13 @@ class TableRunner:
     def _publish(self) -> int:
         """Send every room's frame; the bytes of all."""
         tick = responses.tick(self.table.tick)
-        batches: dict[GatewayLink, list[bytes]] = {}
+        batches: dict[GatewayLink, list[responses.Frame]] = {}
         for room, data in self._room_bytes():
             for link, frame in room.frames(tick, data):
                 batches.setdefault(link, []).append(frame)
         size = 0
         for link, frames in batches.items():
-            batch = b"".join(frames)
+            batch = attach.join_frames(frames)
             size += len(batch)
             if not link.frames(batch):
                 self.meter.refused()

@@ -11,7 +11,7 @@ import grpc.aio
 
 from rallypoint.internal.v1 import room_host_pb2 as host
 from rallypoint.kit import errors
-from rallypoint.room_state import seating
+from rallypoint.room_state import attach, seating
 from rallypoint.room_state.domain.replies import Reply
 from rallypoint.room_state.gateway_link import GatewayLink
 from rallypoint.room_state.hosted import INBOX_LIMIT, HostedRoom
@@ -35,15 +35,13 @@ class RoomHostService:
         self._links: set[GatewayLink] = set()
 
     def add_to(self, server: grpc.aio.Server) -> None:
-        """Register the methods. Attach writes bytes that are encoded already."""
+        """Register the methods. Attach takes and writes encoded bytes."""
         handlers = {
             "CreateRoom": _unary(self.create_room, host.CreateRoomRequest),
             "AddPlayers": _unary(self.add_players, host.AddPlayersRequest),
             "CloseRoom": _unary(self.close_room, host.CloseRoomRequest),
             "Ping": _unary(self.ping, host.PingRequest),
-            "Attach": grpc.stream_stream_rpc_method_handler(
-                self.attach, request_deserializer=host.AttachRequest.FromString
-            ),
+            "Attach": grpc.stream_stream_rpc_method_handler(self.attach),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
@@ -71,7 +69,7 @@ class RoomHostService:
         return host.PingResponse(incarnation=self._incarnation)
 
     async def attach(
-        self, requests: AsyncIterator[host.AttachRequest], context: Context
+        self, requests: AsyncIterator[bytes], context: Context
     ) -> AsyncIterator[bytes]:
         """Carry one gateway's clients until it, or this node, ends the stream."""
         limit = self._node.settings.attach_pending_bytes
@@ -92,12 +90,12 @@ class RoomHostService:
         for link in self._links:
             link.close()
 
-    async def _read(self, link: GatewayLink, requests: AsyncIterator[host.AttachRequest]) -> None:
+    async def _read(self, link: GatewayLink, requests: AsyncIterator[bytes]) -> None:
         try:
-            async for request in requests:
-                if request.gateway_id:
-                    link.gateway_id = request.gateway_id
-                self._take(link, request)
+            async for data in requests:
+                rest = attach.take_inputs(data, self._node.rooms)
+                if rest:
+                    self._take(link, host.AttachRequest.FromString(rest))
         except grpc.aio.UsageError:
             logger.debug("attach_ended", extra={"gateway": link.gateway_id})
         except Exception:
@@ -106,9 +104,11 @@ class RoomHostService:
             link.close()
 
     def _take(self, link: GatewayLink, request: host.AttachRequest) -> None:
-        """One flush of a gateway."""
+        """One flush of a gateway, or what `attach` left of it."""
+        if request.gateway_id:
+            link.gateway_id = request.gateway_id
         rooms = self._node.rooms
-        for item in request.inputs:  # by far the most frequent thing: no calls but the last
+        for item in request.inputs:  # without C by far the most frequent thing: few calls
             seat = item.seat
             placed = rooms.get(seat.room_id)
             if placed is None or (room := placed.room).ended is not None:

@@ -10,6 +10,7 @@ from rallypoint.games.game import GameInfo, RoomGame
 from rallypoint.games.room import Seat
 from rallypoint.games.schema import Visibility
 from rallypoint.internal.v1 import room_host_pb2 as host
+from rallypoint.room_state import attach
 from rallypoint.room_state.domain import responses
 from rallypoint.room_state.domain.seats import SeatBook
 from rallypoint.room_state.gateway_link import GatewayLink
@@ -92,7 +93,7 @@ class Played:
             writer.owner_keyframe(slot) if fresh else (),
         )
         for _, frame in self.room.frames(responses.tick(self.table.tick), data):
-            self._read(host.AttachResponse.FromString(frame).frames[0])
+            self._read(host.AttachResponse.FromString(attach.join_frames([frame])).frames[0])
 
     def _read(self, sent: host.RoomFrame) -> None:
         for route in sent.routes:

@@ -18,6 +18,9 @@ ROUTE_TAG: Final = b"\x2a"
 CLIENTS_TAG: Final = b"\x0a"
 PARTS_TAG: Final = b"\x12"
 
+Frame = bytes | tuple[bytes, bytes, bytes, bytes]
+"""One of AttachResponse.frames: encoded, or head, tick, its only part not encoded yet, route."""
+
 
 def head(room_id: str, epoch: int) -> bytes:
     """The fields of a RoomFrame that never change."""
@@ -45,6 +48,15 @@ def frame(*fields: bytes) -> bytes:
     """One of AttachResponse.frames."""
     body = b"".join(fields)
     return FRAMES_TAG + varint(len(body)) + body
+
+
+def join(frames: Iterable[Frame]) -> bytes:
+    """All of AttachResponse.frames."""
+    return b"".join([sent if isinstance(sent, bytes) else _in_step(*sent) for sent in frames])
+
+
+def _in_step(head: bytes, tick: bytes, delta: bytes, route: bytes) -> bytes:
+    return frame(head, tick, part(delta), route)
 
 
 def _packed(tag: bytes, numbers: Iterable[int]) -> bytes:

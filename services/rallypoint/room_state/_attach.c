@@ -1,0 +1,428 @@
+/* What an Attach carries most, in C: inputs out of requests, frames into responses (wire.md §7).
+ *
+ * `take_inputs` reads the `inputs` of an encoded AttachRequest and hands them to the rings of their
+ * seats; it returns the other fields as they were, so that what is rare is parsed by protobuf. A
+ * `Door` is a room's way in: which generation may send inputs for which seat.
+ */
+#include "../games/_inputs.h"
+
+#include <string.h>
+
+#define INPUTS_FIELD 4
+#define FRAMES_TAG 0x12
+#define PART_TAG 0x22
+
+static const InputsApi *rings_api;
+static PyTypeObject *door_type;
+static PyObject *room_name, *door_name;
+
+/* --- doors --- */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *rings;
+    Py_ssize_t first;
+    uint32_t seats;
+    uint32_t *generations; /* of the stream in each seat; 0 for none */
+} Door;
+
+static PyObject *door_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
+{
+    PyObject *rings;
+    Py_ssize_t first, seats;
+    if (!PyArg_ParseTuple(args, "Onn", &rings, &first, &seats))
+        return NULL;
+    if (!rings_api->is_rings(rings) || seats < 1 || !rings_api->has_seat(rings, first) ||
+        !rings_api->has_seat(rings, first + seats - 1))
+        return PyErr_Format(PyExc_ValueError, "no rings with these seats");
+    Door *self = (Door *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    self->rings = Py_NewRef(rings);
+    self->first = first;
+    self->seats = (uint32_t)seats;
+    self->generations = PyMem_Calloc((size_t)seats, sizeof(uint32_t));
+    if (self->generations == NULL) {
+        Py_DECREF(self);
+        return PyErr_NoMemory();
+    }
+    return (PyObject *)self;
+}
+
+static void door_dealloc(Door *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    Py_XDECREF(self->rings);
+    PyMem_Free(self->generations);
+    type->tp_free((PyObject *)self);
+    Py_DECREF(type);
+}
+
+static PyObject *door_set(Door *self, unsigned long slot, unsigned long generation)
+{
+    if (PyErr_Occurred())
+        return NULL;
+    if (slot >= self->seats || generation > UINT32_MAX)
+        return PyErr_Format(PyExc_IndexError, "slot %lu of %u", slot, self->seats);
+    self->generations[slot] = (uint32_t)generation;
+    Py_RETURN_NONE;
+}
+
+static PyObject *door_open(Door *self, PyObject *args)
+{
+    unsigned long slot, generation;
+    if (!PyArg_ParseTuple(args, "kk", &slot, &generation))
+        return NULL;
+    return door_set(self, slot, generation);
+}
+
+static PyObject *door_shut(Door *self, PyObject *slot)
+{
+    return door_set(self, PyLong_AsUnsignedLong(slot), 0);
+}
+
+/* --- protobuf --- */
+
+typedef struct {
+    const uint8_t *at, *end;
+} Reader;
+
+typedef struct {
+    uint64_t field, number; /* `number` is the value of a varint field */
+    unsigned type;
+    Reader bytes; /* of a length-delimited one */
+} Field;
+
+static int read_varint(Reader *from, uint64_t *value)
+{
+    *value = 0;
+    for (unsigned shift = 0; shift < 70 && from->at < from->end; shift += 7) {
+        uint8_t octet = *from->at++;
+        if (shift < 64)
+            *value |= (uint64_t)(octet & 0x7F) << shift;
+        if (octet < 0x80)
+            return 0;
+    }
+    return -1;
+}
+
+static int read_field(Reader *from, Field *field)
+{
+    uint64_t tag, size;
+    if (read_varint(from, &tag) < 0)
+        return -1;
+    field->field = tag >> 3;
+    field->type = tag & 7;
+    switch (field->type) {
+    case 0:
+        return read_varint(from, &field->number);
+    case 1:
+        size = 8;
+        break;
+    case 2:
+        if (read_varint(from, &size) < 0)
+            return -1;
+        break;
+    case 5:
+        size = 4;
+        break;
+    default:
+        return -1;
+    }
+    if (size > (uint64_t)(from->end - from->at))
+        return -1;
+    field->bytes = (Reader){from->at, from->at + size};
+    from->at += size;
+    return 0;
+}
+
+typedef struct {
+    Reader room;
+    uint32_t slot, generation, first_seq;
+    size_t count;
+    InputBytes inputs[MOST_INPUTS];
+} Sent;
+
+static int read_seat(Reader from, Sent *sent)
+{
+    Field field;
+    while (from.at < from.end) {
+        if (read_field(&from, &field) < 0)
+            return -1;
+        if (field.field == 1 && field.type == 2)
+            sent->room = field.bytes;
+        else if (field.field == 2 && field.type == 0)
+            sent->slot = (uint32_t)field.number;
+        else if (field.field == 3 && field.type == 0)
+            sent->generation = (uint32_t)field.number;
+    }
+    return 0;
+}
+
+/* One ClientInput; more inputs than there is room for are counted all the same. */
+static int read_sent(Reader from, Sent *sent)
+{
+    Field field;
+    sent->room = (Reader){from.at, from.at};
+    sent->slot = sent->generation = sent->first_seq = 0;
+    sent->count = 0;
+    while (from.at < from.end) {
+        if (read_field(&from, &field) < 0)
+            return -1;
+        if (field.field == 1 && field.type == 2) {
+            if (read_seat(field.bytes, sent) < 0)
+                return -1;
+        } else if (field.field == 3 && field.type == 0) {
+            sent->first_seq = (uint32_t)field.number;
+        } else if (field.field == 4 && field.type == 2) {
+            if (sent->count < MOST_INPUTS)
+                sent->inputs[sent->count] =
+                    (InputBytes){field.bytes.at, (size_t)(field.bytes.end - field.bytes.at)};
+            sent->count++;
+        }
+    }
+    return 0;
+}
+
+/* --- requests --- */
+
+typedef struct {
+    PyObject *rooms; /* room id: an object whose `room.door` is a Door, or None */
+    Reader last;     /* the room asked for last, as inputs often come room by room */
+    PyObject *door;  /* its door, or None; NULL when there is no such room */
+} Doors;
+
+/* The door of a room into `doors->door`; -1 with an exception set. */
+static int find_door(Doors *doors, Reader room)
+{
+    size_t size = (size_t)(room.end - room.at);
+    if (doors->last.at != NULL && size == (size_t)(doors->last.end - doors->last.at) &&
+        memcmp(room.at, doors->last.at, size) == 0)
+        return 0;
+    doors->last = room;
+    Py_CLEAR(doors->door);
+    PyObject *name = PyUnicode_DecodeUTF8((const char *)room.at, (Py_ssize_t)size, NULL);
+    if (name == NULL)
+        return -1;
+    PyObject *placed = PyDict_GetItemWithError(doors->rooms, name);
+    Py_DECREF(name);
+    if (placed == NULL)
+        return PyErr_Occurred() ? -1 : 0;
+    PyObject *hosted = PyObject_GetAttr(placed, room_name);
+    if (hosted == NULL)
+        return -1;
+    doors->door = PyObject_GetAttr(hosted, door_name);
+    Py_DECREF(hosted);
+    return doors->door == NULL ? -1 : 0;
+}
+
+/* 1 when the inputs were taken or are nobody's, 0 when they must go the other way, -1 on errors. */
+static int pass_on(Doors *doors, const Sent *sent)
+{
+    if (find_door(doors, sent->room) < 0)
+        return -1;
+    if (doors->door == NULL)
+        return 1;
+    if (Py_TYPE(doors->door) != door_type || sent->count > MOST_INPUTS)
+        return 0;
+    Door *door = (Door *)doors->door;
+    if (sent->slot >= door->seats || !sent->generation ||
+        door->generations[sent->slot] != sent->generation)
+        return 1;
+    Py_ssize_t seat = door->first + (Py_ssize_t)sent->slot;
+    int failed = rings_api->offer(door->rings, seat, sent->first_seq, sent->inputs, sent->count);
+    return failed < 0 ? -1 : 1;
+}
+
+static int take_all(Doors *doors, Reader from, uint8_t *rest, size_t *left)
+{
+    Field field;
+    Sent sent;
+    while (from.at < from.end) {
+        const uint8_t *begin = from.at;
+        int taken = 0;
+        if (read_field(&from, &field) < 0)
+            goto malformed;
+        if (field.field == INPUTS_FIELD && field.type == 2) {
+            if (read_sent(field.bytes, &sent) < 0)
+                goto malformed;
+            taken = pass_on(doors, &sent);
+        }
+        if (taken < 0)
+            return -1;
+        if (!taken) {
+            memcpy(rest + *left, begin, (size_t)(from.at - begin));
+            *left += (size_t)(from.at - begin);
+        }
+    }
+    return 0;
+malformed:
+    PyErr_SetString(PyExc_ValueError, "this is no AttachRequest");
+    return -1;
+}
+
+static PyObject *take_inputs(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *data;
+    Doors doors = {NULL, {NULL, NULL}, NULL};
+    size_t left = 0;
+    if (!PyArg_ParseTuple(args, "SO!", &data, &PyDict_Type, &doors.rooms))
+        return NULL;
+    const uint8_t *at = (const uint8_t *)PyBytes_AS_STRING(data);
+    Py_ssize_t size = PyBytes_GET_SIZE(data);
+    PyObject *rest = PyBytes_FromStringAndSize(NULL, size);
+    if (rest == NULL)
+        return NULL;
+    int failed = take_all(&doors, (Reader){at, at + size}, (uint8_t *)PyBytes_AS_STRING(rest), &left);
+    Py_XDECREF(doors.door);
+    if (failed < 0)
+        Py_CLEAR(rest);
+    else if (_PyBytes_Resize(&rest, (Py_ssize_t)left) < 0)
+        return NULL;
+    return rest;
+}
+
+/* --- responses --- */
+
+static size_t varint_size(size_t value)
+{
+    size_t size = 1;
+    while (value >>= 7)
+        size++;
+    return size;
+}
+
+static char *put_varint(char *at, size_t value)
+{
+    while (value > 0x7F) {
+        *at++ = (char)(value | 0x80);
+        value >>= 7;
+    }
+    *at++ = (char)value;
+    return at;
+}
+
+static char *put(char *at, PyObject *bytes)
+{
+    size_t size = (size_t)PyBytes_GET_SIZE(bytes);
+    memcpy(at, PyBytes_AS_STRING(bytes), size);
+    return at + size;
+}
+
+/* The size of a frame (head, tick, part, route) without its own tag and length; -1 when it is none. */
+static Py_ssize_t frame_size(PyObject *frame)
+{
+    if (!PyTuple_CheckExact(frame) || PyTuple_GET_SIZE(frame) != 4)
+        return -1;
+    Py_ssize_t size = 1;
+    for (Py_ssize_t place = 0; place < 4; place++) {
+        PyObject *field = PyTuple_GET_ITEM(frame, place);
+        if (!PyBytes_Check(field))
+            return -1;
+        size += PyBytes_GET_SIZE(field);
+    }
+    return size + (Py_ssize_t)varint_size((size_t)PyBytes_GET_SIZE(PyTuple_GET_ITEM(frame, 2)));
+}
+
+static Py_ssize_t whole_size(PyObject *frames)
+{
+    Py_ssize_t whole = 0;
+    for (Py_ssize_t place = 0; place < PyList_GET_SIZE(frames); place++) {
+        PyObject *frame = PyList_GET_ITEM(frames, place);
+        if (PyBytes_Check(frame)) {
+            whole += PyBytes_GET_SIZE(frame);
+            continue;
+        }
+        Py_ssize_t size = frame_size(frame);
+        if (size < 0) {
+            PyErr_SetString(PyExc_TypeError, "a frame is bytes, or head, tick, part and route");
+            return -1;
+        }
+        whole += 1 + (Py_ssize_t)varint_size((size_t)size) + size;
+    }
+    return whole;
+}
+
+static PyObject *join_frames(PyObject *Py_UNUSED(module), PyObject *frames)
+{
+    if (!PyList_CheckExact(frames))
+        return PyErr_Format(PyExc_TypeError, "frames are a list");
+    Py_ssize_t whole = whole_size(frames);
+    PyObject *joined = whole < 0 ? NULL : PyBytes_FromStringAndSize(NULL, whole);
+    if (joined == NULL)
+        return NULL;
+    char *at = PyBytes_AS_STRING(joined);
+    for (Py_ssize_t place = 0; place < PyList_GET_SIZE(frames); place++) {
+        PyObject *frame = PyList_GET_ITEM(frames, place);
+        if (PyBytes_Check(frame)) {
+            at = put(at, frame);
+            continue;
+        }
+        PyObject *part = PyTuple_GET_ITEM(frame, 2);
+        *at++ = FRAMES_TAG;
+        at = put_varint(at, (size_t)frame_size(frame));
+        at = put(put(at, PyTuple_GET_ITEM(frame, 0)), PyTuple_GET_ITEM(frame, 1));
+        *at++ = PART_TAG;
+        at = put_varint(at, (size_t)PyBytes_GET_SIZE(part));
+        at = put(put(at, part), PyTuple_GET_ITEM(frame, 3));
+    }
+    return joined;
+}
+
+/* --- module --- */
+
+static PyMethodDef door_methods[] = {
+    {"open", (PyCFunction)door_open, METH_VARARGS, "Let a generation send for a slot."},
+    {"shut", (PyCFunction)door_shut, METH_O, "Let nobody send for a slot."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot door_slots[] = {
+    {Py_tp_new, door_new},
+    {Py_tp_dealloc, door_dealloc},
+    {Py_tp_methods, door_methods},
+    {Py_tp_doc, "Door(rings, first, seats): a room's way into the rings from seat `first` on."},
+    {0, NULL},
+};
+
+static PyType_Spec door_spec = {
+    .name = "rallypoint.room_state._attach.Door",
+    .basicsize = sizeof(Door),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = door_slots,
+};
+
+static PyMethodDef functions[] = {
+    {"take_inputs", take_inputs, METH_VARARGS, "Take a request's inputs; its other fields."},
+    {"join_frames", join_frames, METH_O, "The frames of an AttachResponse."},
+    {NULL, NULL, 0, NULL},
+};
+
+static int module_exec(PyObject *module)
+{
+    PyObject *inputs = PyImport_ImportModule("rallypoint.games._inputs"); /* makes the capsule */
+    if (inputs == NULL)
+        return -1;
+    PyObject *capsule = PyObject_GetAttrString(inputs, "_capi");
+    Py_DECREF(inputs);
+    rings_api = capsule == NULL ? NULL : PyCapsule_GetPointer(capsule, INPUTS_CAPSULE);
+    Py_XDECREF(capsule);
+    room_name = PyUnicode_InternFromString("room");
+    door_name = PyUnicode_InternFromString("door");
+    door_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &door_spec, NULL);
+    if (rings_api == NULL || room_name == NULL || door_name == NULL || door_type == NULL)
+        return -1;
+    return PyModule_AddType(module, door_type);
+}
+
+static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, module_exec}, {0, NULL}};
+
+static struct PyModuleDef module_def = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "rallypoint.room_state._attach",
+    .m_doc = "Reads inputs from requests, writes frames into responses.",
+    .m_methods = functions,
+    .m_slots = module_slots,
+};
+
+PyMODINIT_FUNC PyInit__attach(void) { return PyModuleDef_Init(&module_def); }

@@ -1,0 +1,171 @@
+"""The busy part of an Attach does in C what protobuf and Python do."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rallypoint.games.columns import Input, u8
+from rallypoint.games.inputs import InputRings
+from rallypoint.games.rings import CompiledRings
+from rallypoint.internal.v1 import room_host_pb2 as host
+from rallypoint.room_state import attach
+from rallypoint.room_state.domain import responses
+
+needs_compiler = pytest.mark.skipif(not attach.COMPILED, reason="nothing in C here")
+
+SEATS = 3
+ROOMS = ("a", "b" * 32, "ö", "long-way")
+GENERATIONS = {"a": (1, 2, 3), "b" * 32: (7, 0, 2**32 - 1), "ö": (1, 1, 1), "long-way": (1, 1, 1)}
+NUMBERS = st.sampled_from([0, 1, 2, 3, 7, 300, 2**32 - 1])
+FIELDS = st.binary(max_size=9)
+
+
+class Key(Input):
+    key = u8()
+
+
+INPUTS = st.builds(
+    host.ClientInput,
+    seat=st.builds(
+        host.SeatRef,
+        room_id=st.sampled_from([*ROOMS, "", "nowhere"]),
+        slot=NUMBERS,
+        generation=NUMBERS,
+    ),
+    ack_tick=NUMBERS,
+    first_seq=st.integers(0, 9) | NUMBERS,
+    inputs=st.lists(st.binary(min_size=1, max_size=1) | st.binary(max_size=3), max_size=9),
+)
+JOINS = st.builds(host.ClientJoin, client=NUMBERS, seat_tokens=st.just([b"x"]))
+REQUESTS = st.builds(
+    host.AttachRequest,
+    gateway_id=st.sampled_from(["", "g"]),
+    inputs=st.lists(INPUTS, max_size=6),
+    joins=st.lists(JOINS, max_size=1),
+    messages=st.lists(st.builds(host.ClientMessage, body=st.binary(max_size=300)), max_size=2),
+    resyncs=st.lists(NUMBERS, max_size=3),
+)  # fmt: skip
+
+
+def doors(rings: InputRings) -> dict[str, Any]:
+    """Rooms by id; the last one has no door, as one whose inputs C does not understand."""
+    from rallypoint.room_state._attach import Door
+
+    assert rings.native is not None
+    rooms: dict[str, Any] = {}
+    for number, name in enumerate(ROOMS[:-1]):
+        door = Door(rings.native, number * SEATS, SEATS)
+        for slot, generation in enumerate(GENERATIONS[name]):
+            door.open(slot, generation)
+        rooms[name] = SimpleNamespace(room=SimpleNamespace(door=door))
+    rooms[ROOMS[-1]] = SimpleNamespace(room=SimpleNamespace(door=None))
+    return rooms
+
+
+def offer_all(rings: InputRings, request: host.AttachRequest) -> host.AttachRequest:
+    """What the service does with protobuf; the request without the inputs that have a door."""
+    rest = host.AttachRequest()
+    rest.CopyFrom(request)
+    del rest.inputs[:]
+    for item in request.inputs:
+        seat = item.seat
+        if seat.room_id == ROOMS[-1]:
+            rest.inputs.append(item)
+        elif seat.generation and [seat.generation] == _generation(seat):
+            index = ROOMS.index(seat.room_id) * SEATS + seat.slot
+            rings.offer(index, item.first_seq, item.inputs)
+    return rest
+
+
+def _generation(seat: host.SeatRef) -> list[int]:
+    return list(GENERATIONS.get(seat.room_id, ())[seat.slot : seat.slot + 1])
+
+
+def all_saved(rings: InputRings) -> list[object]:
+    return [rings.saved(seat) for seat in range((len(ROOMS) - 1) * SEATS)]
+
+
+@needs_compiler
+@settings(max_examples=150, deadline=None)
+@given(st.lists(REQUESTS, min_size=1, max_size=3))
+def test_inputs_reach_the_same_seats_as_by_protobuf(requests: list[host.AttachRequest]) -> None:
+    ours, theirs = CompiledRings(Key, 3, SEATS), InputRings(Key, 3, SEATS)
+    rooms = doors(ours)
+    for request in requests:
+        rest = attach.take_inputs(request.SerializeToString(), rooms)
+        assert host.AttachRequest.FromString(rest) == offer_all(theirs, request)
+        assert (all_saved(ours), ours.refused) == (all_saved(theirs), theirs.refused)
+
+
+@needs_compiler
+@settings(max_examples=150, deadline=None)
+@given(REQUESTS, st.integers(0, 400), st.binary(max_size=4), st.integers(0, 400))
+def test_broken_requests_do_no_harm(
+    request: host.AttachRequest, at: int, other: bytes, end: int
+) -> None:
+    whole = request.SerializeToString()
+    data = (whole[:at] + other + whole[at + len(other) :])[:end]
+    ours, theirs = CompiledRings(Key, 3, SEATS), InputRings(Key, 3, SEATS)
+    try:
+        parsed = host.AttachRequest.FromString(data)
+    except DecodeError:
+        parsed = None
+    try:
+        rest = attach.take_inputs(data, doors(ours))
+    except ValueError:
+        return  # a field that C does not skip, such as a group, also ends the Attach
+    if parsed is not None:
+        assert host.AttachRequest.FromString(rest) == offer_all(theirs, parsed)
+        assert all_saved(ours) == all_saved(theirs)
+
+
+@needs_compiler
+def test_shut_door_lets_nobody_in() -> None:
+    rings = CompiledRings(Key, 3, SEATS)
+    rooms = doors(rings)
+    item = host.ClientInput(
+        seat=host.SeatRef(room_id="a", slot=1, generation=2), first_seq=1, inputs=[b"x"]
+    )
+    request = host.AttachRequest(inputs=[item]).SerializeToString()
+    rooms["a"].room.door.shut(1)
+    assert attach.take_inputs(request, rooms) == b""
+    assert rings.saved(1).newest == 0
+    rooms["a"].room.door.open(1, 2)
+    assert attach.take_inputs(request, rooms) == b""
+    assert rings.saved(1).newest == 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.binary(max_size=9) | st.tuples(FIELDS, FIELDS, st.binary(max_size=400), FIELDS),
+        max_size=5,
+    )
+)
+def test_frames_are_joined_alike(frames: list[responses.Frame]) -> None:
+    assert attach.join_frames(frames) == responses.join(frames)
+
+
+@needs_compiler
+@pytest.mark.parametrize("frames", [["text"], [(b"", b"")], [(b"", b"", "x", b"")], ()])
+def test_what_is_no_frame_is_refused(frames: Any) -> None:
+    with pytest.raises(TypeError):
+        attach.join_frames(frames)
+
+
+@needs_compiler
+def test_door_needs_seats_that_exist() -> None:
+    from rallypoint.room_state._attach import Door
+
+    rings = CompiledRings(Key, 1, SEATS).native
+    assert rings is not None
+    with pytest.raises(ValueError, match="no rings"):
+        Door(rings, 1, SEATS)
+    with pytest.raises(ValueError, match="no rings"):
+        Door("rings", 0, SEATS)  # type: ignore[arg-type]
+    with pytest.raises(IndexError):
+        Door(rings, 0, SEATS).open(SEATS, 1)
