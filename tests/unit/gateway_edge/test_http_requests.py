@@ -148,7 +148,7 @@ def test_chunked_request_never_becomes_a_hot_head() -> None:
         pytest.param(chunked(bytes(60), bytes(60)), 413, "MESSAGE_TOO_LARGE", id="chunked body"),
         pytest.param(post(b"") * 5, 429, "PIPELINE_LIMIT", id="pipelined"),
         pytest.param(
-            b"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
             400,
             "UPGRADE_REFUSED",
             id="upgrade",
@@ -208,3 +208,21 @@ def test_expect_is_told_only_after_the_head_was_accepted() -> None:
     assert not requests.wants_continue
     requests.feed(data[30:-4])
     assert requests.wants_continue
+
+
+def test_upgrade_is_judged_and_what_follows_is_kept() -> None:
+    requests = parser()
+    head = b"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n"
+    requests.feed(head + b"\x82\x80")
+    (request,) = requests.ready
+    assert isinstance(request.plan, Taken)
+    assert request.plan.head.upgrade
+    assert requests.beyond == b"\x82\x80"
+    assert refused(requests, b"more") is not None
+
+
+def test_upgrade_behind_another_request_is_refused() -> None:
+    head = b"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    refusal = refused(parser(), post(b"a") + head)
+    assert refusal is not None
+    assert refusal.error.reason == "UPGRADE_REFUSED"

@@ -45,6 +45,8 @@ class Head:
     headers: dict[str, str]
     version: str
     keep_alive: bool
+    upgrade: bool = False
+    """The client asks to speak WebSocket from here on."""
 
     @property
     def path(self) -> str:
@@ -118,6 +120,12 @@ class RequestParser:
         self._refusal: Refusal | None = None
         self._hot: Hot | None = None
         self._completed = 0
+        self._beyond: bytes | None = None
+
+    @property
+    def beyond(self) -> bytes | None:
+        """What followed the last request if that asked for an upgrade: not HTTP any more."""
+        return self._beyond
 
     @property
     def between(self) -> bool:
@@ -158,14 +166,16 @@ class RequestParser:
         whole = self._partial is None
         self._completed = 0
         self._parse(data)
-        if whole and self._completed == 1 and self._partial is None:
+        if whole and self._completed == 1 and self._partial is None and self._beyond is None:
             self._remember(data)
 
     def _parse(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            raise self._refusal or malformed() from None
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._refusal is not None or self._beyond is not None:
+                raise self._refusal or malformed() from None
+            self._beyond = data[upgrade.args[0] :]
         except httptools.HttpParserError as parse_error:
             raise self._refusal or malformed() from parse_error
         if self._refusal is not None:
@@ -225,15 +235,16 @@ class RequestParser:
         """Have the head judged."""
         partial = self._taken(0)
         parser = self._parser
-        if parser.should_upgrade():
-            error = errors.InvalidArgument("UPGRADE_REFUSED", "only plain HTTP/1.1 is spoken here")
-            self._refuse(Refusal(400, error))
+        upgrade = parser.should_upgrade()
+        if upgrade and (self.ready or partial.headers.get("upgrade", "").lower() != "websocket"):
+            self._refuse(upgrade_refused())
         head = Head(
             method=parser.get_method().decode("latin-1"),
             target=partial.target.decode("latin-1"),
             headers=partial.headers,
             version=parser.get_http_version(),
             keep_alive=parser.should_keep_alive(),
+            upgrade=upgrade,
         )
         try:
             partial.plan = self._judge(head)
@@ -268,6 +279,12 @@ class RequestParser:
         self._partial = None
         self._completed += 1
         self.ready.append(Request(partial.plan, body))
+
+
+def upgrade_refused() -> Refusal:
+    """Return the refusal of a protocol that is not spoken at this path."""
+    error = errors.InvalidArgument("UPGRADE_REFUSED", "only plain HTTP/1.1 is spoken here")
+    return Refusal(400, error)
 
 
 def malformed() -> Refusal:
