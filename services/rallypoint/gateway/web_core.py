@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from rallypoint.gateway import calls, calls_faults
 from rallypoint.gateway.calls_stream import StreamCore
@@ -15,6 +15,41 @@ from rallypoint.kit import errors, metrics
 
 Details = Callable[[errors.RallypointError], bytes]
 """Encodes an error as google.rpc.Status: `kit.status.to_details` but for tests."""
+
+
+class Held(Protocol):
+    """A connection that the edge keeps count of."""
+
+    peer: str
+    expires: float
+    transport: asyncio.Transport
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of answers that wait in this process."""
+
+    @property
+    def idle(self) -> bool:
+        """True when no call is running."""
+
+    def expire(self) -> None:
+        """The sweep found `expires` in the past."""
+
+    def drain(self) -> None:
+        """Close as soon as nothing is running; streams are ended with their farewell."""
+
+
+class Registry(Protocol):
+    """Who keeps count of the connections."""
+
+    def admit(self, connection: Held) -> errors.RallypointError | None:
+        """Register a new connection, or say why it may not stay."""
+
+    def replace(self, connection: Held, successor: Held) -> None:
+        """The same connection, from here on under another protocol."""
+
+    def forget(self, connection: Held) -> None:
+        """A connection is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +83,9 @@ class Core:
         error, plan = refusal.error, refusal.plan
         metrics.GATEWAY_REFUSALS.labels(error.reason).inc()
         if not isinstance(plan, RpcPlan):
+            lines = cors + http_response.UPGRADE_LINES if refusal.http_status == 426 else cors
             details = self.details(error)
-            return http_response.refusal(refusal.http_status, error, details=details, lines=cors)
+            return http_response.refusal(refusal.http_status, error, details=details, lines=lines)
         plan.tally.count(int(error.code))
         head = http_response.unary_head(plan.mode, plan.cors, close=True)
         body = grpcweb.encode(grpcweb.trailer_frame(self.end_lines(None, error)), plan.mode)

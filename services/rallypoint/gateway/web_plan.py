@@ -11,8 +11,14 @@ from dataclasses import dataclass
 from google.protobuf.empty_pb2 import Empty
 
 from rallypoint.gateway import calls, web_metrics
-from rallypoint.gateway.domain import buckets, grpcweb, http_response, origin
-from rallypoint.gateway.domain.http_request import Head, Refusal
+from rallypoint.gateway.domain import (
+    buckets,
+    grpcweb,
+    http_response,
+    origin,
+    websocket_handshake,
+)
+from rallypoint.gateway.domain.http_request import Head, Refusal, upgrade_refused
 from rallypoint.gateway.static import StaticFiles
 from rallypoint.gateway.web_settings import EdgeSettings
 from rallypoint.kit import errors, telemetry
@@ -25,15 +31,15 @@ class RpcPlan:
     """How to serve calls with one head."""
 
     method: calls.Method
-    mode: grpcweb.Mode
     metadata: dict[str, str]
     peer: str
-    cors: bytes
-    close: bool
-    head: bytes
-    """The response's head as far as it is known."""
-    max_body_bytes: int
     tally: web_metrics.Tally
+    mode: grpcweb.Mode = grpcweb.Mode.BINARY
+    cors: bytes = b""
+    close: bool = False
+    head: bytes = b""
+    """The response's head as far as it is known."""
+    max_body_bytes: int = 0
     gzip: bool = False
     timeout_s: float = 0.0
     """How long the call may take, the client's wish and our limits considered."""
@@ -52,7 +58,17 @@ class ReadyPlan:
     max_body_bytes: int = 0
 
 
-Plan = RpcPlan | ReadyPlan
+@dataclass(slots=True)
+class SocketPlan:
+    """The connection becomes a WebSocket."""
+
+    response: bytes
+    peer: str
+    """The client's address, as of calls."""
+    max_body_bytes: int = 0
+
+
+Plan = RpcPlan | ReadyPlan | SocketPlan
 
 
 class Planner:
@@ -80,6 +96,10 @@ class Planner:
             denied = errors.PermissionDenied("ORIGIN_DENIED", "this origin may not call")
             raise Refusal(403, denied)
         close = not head.keep_alive
+        if head.path == websocket_handshake.PATH and head.method == "GET":
+            return SocketPlan(websocket_handshake.answer(head), self._address(peer, head.headers))
+        if head.upgrade:
+            raise upgrade_refused()
         if head.method == "POST":
             return self._call(head, peer, close=close)
         if head.method == "OPTIONS":
@@ -104,25 +124,36 @@ class Planner:
         if head.version != "1.1":
             raise Refusal(505, errors.Unimplemented("HTTP_VERSION", "calls need HTTP/1.1"))
         cors = origin.allow_lines(headers.get("origin", ""))
-        method = self._methods.get(head.path)
-        unary = not isinstance(method, calls.StreamMethod)
+        plan = self._unchecked(head.path, headers, self._address(peer, headers))
+        unary = not isinstance(plan.method, calls.StreamMethod)
         shape = http_response.unary_head if unary else http_response.stream_head
-        plan = RpcPlan(
-            method=method or _UNKNOWN,
-            mode=mode,
-            metadata=headers,
-            peer=self._address(peer, headers),
-            cors=cors,
-            close=close,
-            head=shape(mode, cors, close=close),
-            max_body_bytes=grpcweb.body_limit((method or _UNKNOWN).max_bytes, mode),
-            tally=self._tallies.get(head.path, web_metrics.UNKNOWN),
-        )
+        plan.mode = mode
+        plan.cors = cors
+        plan.close = close
+        plan.head = shape(mode, cors, close=close)
+        plan.max_body_bytes = grpcweb.body_limit(plan.method.max_bytes, mode)
         try:
             self._complete(plan, headers)
         except errors.RallypointError as error:
             raise Refusal(200, error, plan=plan) from None
         return plan
+
+    def within(self, path: str, headers: dict[str, str], peer: str) -> RpcPlan:
+        """The plan for a call within a WebSocket; Refusal when it cannot be served."""
+        plan = self._unchecked(path, headers, peer)
+        try:
+            self._complete(plan, headers)
+        except errors.RallypointError as error:
+            raise Refusal(200, error, plan=plan) from None
+        return plan
+
+    def _unchecked(self, path: str, headers: dict[str, str], peer: str) -> RpcPlan:
+        return RpcPlan(
+            method=self._methods.get(path) or _UNKNOWN,
+            metadata=headers,
+            peer=peer,
+            tally=self._tallies.get(path, web_metrics.UNKNOWN),
+        )
 
     def _complete(self, plan: RpcPlan, headers: dict[str, str]) -> None:
         if plan.method is _UNKNOWN:

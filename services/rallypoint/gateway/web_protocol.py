@@ -11,34 +11,25 @@ has had `_LINGER_S` to read the answer, since a reset would take it away.
 import asyncio
 from collections.abc import Awaitable, Coroutine
 from http import HTTPStatus
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from google.protobuf.message import DecodeError, Message
 
-from rallypoint.gateway import calls, calls_faults
+from rallypoint.gateway import calls, calls_faults, web_unary
 from rallypoint.gateway.domain import grpcweb, http_response, origin
 from rallypoint.gateway.domain.http_request import Head, Refusal, Request, RequestParser
-from rallypoint.gateway.web_core import Core
+from rallypoint.gateway.web_core import Core, Registry
 from rallypoint.gateway.web_express import Lane
-from rallypoint.gateway.web_plan import Plan, RpcPlan
+from rallypoint.gateway.web_plan import Plan, RpcPlan, SocketPlan
 from rallypoint.gateway.web_stream import WebOutlet
-from rallypoint.kit import errors, telemetry
+from rallypoint.gateway.websocket import Socket
+from rallypoint.kit import errors
 
 _LINGER_S = 1.0
 _LINGER_BYTES = 1024 * 1024
 _PROGRESS_S = 5.0
 _PROGRESS_BYTES = 16 * 1024
 NEVER = float("inf")
-
-
-class Registry(Protocol):
-    """Who keeps count of the connections."""
-
-    def admit(self, connection: "Connection") -> errors.RallypointError | None:
-        """Register a new connection, or say why it may not stay."""
-
-    def forget(self, connection: "Connection") -> None:
-        """A connection is gone."""
 
 
 class Connection(asyncio.Protocol):
@@ -251,8 +242,25 @@ class Connection(asyncio.Protocol):
         if isinstance(plan, RpcPlan):
             self._call(plan, request.body)
             return
+        if isinstance(plan, SocketPlan):
+            self._become_socket(plan)
+            return
         self.transport.write(b"".join(plan.response))
         self._after_answer(close=plan.close)
+
+    def _become_socket(self, plan: SocketPlan) -> None:
+        """Hand the connection over; nothing of it comes here any more."""
+        if self._refused is not None:
+            return
+        socket = Socket(
+            self._core, self._registry, self.transport, peer=self.peer, client=plan.peer
+        )
+        self._registry.replace(self, socket)
+        self.transport.set_protocol(socket)
+        self.transport.write(plan.response)
+        socket.data_received(self._parser.beyond or b"")
+        if self._draining:
+            socket.drain()
 
     def _call(self, plan: RpcPlan, body: bytes) -> None:
         deadline = self._core.loop.time() + plan.timeout_s
@@ -267,7 +275,7 @@ class Connection(asyncio.Protocol):
             if isinstance(method, calls.StreamMethod):
                 self._stream(plan, call, message)
                 return
-            reply = self._run(plan, method, call, message)
+            reply = web_unary.invoke(plan, method, call, message)
         except DecodeError:
             self._fail(plan, call, calls_faults.malformed_message())
         except Exception as fault:
@@ -291,36 +299,17 @@ class Connection(asyncio.Protocol):
             # Cancelled before its first step, the task would leave the handler's coroutine over.
             self._task.add_done_callback(lambda _: reply.close())
 
-    def _run(
-        self, plan: RpcPlan, method: calls.UnaryMethod, call: calls.Call, message: Any
-    ) -> calls.Reply | Awaitable[calls.Reply]:
-        if not plan.sampled or not telemetry.enabled():
-            return method.handler(call, message)
-        parent = {"traceparent": plan.trace_parent}
-        with telemetry.span(call.method, kind="server", parent=parent):
-            reply = method.handler(call, message)
-        return reply
-
     # --- unary ---
 
     async def _wait(self, plan: RpcPlan, call: calls.Call, reply: Awaitable[calls.Reply]) -> None:
-        loop = self._core.loop
-        started = loop.time()
-        result: calls.Reply = b""
         try:
-            with calls_faults.traced(call, loop.time) as outcome:
-                async with asyncio.timeout_at(call.deadline):
-                    result = await reply
-        except asyncio.CancelledError:
-            plan.tally.count(errors.Code.CANCELLED)
-            raise
+            result = await web_unary.settle(plan, call, reply, clock=self._core.loop.time)
         finally:
             self._task = None
-        plan.tally.waited(loop.time() - started)
         if self.transport.is_closing():
             return
-        if outcome.error is not None:
-            self._fail(plan, call, outcome.error)
+        if isinstance(result, errors.RallypointError):
+            self._fail(plan, call, result)
         else:
             self._answer(plan, call, result)
         self._serve_ready()

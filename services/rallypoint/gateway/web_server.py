@@ -18,7 +18,7 @@ from rallypoint.gateway.calls_stream import StreamCore
 from rallypoint.gateway.domain import buckets
 from rallypoint.gateway.fanout import FanOut, FanOutStatistics
 from rallypoint.gateway.static import StaticFiles
-from rallypoint.gateway.web_core import Core, Details
+from rallypoint.gateway.web_core import Core, Details, Held
 from rallypoint.gateway.web_plan import Planner
 from rallypoint.gateway.web_protocol import Connection
 from rallypoint.gateway.web_settings import EdgeSettings
@@ -43,7 +43,7 @@ class EdgeStatistics:
 
 
 class Edge:
-    """The gRPC-Web server of a gateway. Implements `web_protocol.Registry`."""
+    """The gRPC-Web server of a gateway. Implements `web_core.Registry`."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Edge:
         rate = settings.new_connections_per_ip_per_s
         self._arrivals = buckets.Buckets(buckets.Rate(rate, 2 * rate))
         self._unlimited = buckets.Ranges((*settings.trusted_ranges, *settings.proxies))
-        self._connections: set[Connection] = set()
+        self._connections: set[Held] = set()
         self._per_address: Counter[str] = Counter()
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -98,7 +98,7 @@ class Edge:
         bound: socket.socket = self._server.sockets[0]
         return int(bound.getsockname()[1])
 
-    def admit(self, connection: Connection) -> errors.RallypointError | None:
+    def admit(self, connection: Held) -> errors.RallypointError | None:
         """Register a connection, or say why it may not stay. It is forgotten in either case."""
         self._connections.add(connection)
         key = buckets.address_key(connection.peer)
@@ -120,7 +120,12 @@ class Edge:
             )
         return None
 
-    def forget(self, connection: Connection) -> None:
+    def replace(self, connection: Held, successor: Held) -> None:
+        """The same connection under another protocol."""
+        self._connections.remove(connection)
+        self._connections.add(successor)
+
+    def forget(self, connection: Held) -> None:
         """A connection is gone."""
         self._connections.discard(connection)
         key = buckets.address_key(connection.peer)

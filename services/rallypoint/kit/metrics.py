@@ -62,6 +62,7 @@ GATEWAY_REFUSALS = Counter(
     "rallypoint_gateway_refusals_total", "Requests refused before a handler saw them", ["reason"]
 )
 GATEWAY_CONNECTIONS = Gauge("rallypoint_gateway_connections_count", "Open HTTP/1.1 connections")
+GATEWAY_WEBSOCKETS = Gauge("rallypoint_gateway_websockets_count", "Of them WebSockets")
 GATEWAY_STREAMS = Gauge("rallypoint_gateway_streams_count", "Open server streams", ["edge"])
 GATEWAY_FANOUT_MESSAGES = Counter(
     "rallypoint_gateway_fanout_messages_total", "Messages of the fan-out", ["outcome"]

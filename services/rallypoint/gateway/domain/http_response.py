@@ -12,6 +12,8 @@ from rallypoint.kit import errors
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 CLOSE_LINE = b"connection: close\r\n"
+UPGRADE_LINES = b"upgrade: websocket\r\nsec-websocket-version: 13\r\n"
+"""What a 426 says besides: the protocol that would have been right."""
 
 
 def status_line(http_status: int) -> bytes:
