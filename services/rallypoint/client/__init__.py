@@ -1,4 +1,4 @@
-"""The Python client: sessions, matchmaking and rooms, over gRPC-Web or native gRPC.
+"""The Python client: sessions, matchmaking and rooms, over gRPC-Web, a WebSocket or native gRPC.
 
 The same shape as the TypeScript client of `clients/web`. Imports the stubs, the pure codec of
 `rallypoint.games` and `rallypoint.kit`; no service.
@@ -10,6 +10,7 @@ from rallypoint.client.room import RoomConnection
 from rallypoint.client.rooms import Rooms
 from rallypoint.client.seat import Ended, Resync, Seat, Stepped
 from rallypoint.client.session import Session, connect
+from rallypoint.client.websocket import WebSocketChannel
 
 __all__ = [
     "Channel",
@@ -23,6 +24,7 @@ __all__ = [
     "Stepped",
     "TicketGone",
     "WebChannel",
+    "WebSocketChannel",
     "connect",
     "open_channel",
 ]

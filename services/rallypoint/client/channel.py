@@ -1,7 +1,8 @@
 """Calls to one server: `unary` waits for an answer, `stream` pushes messages to a listener.
 
-`WebChannel` speaks gRPC-Web over HTTP/1.1, `native.NativeChannel` gRPC over HTTP/2; what is built
-on `Channel` runs over both. Messages are bytes here: `call` and `messages` add the types.
+`WebChannel` speaks gRPC-Web over HTTP/1.1, `websocket.WebSocketChannel` the same over a WebSocket,
+`native.NativeChannel` gRPC over HTTP/2; what is built on `Channel` runs over all of them. Messages
+are bytes here: `call` and `messages` add the types.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 
 from google.protobuf.message import DecodeError, Message
 
-from rallypoint.client import grpcweb, http
+from rallypoint.client import grpcweb, http, websocket
 from rallypoint.kit import errors
 
 CALL_S = 5.0
@@ -232,8 +233,20 @@ class _WebStream(_Answer):
             listener.on_end(error)
 
 
+SCHEMES = {"grpc-web": "http", "websocket": "ws"}
+"""The scheme of a gateway's address, by the name of a transport."""
+
+
+def address(url: str, transport: str) -> str:
+    """The address of the gateway at `http://…` for a transport of SCHEMES."""
+    scheme, separator, rest = url.partition("://")
+    return f"{SCHEMES[transport]}://{rest}" if scheme == "http" and separator else url
+
+
 def open_channel(url: str) -> Channel:
-    """A channel for `http://…` (gRPC-Web) or `grpc://…` (native)."""
+    """A channel for `http://…` (gRPC-Web), `ws://…` (one WebSocket) or `grpc://…` (native)."""
+    if url.startswith("ws://"):
+        return websocket.WebSocketChannel(url)
     if url.startswith("grpc://"):
         from rallypoint.client.native import NativeChannel  # grpcio: only who uses it pays
 

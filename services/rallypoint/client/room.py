@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from rallypoint.client import channel as channels
-from rallypoint.client import retry, seat
+from rallypoint.client import retry, seat, websocket
 from rallypoint.client.session import Session
 from rallypoint.games import codec
 from rallypoint.kit import errors
@@ -160,6 +160,10 @@ class RoomConnection:
             return
         channel, path = self._session.channel, f"{SERVICE}/SendInput"
         token = self._session.access_token
+        if isinstance(channel, websocket.WebSocketChannel) and channel.say(
+            path, request, token=token, failed=self._input_failed
+        ):
+            return
         self._in_flight += 1
         if isinstance(channel, channels.WebChannel) and channel.post(
             path, request, token=token, done=self._input_done
@@ -181,6 +185,9 @@ class RoomConnection:
         self._in_flight -= 1
         if error is not None:
             self.input_errors += 1
+
+    def _input_failed(self, _: errors.RallypointError) -> None:
+        self.input_errors += 1
 
     # -- down
 
