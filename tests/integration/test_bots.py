@@ -96,10 +96,12 @@ def test_match_is_played_to_its_end_and_rated(
     runs(scenario())
 
 
-def test_bots_command_plays_and_reports(tmp_path: Path, runs: Runs) -> None:
+@pytest.mark.parametrize("transport", ["grpc-web", "websocket"])
+def test_bots_command_plays_and_reports(tmp_path: Path, runs: Runs, transport: str) -> None:
     async def scenario() -> None:
         async with stack.Stack(wish(tmp_path, room_nodes=2, gateways=2)) as running:
             words = ["--game", "tictactoe", "--count", "4", "--matches", "2", "--json"]
+            words += ["--transport", transport]
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "rallypoint", "bots", *words, "--url", running.url,
                 stdout=subprocess.PIPE,

@@ -41,6 +41,7 @@ class Spec:
     seconds: float
     input_hz: int
     warm_up_s: float
+    transport: str = "grpc-web"
 
 
 class Client:
@@ -152,7 +153,9 @@ async def _player(
             async with opening:
                 name = f"load-{client.number}"
                 player = await open_things.enter_async_context(
-                    session.connect(spec.url, name=name, game="skirmish")
+                    session.connect(
+                        channel.address(spec.url, spec.transport), name=name, game="skirmish"
+                    )
                 )
             assignment = await matchmaking.Matchmaking(player).find("skirmish")
             connection = await open_things.enter_async_context(

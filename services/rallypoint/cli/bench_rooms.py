@@ -34,9 +34,12 @@ from typing import Any
 
 from rallypoint.cli import bench_floor, bench_load, bench_run, bench_search, datadir, stack
 from rallypoint.cli.service import PROFILE
+from rallypoint.client import channel
 
 GAMES = ("skirmish", "drift")
-TRANSPORTS = ("grpc-web",)
+TRANSPORTS = tuple(channel.SCHEMES)
+IN_C = ("grpc-web",)
+"""The transports that the C load speaks; the others are played by the Python client."""
 FIRST = 800
 """Players --find-max starts with."""
 SETTLE_S = 3.0
@@ -46,7 +49,8 @@ def run(arguments: list[str]) -> int:
     """Measure and print; the result is the exit code: 1 when something went wrong on the way."""
     parsed = _parser().parse_args(arguments)
     setup = _setup(parsed)
-    native = parsed.load != "python" and bench_run.has_native_load()
+    wished = parsed.load != "python" and parsed.transport in IN_C
+    native = wished and bench_run.has_native_load()
     if parsed.find_max and not native:
         print("rallypoint bench rooms: --find-max needs the C load: no compiler?", file=sys.stderr)
         return 1
@@ -190,6 +194,7 @@ async def _python(setup: bench_run.Setup, parsed: argparse.Namespace) -> dict[st
         seconds=parsed.seconds,
         input_hz=parsed.input_hz,
         warm_up_s=parsed.warm_up,
+        transport=parsed.transport,
     )
     with tempfile.TemporaryDirectory(prefix="rallypoint-bench-") as directory:
         wish = bench_run.wish_for(setup, Path(directory))

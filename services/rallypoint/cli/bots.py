@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from rallypoint.cli import bot_brains
-from rallypoint.client import matchmaking, retry, room, seat, session
+from rallypoint.client import channel, matchmaking, retry, room, seat, session
 from rallypoint.kit import errors
 from rallypoint.v1 import matchmaking_pb2 as mm
 
@@ -127,7 +127,7 @@ def run(arguments: list[str]) -> int:
     """Play until done or asked to stop; the result is the exit code."""
     parsed = _parser().parse_args(arguments)
     squad = Squad(
-        url=parsed.url,
+        url=channel.address(parsed.url, parsed.transport),
         queue=parsed.queue or parsed.game,
         brain=parsed.game if parsed.game in bot_brains.BRAINS else "restless",
         count=parsed.count,
@@ -157,6 +157,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--matches", type=int, default=0, metavar="N", help="matches each (no end)")
     parser.add_argument("--url", default="http://127.0.0.1:8080", help="gateway (%(default)s)")
+    parser.add_argument(
+        "--transport",
+        choices=channel.SCHEMES,
+        default="grpc-web",
+        help="how to speak to the gateway (%(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     return parser
 
