@@ -4,6 +4,7 @@ export { Code, RallypointError, type Failure } from "./rpc/error";
 export { Backoff, type BackoffOptions } from "./rpc/backoff";
 export { SessionStore, type Identity, type KeyValueStore, type SessionOptions, type StoredSession } from "./session/store";
 export { Matchmaker, type MatchmakerOptions, type Search, type SearchEvent } from "./match/find";
+export { Rooms, type RoomWish } from "./match/rooms";
 export { InputPacker, Table, Tables, WireError, type ColumnSpec, type TableSpec } from "./room/columns";
 export { RoomConnection, type Ending, type FrameUpdate, type GameEvent, type RoomHandlers, type RoomOptions, type RoomState } from "./room/connection";
 export { SeatStore, type Seat } from "./room/seats";

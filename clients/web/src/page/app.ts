@@ -1,5 +1,6 @@
 // The walk through the page: home ▸ queue ▸ match ▸ result, and again. A reload goes on where it was.
 import { Matchmaker } from "../match/find";
+import { Rooms } from "../match/rooms";
 import type { SearchEvent } from "../match/find";
 import type { Assignment, Rating } from "../gen/rallypoint/v1/matchmaking_pb";
 import { Channel } from "../rpc/channel";
@@ -12,20 +13,24 @@ import { OFFERS, offerOf } from "./catalog";
 import type { Offer } from "./catalog";
 import { refill } from "./element";
 import { explain } from "./explain";
+import { forgetInvitation, invitedTo } from "./invitation";
 import { homeScreen } from "./screens/home";
 import { MatchScreen } from "./screens/match";
 import type { Outcome } from "./screens/match";
 import { noticeScreen } from "./screens/notice";
 import { QueueScreen } from "./screens/queue";
 import { resultScreen } from "./screens/result";
+import { RoomsScreen } from "./screens/rooms";
 
-export type ScreenName = "home" | "queue" | "match" | "result" | "notice";
+export type ScreenName = "home" | "queue" | "rooms" | "match" | "result" | "notice";
 
 const BUILD = "0.1.0";
 const NAME_KEY = "rallypoint.name";
 const GAME_KEY = "rallypoint.game";
 const PROFILE_KEY = "rallypoint.profile";
 const RATING_WITHIN_MS = 12_000;
+/** What the rooms of this page are made with: time enough for friends to come. */
+const ROOM_OPTIONS: Readonly<Record<string, Readonly<Record<string, unknown>>>> = { skirmish: { time_limit_s: 600 } };
 
 /** A game's queue has its name; `?queue=` in the address asks for another one of the server's. */
 function queueOf(offer: Offer): string {
@@ -65,6 +70,7 @@ export class App {
     const seat = this.#seats.load();
     if (seat && offer) return this.#play(offer, seat);
     if (this.#matchmaker.pending() && offer) return this.#search(offer);
+    if (invitedTo()) return this.rooms(offer ?? OFFERS[0]);
     return this.home();
   }
 
@@ -74,7 +80,56 @@ export class App {
       game: sessionStorage.getItem(GAME_KEY) ?? OFFERS[0]?.game ?? "",
       ratings: this.#session.current() ? (offer) => this.#matchmaker.rating(queueOf(offer)) : undefined,
       onPlay: (name, offer) => void this.play(name, offer),
+      onRooms: (name, offer) => {
+        localStorage.setItem(NAME_KEY, name);
+        void this.rooms(offer);
+      },
     }));
+  }
+
+  /** Make a room, or enter one. */
+  async rooms(offer = OFFERS[0]): Promise<void> {
+    const game = offer?.game ?? "";
+    const opened = this.#session.open({ displayName: localStorage.getItem(NAME_KEY) ?? "", game, build: BUILD });
+    const rooms = new Rooms(new Channel({ url: "", credentials: this.#session }));
+    const take = async (ask: () => Promise<{ offer: Offer | undefined; seat: Seat }>): Promise<void> => {
+      screen.busy(true);
+      try {
+        await opened;
+        const found = await ask();
+        if (!found.offer) return screen.failed({ title: "This page does not know that game", advice: "Choose another room" });
+        sessionStorage.setItem(GAME_KEY, found.offer.game);
+        screen.dispose();
+        forgetInvitation();
+        return await this.#play(found.offer, this.#seats.save(found.seat));
+      } catch (error) {
+        return screen.failed(explain(error));
+      }
+    };
+    const screen = new RoomsScreen({
+      game,
+      code: invitedTo(),
+      list: async () => {
+        await opened;
+        return rooms.open();
+      },
+      onBack: () => {
+        screen.dispose();
+        forgetInvitation();
+        this.home();
+      },
+      onCreate: (chosen, listed) => void take(async () => {
+        const host = (await opened).displayName;
+        const made = await rooms.create({ game: chosen.game, listed, options: ROOM_OPTIONS[chosen.game] ?? {}, metadata: { host } });
+        return { offer: chosen, seat: { roomId: made.roomId, tokens: [made.seatToken], nextRequestId: 1, code: made.code } };
+      }),
+      onCode: (code) => void take(async () => {
+        const found = await rooms.join(code);
+        return { offer: offerOf(found.game), seat: { roomId: found.roomId, tokens: [found.seatToken], nextRequestId: 1, code: code.toUpperCase() } };
+      }),
+    });
+    this.#show("rooms", screen.element);
+    opened.catch((error: unknown) => screen.failed(explain(error)));
   }
 
   async play(name: string, offer: Offer): Promise<void> {
@@ -179,11 +234,12 @@ export class App {
       offer,
       outcome,
       playerId: this.playerId,
-      onAgain: () => void this.#search(offer),
+      again: seat.code === undefined ? "Play again" : "Another room",
+      onAgain: () => void (seat.code === undefined ? this.#search(offer) : this.rooms(offer)),
       onHome: () => this.home(),
     });
     this.#show("result", screen.element);
-    if (outcome.ending.result?.rated === false) return screen.unrated();
+    if (outcome.ending.result?.rated === false || seat.code !== undefined) return screen.unrated();
     try {
       const rating = await this.#matchmaker.ratingAfter(queueOf(offer), seat.roomId, RATING_WITHIN_MS);
       this.lastRating = rating;
@@ -206,6 +262,7 @@ export class App {
     this.screen = name;
     document.body.dataset["screen"] = name;
     refill(this.#root, content);
+    scrollTo(0, 0);
     const heading = content.querySelector<HTMLElement>("[data-focus]");
     heading?.focus({ preventScroll: true });
   }

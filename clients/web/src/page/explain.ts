@@ -17,6 +17,15 @@ const BY_REASON: Readonly<Record<string, Explanation>> = {
   NO_SHOW: { title: "You were late", advice: "The match began without you. Play a new one." },
   GAME_ERROR: { title: "The match broke off", advice: "The game had a fault, and nobody's rating changed. Play a new one." },
   SCHEMA_MISMATCH: { title: "This page is out of date", advice: "Reload to get the new version." },
+  CODE_UNKNOWN: { title: "No room has this code", advice: "Check it with whoever made the room; it ends with the room." },
+  ROOM_FULL: { title: "The room is full", advice: "Ask them to make another one, or make your own." },
+  ROOM_LOCKED: { title: "The room lets nobody in now", advice: "Try again when their round is over." },
+  KICKED: { title: "You were thrown out of that room", advice: "Play in another one." },
+  CODE_RATE: { title: "Too many codes that lead nowhere", advice: "Wait a minute, then type it again." },
+  ROOM_RATE: { title: "You made many rooms just now", advice: "Wait a few seconds, then make the next one." },
+  FLEET_FULL: { title: "No room is free on this server", advice: "Try again in a moment." },
+  ABANDONED: { title: "The room is closed", advice: "Everybody had left. Make a new one." },
+  TICK_BUDGET: { title: "The match broke off", advice: "The game took too long, and nobody's rating changed. Play a new one." },
   TICKET_EXISTS: { title: "You are already searching", advice: "Another tab of this browser is in the queue." },
 };
 

@@ -3,6 +3,7 @@ import { App } from "./app";
 import "./styles/type.css";
 import "./styles/shell.css";
 import "./styles/play.css";
+import "./styles/rooms.css";
 
 const root = document.getElementById("app");
 if (!root) throw new Error("no #app in the page");

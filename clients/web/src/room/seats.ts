@@ -8,6 +8,8 @@ export interface Seat {
   readonly tokens: readonly Uint8Array[];
   /** The request id of the next message; unique within a room, also across reloads. */
   readonly nextRequestId: number;
+  /** What others enter the room by, when it has a code. */
+  readonly code?: string;
 }
 
 const KEPT_TOKENS = 2;
@@ -25,7 +27,7 @@ export class SeatStore {
     const text = this.#storage.getItem(this.#key);
     if (text === null) return undefined;
     try {
-      const kept = JSON.parse(text) as { roomId: string; tokens: string[]; nextRequestId: number };
+      const kept = JSON.parse(text) as Omit<Seat, "tokens"> & { tokens: string[] };
       return { ...kept, tokens: kept.tokens.map(fromBase64) };
     } catch {
       return undefined;

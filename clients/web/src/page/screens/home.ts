@@ -10,6 +10,7 @@ export interface HomeOptions {
   /** Reads one's own rating, when there is a session to ask with. */
   readonly ratings: ((offer: Offer) => Promise<Rating | undefined>) | undefined;
   readonly onPlay: (name: string, offer: Offer) => void;
+  readonly onRooms: (name: string, offer: Offer) => void;
 }
 
 const LONGEST_NAME = 24;
@@ -43,6 +44,7 @@ export function homeScreen(options: HomeOptions): HTMLElement {
     name,
     element("fieldset", { class: "offers" }, element("legend", {}, "Your game"), ...OFFERS.map((offer) => card(offer, options))),
     element("button", { class: "button primary large", type: "submit" }, "Play"),
+    element("button", { class: "button friends", type: "button", click: () => chosen(form, options.onRooms) }, "Play with friends"),
   );
   return element(
     "main",
@@ -77,7 +79,11 @@ function card(offer: Offer, options: HomeOptions): HTMLElement {
 
 function submitted(event: Event, form: HTMLFormElement, options: HomeOptions): void {
   event.preventDefault();
+  chosen(form, options.onPlay);
+}
+
+function chosen(form: HTMLFormElement, go: (name: string, offer: Offer) => void): void {
   const data = new FormData(form);
   const offer = OFFERS.find((known) => known.game === data.get("game")) ?? OFFERS[0];
-  if (offer) options.onPlay(String(data.get("name") ?? "").trim(), offer);
+  if (offer) go(String(data.get("name") ?? "").trim(), offer);
 }

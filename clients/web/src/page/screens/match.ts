@@ -9,6 +9,7 @@ import type { Offer } from "../catalog";
 import { element, say } from "../element";
 import type { GameView } from "../game_view";
 import { Hud } from "../hud";
+import { invitation } from "../invitation";
 
 export interface Outcome {
   readonly ending: Ending;
@@ -60,7 +61,7 @@ export class MatchScreen {
       "main",
       { class: `screen match ${options.offer.game}` },
       this.#stage,
-      element("div", { class: "topbar" }, this.#hud.element, this.#leaveButton()),
+      element("div", { class: "topbar" }, this.#hud.element, this.#ways()),
       this.#banner,
     );
     globalThis.addEventListener("pagehide", this.#pagehide);
@@ -80,12 +81,17 @@ export class MatchScreen {
 
   readonly #pagehide = (): void => this.connection.detach();
 
+  #ways(): HTMLElement {
+    const { code } = this.#options.seat;
+    return element("div", { class: "match-ways" }, code !== undefined && invitation(code), this.#leaveButton());
+  }
+
   #leaveButton(): HTMLElement {
     const question = element("dialog", { class: "panel", "aria-labelledby": "leave-title" });
     const close = (): void => question.close();
     question.append(
       element("h2", { id: "leave-title" }, "Leave this match?"),
-      element("p", {}, "It counts as a loss, and your seat will not be kept."),
+      element("p", {}, this.#options.seat.code ? "Your seat will not be kept." : "It counts as a loss, and your seat will not be kept."),
       element(
         "div",
         { class: "actions" },

@@ -12,6 +12,7 @@ export interface ResultOptions {
   readonly offer: Offer;
   readonly outcome: Outcome;
   readonly playerId: string;
+  readonly again: string;
   readonly onAgain: () => void;
   readonly onHome: () => void;
 }
@@ -44,7 +45,7 @@ export function resultScreen(options: ResultOptions): ResultScreen {
       element(
         "div",
         { class: "actions" },
-        element("button", { class: "button primary large", type: "button", click: options.onAgain }, "Play again"),
+        element("button", { class: "button primary large", type: "button", click: options.onAgain }, options.again),
         element("button", { class: "button", type: "button", click: options.onHome }, "Home"),
       ),
     ),
