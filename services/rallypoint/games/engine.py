@@ -151,7 +151,7 @@ class RoomTable:
             events=events,
             inputs=tuple(self._rings.saved(self._index(slot, seat)) for seat in seats),
             locked=room.locked,
-            metadata=tuple(room.metadata.items()),
+            metadata=tuple(sorted(room.metadata.items())),
         )
 
     def restore(self, spec: RoomSpec, saved: SavedRoom, *, event_gap: int = EVENT_GAP) -> int:

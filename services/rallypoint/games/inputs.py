@@ -122,7 +122,7 @@ class InputRings:
                 raise ValueError("an input of another size waits")
             self._wait(seat, seq, data)
         offset = 0
-        for values in self._values():
+        for values in self._values() if saved.current else ():
             values[seat] = np.frombuffer(saved.current, values.dtype, 1, offset)[0]
             offset += values.itemsize
 

@@ -26,7 +26,7 @@ class SavedInputs:
     waiting: tuple[tuple[int, bytes], ...] = ()
     """Taken and not yet applied, with their seqs."""
     current: bytes = b""
-    """What the game sees now, and what is held."""
+    """What the game sees now, and what is held; empty: nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,9 +80,20 @@ class Kv:
         headers = fence.headers() if fence else {}
         return await self._store(key, value, headers | _ttl(ttl_s))
 
-    async def purge(self, key: str, *, ttl_s: int = 3600, revision: int | None = None) -> None:
-        """Remove a key; its tombstone goes after `ttl_s`. Conflict when `revision` has moved."""
+    async def purge(
+        self,
+        key: str,
+        *,
+        ttl_s: int = 3600,
+        revision: int | None = None,
+        fence: Fence | None = None,
+    ) -> None:
+        """Remove a key; its tombstone goes after `ttl_s`.
+
+        Conflict when its `revision`, or the fence, has moved.
+        """
         headers = {bus_wire.OPERATION: "PURGE", bus_wire.ROLLUP: "sub"} | _ttl(ttl_s)
+        headers |= fence.headers() if fence else {}
         if revision is not None:
             headers[bus_wire.EXPECTED_REVISION] = str(revision)
         await self._store(key, b"", headers)

@@ -159,5 +159,14 @@ ROOM_RESULTS = Counter(
     "rallypoint_room_results_total", "Results: stored, fenced (not ours any more) or retried",
     ["outcome"],
 )  # fmt: skip
+ROOM_SNAPSHOTS = Counter(
+    "rallypoint_room_snapshots_total",
+    "Snapshots: stored, failed, fenced (the room is another's) or unsavable (the game cannot)",
+    ["outcome"],
+)
+ROOM_SNAPSHOT_BYTES = Counter("rallypoint_room_snapshot_bytes_total", "Bytes of snapshots stored")
+ROOM_SNAPSHOT_AGE_SECONDS = Gauge(
+    "rallypoint_room_snapshot_age_seconds", "Since the room that waits longest was stored"
+)
 ROOM_ROOMS = Gauge("rallypoint_room_rooms_count", "Rooms running")
 ROOM_PLAYERS = Gauge("rallypoint_room_players_count", "Players connected")

@@ -3,12 +3,14 @@
     write `result.<room>` under the fence of `own.<room>` ▸ publish it to `result.<queue>` with the
     match as message id ▸ tell the players ▸ fact `room.closed` ▸ purge the room's keys
 
-Each step is repeated until the broker has acknowledged it; ticks never wait for it. Players wait
-for the first two at most `wait_s`, then they are told anyway. A lost fence means that the room was
-given to another node meanwhile: then this node's result counts nothing and is not shown.
+A room without a result purges its snapshot first, under the same fence. Each step is repeated until
+the broker has acknowledged it; ticks never wait for it. Players wait for the first two at most
+`wait_s`, then they are told anyway. A lost fence means that the room was given to another node
+meanwhile: then this node's end of it counts nothing, and players are told that it has MOVED.
 """
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -20,19 +22,17 @@ from rallypoint.games.room import SeatState
 from rallypoint.internal.v1 import events_pb2
 from rallypoint.internal.v1 import room_host_pb2 as host
 from rallypoint.kit import errors, metrics, subjects, telemetry
-from rallypoint.kit.bus import Bus, Conflict
+from rallypoint.kit.bus import Bus, Conflict, Fence
 from rallypoint.kit.clock import Clock
 from rallypoint.kit.names import QueueName, RoomId
 from rallypoint.room_state.facts import RoomFacts
-from rallypoint.room_state.hosted import HostedRoom
+from rallypoint.room_state.hosted import SUPERSEDED, HostedRoom
 from rallypoint.v1 import room_pb2
 
 logger = logging.getLogger(__name__)
 
 RETRY_S: Final = 0.2
 RETRY_MAX_S: Final = 5.0
-SUPERSEDED: Final = "SUPERSEDED"
-"""The room goes on elsewhere with a higher epoch: nothing here counts any more."""
 
 
 class Closer:
@@ -48,9 +48,7 @@ class Closer:
     async def close(self, room: HostedRoom, ended: Ended) -> None:
         """Everything that follows after a room's last frame."""
         if ended.reason == SUPERSEDED:
-            announce(
-                room, room_pb2.Control(kind=room_pb2.CONTROL_KIND_RECONNECT, reason=SUPERSEDED)
-            )
+            announce(room, _moved())
             return
         with telemetry.span("close room", parent=room.identity.trace):
             result = match_result(room, ended)
@@ -61,19 +59,33 @@ class Closer:
         self, room: HostedRoom, ended: Ended, result: room_pb2.MatchResult | None
     ) -> bool:
         """Store the result and tell the players; False when the room is not ours any more."""
-        if result is None:
-            announce(room, _closed(ended.reason, None))
-            return True
         end_time = Timestamp()
         end_time.FromNanoseconds(int(self._clock.now() * 1e9))
+        storing = self._store(room, result, end_time) if result else self._forget(room)
         async with asyncio.TaskGroup() as group:
-            storing = group.create_task(
-                self._store(room, result, end_time), name=f"store {room.identity.room_id}"
-            )
-            await asyncio.wait({storing}, timeout=self._wait_s)
-            fenced = storing.done() and not storing.result()
-            announce(room, _closed(SUPERSEDED, None) if fenced else _closed(ended.reason, result))
-        return storing.result()
+            task = group.create_task(storing, name=f"store {room.identity.room_id}")
+            await asyncio.wait({task}, timeout=self._wait_s)
+            fenced = task.done() and not task.result()
+            announce(room, _moved() if fenced else _closed(ended.reason, result))
+        return task.result()
+
+    async def _forget(self, room: HostedRoom) -> bool:
+        """Purge the snapshot, so that nobody goes on with it; False if the fence is lost."""
+        if not (fence := self._fence(room)):
+            return True
+        key = subjects.snapshot(RoomId(room.identity.room_id))
+        try:
+            async with room.storing:
+                await _until_acked(lambda: self._kv.purge(key, fence=fence))
+        except Conflict:
+            logger.warning("end_fenced", extra={"room": room.identity.room_id})
+            return False
+        return True
+
+    def _fence(self, room: HostedRoom) -> Fence | None:
+        identity = room.identity
+        own = subjects.own(RoomId(identity.room_id))
+        return self._kv.fence(own, identity.own_revision) if identity.own_revision else None
 
     async def _store(
         self, room: HostedRoom, result: room_pb2.MatchResult, end_time: Timestamp
@@ -84,8 +96,7 @@ class Closer:
             result=result, queue=identity.queue, epoch=identity.epoch, end_time=end_time
         ).SerializeToString()
         key = subjects.result_key(RoomId(identity.room_id))
-        own = subjects.own(RoomId(identity.room_id))
-        fence = self._kv.fence(own, identity.own_revision) if identity.own_revision else None
+        fence = self._fence(room)
         try:
             await _until_acked(lambda: self._kv.put(key, fact, fence=fence))
         except Conflict:
@@ -106,18 +117,20 @@ class Closer:
         fact = self._facts.fact(identity, events_pb2.ROOM_EVENT_CLOSED)
         fact.reason = reason
         await _until_acked(lambda: self._facts.publish(fact))
-        room_id = RoomId(identity.room_id)
-        await _until_acked(lambda: self._kv.purge(subjects.result_key(room_id)))
+        room_id, fence = RoomId(identity.room_id), self._fence(room)
+        keys = [subjects.snapshot(room_id), subjects.result_key(room_id)]
         if identity.open:
-            await _until_acked(lambda: self._kv.purge(subjects.info(room_id)))
-            await _until_acked(lambda: self._kv.purge(subjects.code(identity.code)))
-        if identity.own_revision:
-            try:
-                await _until_acked(
-                    lambda: self._kv.purge(subjects.own(room_id), revision=identity.own_revision)
-                )
-            except Conflict:
-                logger.info("own_moved", extra={"room": identity.room_id})
+            keys += [subjects.info(room_id), subjects.code(identity.code)]
+        revision = identity.own_revision
+        try:
+            async with room.storing:
+                for key in keys:
+                    await _until_acked(functools.partial(self._kv.purge, key, fence=fence))
+            if revision:
+                own = subjects.own(room_id)
+                await _until_acked(lambda: self._kv.purge(own, revision=revision))
+        except Conflict:
+            logger.info("own_moved", extra={"room": identity.room_id})
 
 
 def announce(room: HostedRoom, control: room_pb2.Control) -> None:
@@ -152,6 +165,11 @@ def match_result(room: HostedRoom, ended: Ended) -> room_pb2.MatchResult | None:
         # Whom the clock happened to remove last is no winner of a match that nobody came to.
         rated=ended.outcome.rated and room.book.visited,
     )
+
+
+def _moved() -> room_pb2.Control:
+    """Gateways look for the room's next node, and keep their clients' streams."""
+    return room_pb2.Control(kind=room_pb2.CONTROL_KIND_MOVED, reason=SUPERSEDED)
 
 
 def _closed(reason: str, result: room_pb2.MatchResult | None) -> room_pb2.Control:

@@ -1,8 +1,10 @@
 """A room on this node: its seats, the streams that watch it, and the way its frames take."""
 
+import asyncio
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from rallypoint.games.engine import Ended
 from rallypoint.games.room import Room, Said
@@ -13,8 +15,13 @@ from rallypoint.room_state.domain.seats import SeatBook
 from rallypoint.room_state.gateway_link import GatewayLink
 from rallypoint.v1 import room_pb2
 
+if TYPE_CHECKING:
+    from rallypoint.room_state.captured import Captured
+
 INBOX_LIMIT = 256
 """Joins and messages waiting for one room; above it new ones are refused with ROOM_BUSY."""
+SUPERSEDED: Final = "SUPERSEDED"
+"""Why a room ends here that goes on elsewhere: nothing here counts any more."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,6 +53,7 @@ class RoomIdentity:
     visibility: room_pb2.RoomVisibility.ValueType = room_pb2.ROOM_VISIBILITY_UNSPECIFIED
     created_s: int = 0
     """When it was made, unix time."""
+    options: bytes = b""
     trace: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -112,6 +120,13 @@ class HostedRoom:
         self.streams: dict[int, Stream] = {}
         self.ended: Ended | None = None
         self.waiting = 0
+        self.storing = asyncio.Lock()
+        """Held by who writes the room's snapshot."""
+        self.stored: Captured | None = None
+        self.stored_at = 0.0
+        self.savable = True
+        self.phase = zlib.crc32(identity.room_id.encode())
+        """Spreads the snapshots of rooms over the second."""
         self._by_link: dict[GatewayLink, list[Stream]] = {}
         self._routes: dict[GatewayLink, bytes] = {}
         self._head = responses.head(identity.room_id, identity.epoch)

@@ -7,12 +7,11 @@ a late retry of CreateRoom does not bring one back to life.
 
 import asyncio
 import functools
-import json
 import resource
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -21,19 +20,27 @@ from rallypoint.games import metadata
 from rallypoint.games.definition import Definition
 from rallypoint.games.engine import Ended, RoomSpec
 from rallypoint.games.room import Seat
+from rallypoint.games.saved import EVENT_GAP
 from rallypoint.internal.v1 import allocation_pb2
 from rallypoint.internal.v1 import room_host_pb2 as host
 from rallypoint.kit import errors, metrics, names, telemetry
-from rallypoint.room_state import seating
-from rallypoint.room_state.closing import SUPERSEDED, Closer
+from rallypoint.kit.bus import Bus, Conflict
+from rallypoint.kit.clock import Clock
+from rallypoint.room_state import captured, seating
+from rallypoint.room_state.captured import Captured
+from rallypoint.room_state.closing import Closer
 from rallypoint.room_state.config import Settings
+from rallypoint.room_state.domain.replies import ReplyLog
 from rallypoint.room_state.domain.seats import SeatBook, Token
 from rallypoint.room_state.facts import RoomFacts
-from rallypoint.room_state.hosted import HostedRoom, RoomIdentity
-from rallypoint.room_state.runner import TableRunner
+from rallypoint.room_state.hosted import SUPERSEDED, HostedRoom, RoomIdentity
+from rallypoint.room_state.runner import Placed, TableRunner
+from rallypoint.room_state.snapshots import Snapshots
 
 TOKEN_BYTES: Final = 16
 REMEMBERED: Final = 4096
+REJOIN_S: Final = 10.0
+"""How long a restored room waits for a player who was connected, before it calls on_drop."""
 
 
 class Spawn(Protocol):
@@ -43,14 +50,6 @@ class Spawn(Protocol):
         self, coroutine: Coroutine[Any, Any, None], /, *, name: str
     ) -> "asyncio.Task[None]":
         """Start it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A room and the table that runs it."""
-
-    room: HostedRoom
-    runner: TableRunner
 
 
 class Node:
@@ -64,11 +63,14 @@ class Node:
         spawn: Spawn,
         facts: RoomFacts,
         closer: Closer,
+        bus: Bus,
+        clock: Clock,
     ) -> None:
         self.settings = settings
         self.definitions = definitions
         self.rooms: dict[str, Placed] = {}
         self.draining = False
+        self.snapshots = Snapshots(bus, lambda: self.rooms, clock)
         self._spawn = spawn
         self._facts = facts
         self._closer = closer
@@ -88,17 +90,11 @@ class Node:
     async def create(self, request: host.CreateRoomRequest) -> list[allocation_pb2.SeatGrant]:
         """Make a room, or find the one made before; a fresh token per seat either way."""
         async with self._creating:
-            placed = self.rooms.get(request.room_id)
-            if placed is not None and placed.room.identity.epoch < request.epoch:
-                await placed.runner.call(
-                    functools.partial(placed.runner.close, placed.room, SUPERSEDED)
-                )
-                placed = None
+            placed = await self._found(request.room_id, request.epoch)
             if placed is None:
                 placed = await self._make(request)
-            elif placed.room.identity.epoch > request.epoch:
-                raise errors.Aborted("EPOCH_STALE", "the room has a higher epoch here")
             grants = await placed.runner.call(placed.room.book.grants)
+        await self._store(placed)  # no token is good for a room that a crash would forget
         return [
             allocation_pb2.SeatGrant(player_id=seat.player_id, slot=seat.slot, seat_token=token)
             for seat, token in grants
@@ -113,12 +109,69 @@ class Node:
         seats = await placed.runner.call(
             functools.partial(seating.admit, placed.runner.table, placed.room, request.players, now)
         )
+        await self._store(placed)
         return host.AddPlayersResponse(seats=seats, game=placed.room.identity.game)
 
-    async def close(self, room_id: str, reason: str) -> None:
-        """End a room; nothing when there is none."""
+    async def restore(self, room_id: str, *, epoch: int, own_revision: int) -> Placed:
+        """Go on with a room from its last snapshot, or find it going on already."""
+        async with self._creating:
+            placed = await self._found(room_id, epoch)
+            if placed is None:
+                saved = await self.snapshots.load(room_id)
+                if saved.identity.epoch >= epoch:
+                    raise errors.Aborted("EPOCH_STALE", "a higher epoch has saved the room")
+                placed = await self.resume(saved, epoch=epoch, own_revision=own_revision)
+        await self._store(placed)
+        return placed
+
+    async def resume(
+        self, saved: Captured, *, epoch: int, own_revision: int, event_gap: int = EVENT_GAP
+    ) -> Placed:
+        """Make a room as it was saved; `event_gap` is 0 when nothing happened since then."""
+        identity = replace(saved.identity, epoch=epoch, own_revision=own_revision)
+        definition = self._accepted(identity, len(saved.book.seats))
+        runner = self._runner(definition)
+        book = SeatBook.restored(
+            saved.book,
+            now=asyncio.get_running_loop().time(),
+            grace_s=definition.info.grace_s,
+            rejoin_s=REJOIN_S,
+            new_token=_new_token,
+        )
+        replies = {slot: ReplyLog.restored(item) for slot, item in saved.replies.items()}
+        reopen = functools.partial(
+            runner.reopen, identity, (saved.spec(epoch), saved.engine), book, self._facts,
+            replies=replies, event_gap=event_gap,
+        )  # fmt: skip
+        room = await _by_game(runner, reopen)
+        placed = self.rooms[identity.room_id] = Placed(room, runner)
+        return placed
+
+    async def _found(self, room_id: str, epoch: int) -> Placed | None:
+        """The room under this epoch, after one of a lower epoch was ended."""
         placed = self.rooms.get(room_id)
-        if placed is not None:
+        if placed is None:
+            return None
+        if placed.room.identity.epoch > epoch:
+            raise errors.Aborted("EPOCH_STALE", "the room has a higher epoch here")
+        if placed.room.identity.epoch == epoch:
+            return placed
+        await placed.runner.call(functools.partial(placed.runner.close, placed.room, SUPERSEDED))
+        return None
+
+    async def _store(self, placed: Placed) -> None:
+        try:
+            await self.snapshots.store(placed)
+        except Conflict as error:
+            await placed.runner.call(
+                functools.partial(placed.runner.close, placed.room, SUPERSEDED)
+            )
+            raise errors.Aborted("EPOCH_STALE", "the room is another node's by now") from error
+
+    async def close(self, room_id: str, reason: str, *, max_epoch: int = 0) -> None:
+        """End a room, unless its epoch is above `max_epoch`; nothing when there is none."""
+        placed = self.rooms.get(room_id)
+        if placed is not None and (not max_epoch or placed.room.identity.epoch <= max_epoch):
             await placed.runner.call(functools.partial(placed.runner.close, placed.room, reason))
 
     async def drain(self, timeout_s: float) -> None:
@@ -149,7 +202,10 @@ class Node:
         }
 
     async def _make(self, request: host.CreateRoomRequest) -> Placed:
-        definition = self._accepted(request)
+        identity = _identity(request)
+        definition = self._accepted(identity, len(request.players))
+        if request.HasField("open"):
+            _check_open(request, definition)
         runner = self._runner(definition)
         seats = [
             Seat(slot, player.player_id, player.display_name, player.team)
@@ -158,7 +214,7 @@ class Node:
         spec = RoomSpec(
             id=request.room_id,
             seats=seats,
-            options=_options(request.options),
+            options=captured.options(request.options),
             epoch=request.epoch,
             seed=secrets.randbits(64),
             metadata=_metadata(request.open.metadata),
@@ -171,34 +227,27 @@ class Node:
             new_token=_new_token,
             capacity=request.open.max_players or definition.seats,
             reuse=not request.queue,
+            saves=bool(request.own_revision),
         )
-        open_room: Callable[[], HostedRoom] = functools.partial(
-            runner.open, _identity(request), spec, book, self._facts
+        room = await _by_game(
+            runner, functools.partial(runner.open, identity, spec, book, self._facts)
         )
-        try:
-            room = await runner.call(open_room)
-        except errors.RallypointError:
-            raise
-        except Exception as error:
-            raise errors.Internal("GAME_ERROR", "the game could not make the room") from error
         placed = self.rooms[request.room_id] = Placed(room, runner)
         self._facts.created(room.identity)
         return placed
 
-    def _accepted(self, request: host.CreateRoomRequest) -> Definition:
-        """The game of a request that can be served, or the reason why not."""
-        names.check_id(request.room_id, "room_id")
+    def _accepted(self, identity: RoomIdentity, players: int) -> Definition:
+        """The game of a room that can be served, or the reason why not."""
+        names.check_id(identity.room_id, "room_id")
         if self.draining:
             raise errors.FailedPrecondition("NODE_DRAINING", "the node takes no more rooms")
-        if self._ended.get(request.room_id, 0) >= request.epoch:
+        if self._ended.get(identity.room_id, 0) >= identity.epoch:
             raise errors.FailedPrecondition("ROOM_ENDED", "the room has ended")
-        definition = self.definitions.get(request.game)
+        definition = self.definitions.get(identity.game)
         if definition is None:
-            raise errors.NotFound("GAME_UNKNOWN", f"no game {request.game!r} here")
-        if not 1 <= len(request.players) <= definition.seats:
+            raise errors.NotFound("GAME_UNKNOWN", f"no game {identity.game!r} here")
+        if not 1 <= players <= definition.seats:
             raise errors.InvalidArgument("PLAYERS_INVALID", f"1 to {definition.seats} players")
-        if request.HasField("open"):
-            _check_open(request, definition)
         if len(self.rooms) >= self.settings.room_capacity:
             raise errors.ResourceExhausted("NODE_FULL", "no room is free", retry_after_s=1.0)
         return definition
@@ -244,18 +293,19 @@ def _identity(request: host.CreateRoomRequest) -> RoomIdentity:
         code=request.open.code,
         visibility=request.open.visibility,
         created_s=int(time.time()),
+        options=request.options,
         trace=telemetry.inject({}),
     )
 
 
-def _options(data: bytes) -> Mapping[str, Any]:
+async def _by_game(runner: TableRunner, make: Callable[[], HostedRoom]) -> HostedRoom:
+    """The room that a game's hook makes; Internal GAME_ERROR when the hook raised."""
     try:
-        options = json.loads(data or b"{}")
-    except ValueError as error:
-        raise errors.InvalidArgument("OPTIONS_INVALID", "options must be JSON") from error
-    if not isinstance(options, dict):
-        raise errors.InvalidArgument("OPTIONS_INVALID", "options must be a JSON object")
-    return options
+        return await runner.call(make)
+    except errors.RallypointError:
+        raise
+    except Exception as error:
+        raise errors.Internal("GAME_ERROR", "the game could not make the room") from error
 
 
 def _check_open(request: host.CreateRoomRequest, definition: Definition) -> None:

@@ -10,17 +10,20 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
 from rallypoint.games.definition import Definition
 from rallypoint.games.engine import GAME_ERROR, Ended, RoomSpec, RoomTable
+from rallypoint.games.saved import SavedRoom
 from rallypoint.room_state import attach, seating
 from rallypoint.room_state.domain import responses
 from rallypoint.room_state.domain.pacing import Pacer
+from rallypoint.room_state.domain.replies import ReplyLog
 from rallypoint.room_state.domain.seats import SeatBook
 from rallypoint.room_state.gateway_link import GatewayLink
-from rallypoint.room_state.hosted import HostedRoom, Observer, RoomBytes, RoomIdentity
+from rallypoint.room_state.hosted import SUPERSEDED, HostedRoom, Observer, RoomBytes, RoomIdentity
 from rallypoint.room_state.meter import TableMeter
 
 logger = logging.getLogger(__name__)
@@ -28,6 +31,14 @@ logger = logging.getLogger(__name__)
 EXPIRY_PERIOD_S = 0.25
 T = TypeVar("T")
 Closed = Callable[[HostedRoom, Ended], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A room and the table that runs it."""
+
+    room: HostedRoom
+    runner: "TableRunner"
 
 
 class TableRunner:
@@ -90,8 +101,28 @@ class TableRunner:
         self, identity: RoomIdentity, spec: RoomSpec, book: SeatBook, observer: Observer
     ) -> HostedRoom:
         """Make a room; raises what the game's on_create raises."""
-        slot = self.table.open(spec)
-        room = HostedRoom(
+        return self._host(self.table.open(spec), identity, book, observer)
+
+    def reopen(
+        self,
+        identity: RoomIdentity,
+        saved: tuple[RoomSpec, SavedRoom],
+        book: SeatBook,
+        observer: Observer,
+        *,
+        replies: Mapping[int, ReplyLog],
+        event_gap: int,
+    ) -> HostedRoom:
+        """Go on with a saved room; raises what `RoomTable.restore` raises."""
+        slot = self.table.restore(*saved, event_gap=event_gap)
+        room = self._host(slot, identity, book, observer)
+        room.replies.update(replies)
+        return room
+
+    def _host(
+        self, slot: int, identity: RoomIdentity, book: SeatBook, observer: Observer
+    ) -> HostedRoom:
+        room = self.rooms[slot] = HostedRoom(
             identity,
             slot=slot,
             state=self.table.room(slot),
@@ -100,14 +131,15 @@ class TableRunner:
             observer=observer,
             door=attach.door_of(self.table, slot),
         )
-        self.rooms[slot] = room
         return room
 
     def close(self, room: HostedRoom, reason: str) -> None:
-        """End a room from outside."""
+        """End a room from outside; one that goes on elsewhere without a last frame."""
         if self.rooms.get(room.slot) is room:
             self.table.close(room.slot, reason)
             self._collect()
+            if reason == SUPERSEDED:
+                self._give_up(room)
 
     # --- time ---
 
@@ -155,9 +187,9 @@ class TableRunner:
 
     def _publish(self) -> int:
         """Send every room's frame; the bytes of all."""
-        tick = responses.tick(self.table.tick)
         batches: dict[GatewayLink, list[responses.Frame]] = {}
         for room, data in self._room_bytes():
+            tick = responses.tick(self.table.tick_of(room.slot))
             for link, frame in room.frames(tick, data):
                 batches.setdefault(link, []).append(frame)
         size = 0
@@ -189,6 +221,8 @@ class TableRunner:
 
     def _expire(self, now: float) -> None:
         for room in list(self.rooms.values()):
+            for seat in room.book.missing(now):
+                seating.lose(self.table, room, seat, now)
             for seat, reason in room.book.expired(now):
                 seating.leave(self.table, room, seat, reason)
         self._collect()
@@ -221,10 +255,13 @@ class TableRunner:
     def _sweep(self) -> None:
         """Give up the slots of rooms whose last frame is out."""
         self._over = False
-        for slot, room in list(self.rooms.items()):
-            if room.ended is not None:
-                del self.rooms[slot]
-                self.table.release(slot)
-                self._closed(room, room.ended)
+        for room in list(self.rooms.values()):
+            self._give_up(room)
+
+    def _give_up(self, room: HostedRoom) -> None:
+        if room.ended is not None:
+            del self.rooms[room.slot]
+            self.table.release(room.slot)
+            self._closed(room, room.ended)
         if not self.rooms:
             self._ticking = False

@@ -33,9 +33,10 @@ def join(table: RoomTable, room: HostedRoom, link: GatewayLink, request: host.Cl
     replaced = room.seat(stream)
     if replaced is not None and (replaced.link, replaced.client) != (link, request.client):
         kick(replaced, "STREAM_REPLACED")
-    first = table.seat_state(room.slot, opened.slot) is SeatState.RESERVED
-    table.join(room.slot, opened.slot)
-    if first:
+    before = table.seat_state(room.slot, opened.slot)
+    if before is not SeatState.CONNECTED or not request.generation:
+        table.join(room.slot, opened.slot)  # else the stream of before goes on, with its inputs
+    if before is SeatState.RESERVED:
         room.observer.joined(room.identity, request.player_id)
     joined = host.ClientJoined(client=request.client, generation=opened.generation)
     joined.welcome.CopyFrom(_welcome(table, room, opened))
@@ -89,6 +90,13 @@ def drop(table: RoomTable, room: HostedRoom, stream: Stream, now: float) -> None
     if room.ended is None and room.book.state(stream.slot) is SeatState.CONNECTED:
         room.book.drop(stream.slot, now)
         table.drop(room.slot, stream.slot)
+
+
+def lose(table: RoomTable, room: HostedRoom, slot: int, now: float) -> None:
+    """A player of a restored room did not come back with it."""
+    if room.ended is None:
+        room.book.drop(slot, now)
+        table.drop(room.slot, slot)
 
 
 def leave(table: RoomTable, room: HostedRoom, slot: int, reason: str) -> None:

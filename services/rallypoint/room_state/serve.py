@@ -35,7 +35,10 @@ async def run(settings: Settings, runtime: Runtime, definitions: Mapping[str, De
     names.check_name(settings.set, "set")
     facts = RoomFacts(runtime.bus, settings.node_id)
     closer = Closer(runtime.bus, facts, clock=runtime.clock, wait_s=settings.result_wait_s)
-    node = Node(settings, definitions, spawn=runtime.spawn, facts=facts, closer=closer)
+    node = Node(
+        settings, definitions, spawn=runtime.spawn, facts=facts, closer=closer,
+        bus=runtime.bus, clock=runtime.clock,
+    )  # fmt: skip
     service = RoomHostService(node, incarnation=runtime.incarnation, spawn=runtime.spawn)
     server = rpc.make_server(runtime)
     service.add_to(server)
@@ -47,6 +50,7 @@ async def run(settings: Settings, runtime: Runtime, definitions: Mapping[str, De
     listings = Listings(runtime.bus, lambda: [placed.room for placed in node.rooms.values()])
     runtime.spawn(facts.run(), name="facts")
     runtime.spawn(listings.run(), name="listings")
+    runtime.spawn(node.snapshots.run(), name="snapshots")
     runtime.spawn(registration.run(), name="registration")
     runtime.spawn(registration.beat(), name="heartbeat")
     runtime.health.status(node.status)

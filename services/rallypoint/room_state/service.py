@@ -15,7 +15,8 @@ from rallypoint.room_state import attach, seating
 from rallypoint.room_state.domain.replies import Reply
 from rallypoint.room_state.gateway_link import GatewayLink
 from rallypoint.room_state.hosted import INBOX_LIMIT, HostedRoom
-from rallypoint.room_state.node import Node, Placed, Spawn
+from rallypoint.room_state.node import Node, Spawn
+from rallypoint.room_state.runner import Placed
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class RoomHostService:
         handlers = {
             "CreateRoom": _unary(self.create_room, host.CreateRoomRequest),
             "AddPlayers": _unary(self.add_players, host.AddPlayersRequest),
+            "RestoreRoom": _unary(self.restore_room, host.RestoreRoomRequest),
             "CloseRoom": _unary(self.close_room, host.CloseRoomRequest),
             "Ping": _unary(self.ping, host.PingRequest),
             "Attach": grpc.stream_stream_rpc_method_handler(self.attach),
@@ -57,11 +59,22 @@ class RoomHostService:
         """Seat players in a room that runs."""
         return await self._node.add_players(request)
 
+    async def restore_room(
+        self, request: host.RestoreRoomRequest, context: Context
+    ) -> host.RestoreRoomResponse:
+        """Go on with a room from its snapshot."""
+        placed = await self._node.restore(
+            request.room_id, epoch=request.epoch, own_revision=request.own_revision
+        )
+        tick = await placed.runner.call(lambda: placed.runner.table.tick_of(placed.room.slot))
+        return host.RestoreRoomResponse(tick=tick)
+
     async def close_room(
         self, request: host.CloseRoomRequest, context: Context
     ) -> host.CloseRoomResponse:
         """End a room with a reason."""
-        await self._node.close(request.room_id, request.reason or "CLOSED")
+        reason = request.reason or "CLOSED"
+        await self._node.close(request.room_id, reason, max_epoch=request.max_epoch)
         return host.CloseRoomResponse()
 
     async def ping(self, request: host.PingRequest, context: Context) -> host.PingResponse:

@@ -36,3 +36,12 @@ def test_another_message_under_a_used_id_is_not_answered_as_done(mark: bytes) ->
     log.keep(1, Reply(), mark=MARK)
     with pytest.raises(errors.AlreadyExists, match="REQUEST_ID_REUSED"):
         log.known(1, mark)
+
+
+def test_restored_log_remembers_answers_and_age() -> None:
+    log = ReplyLog()
+    log.keep(70, Reply(body=b"a"), mark=b"m")
+    again = ReplyLog.restored(log.saved())
+    assert again.known(70, b"m") == Reply(body=b"a")
+    with pytest.raises(errors.Aborted, match="MESSAGE_TOO_OLD"):
+        again.known(6, b"m")

@@ -3,10 +3,12 @@
 import itertools
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rallypoint.games.room import Seat, SeatState
 from rallypoint.kit import errors
-from rallypoint.room_state.domain.seats import SeatBook
+from rallypoint.room_state.domain.seats import SavedBook, SeatBook
 
 
 def book(players: int = 2) -> SeatBook:
@@ -114,3 +116,81 @@ def test_seat_given_up_cannot_be_taken_again() -> None:
     assert not seats.abandoned
     seats.leave(1)
     assert seats.abandoned
+
+
+def saving() -> SeatBook:
+    numbers = itertools.count()
+    seats = [Seat(slot, f"p{slot}", f"P{slot}", slot) for slot in range(2)]
+    return SeatBook(
+        seats,
+        reserve_until=30.0,
+        grace_s=10.0,
+        new_token=lambda: b"t%015d" % next(numbers),
+        saves=True,
+    )
+
+
+def restored(saved: SavedBook, now: float = 0.0) -> SeatBook:
+    return SeatBook.restored(
+        saved, now=now, grace_s=10.0, rejoin_s=5.0, new_token=lambda: b"restored" * 2
+    )
+
+
+def test_no_token_is_retired_before_the_next_is_saved() -> None:
+    seats = saving()
+    first = tokens(seats)[0]
+    old = seats.saved(0.0)
+    seats.written(old)
+    second = seats.open("p0", [first]).token
+    assert second
+    again = seats.open("p0", [second, first])
+    assert again.token == b""
+    assert not refused(restored(old), "p0", second, first)
+    new = seats.saved(0.0)
+    seats.written(new)
+    third = seats.open("p0", [second, first]).token
+    assert third
+    assert refused(seats, "p0", first)
+    assert not refused(restored(new), "p0", third, second)
+
+
+@given(st.lists(st.sampled_from(["join", "lost join", "save", "crash"]), max_size=30))
+def test_client_always_holds_a_token_that_a_restored_room_knows(steps: list[str]) -> None:
+    seats = saving()
+    held = [tokens(seats)[0]]
+    stored = seats.saved(0.0)
+    seats.written(stored)
+    for step in steps:
+        if step == "save":
+            stored = seats.saved(0.0)
+            seats.written(stored)
+        elif step == "crash":
+            seats = restored(stored)
+        else:
+            opened = seats.open("p0", held)
+            if step == "join" and opened.token:
+                held = [opened.token, *held][:2]
+    assert not refused(restored(stored), "p0", *held)
+
+
+def test_restored_seats_keep_their_times_and_generations() -> None:
+    seats = saving()
+    granted = tokens(seats)
+    seats.open("p0", [granted[0]])
+    seats.drop(0, now=20.0)
+    book = restored(seats.saved(25.0), now=1000.0)
+    assert (book.state(0), book.generation(0)) == (SeatState.DROPPED, 1)
+    assert book.expired(1004.9) == []
+    assert book.expired(1005.0) == [(0, "GRACE_EXPIRED"), (1, "NO_SHOW")]
+
+
+def test_player_who_does_not_come_back_with_the_room_is_dropped() -> None:
+    seats = saving()
+    granted = tokens(seats)
+    for slot in range(2):
+        seats.open(f"p{slot}", [granted[slot]])
+    book = restored(seats.saved(0.0), now=100.0)
+    assert book.retake(1, "p1", 3).generation == 3
+    assert (book.missing(104.9), book.missing(105.0)) == ([], [0])
+    book.drop(0, 105.0)
+    assert (book.missing(106.0), book.expired(115.0)) == ([], [(0, "GRACE_EXPIRED")])

@@ -7,7 +7,7 @@ message is refused: a client that counts from 1 again must not hear that its new
 
 import hashlib
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from rallypoint.kit import errors
 
@@ -21,6 +21,14 @@ class Reply:
     code: int = 0
     reason: str = ""
     body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedReplies:
+    """The answers of one seat: the newest request id, and id, mark and answer of each."""
+
+    newest: int = 0
+    replies: tuple[tuple[int, bytes, Reply], ...] = ()
 
 
 def mark_of(kind: int, body: bytes) -> bytes:
@@ -46,6 +54,21 @@ class ReplyLog:
         if kept[0] != mark:
             raise errors.AlreadyExists("REQUEST_ID_REUSED", "another message had this request_id")
         return kept[1]
+
+    def saved(self) -> SavedReplies:
+        """The answers, for a snapshot."""
+        return SavedReplies(
+            self._newest,
+            tuple((number, mark, reply) for number, (mark, reply) in self._replies.items()),
+        )
+
+    @classmethod
+    def restored(cls, saved: SavedReplies) -> Self:
+        """A log that goes on with saved answers."""
+        log = cls()
+        log._newest = saved.newest
+        log._replies = {number: (mark, reply) for number, mark, reply in saved.replies}
+        return log
 
     def keep(self, request_id: int, reply: Reply, *, mark: bytes) -> None:
         """Remember an answer."""

@@ -2,8 +2,10 @@
 
 One writer, so nothing is ever overbooked. Tokens are 128 random bits, kept as SHA-256. Each join
 hands out a new token and keeps the one it was opened with, so that a lost reply never loses a seat;
-an older one is retired when a newer one is used (decisions §4). The generation counts the streams
-of a seat; the newest wins.
+an older one is retired when a newer one is used (decisions §4). In a room with snapshots that
+happens only once the newer one is in a written snapshot: until then a join keeps all tokens and
+hands out none, so that a client always holds one that a restored room knows. The generation counts
+the streams of a seat; the newest wins.
 
     EMPTY   RESERVED --join--> CONNECTED --drop--> DROPPED --join--> CONNECTED
             RESERVED, CONNECTED, DROPPED --leave--> LEFT
@@ -16,7 +18,7 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Final
+from typing import Final, Self
 
 from rallypoint.games.room import Seat, SeatState
 from rallypoint.kit import errors
@@ -46,11 +48,35 @@ TRANSITIONS: Final[Mapping[tuple[SeatState, SeatEvent], SeatState]] = {
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A seat was taken: by a stream of this generation, and with this token for the next."""
+    """A seat was taken: by a stream of this generation, and with this token for the next.
+
+    Without a token the ones offered stay good.
+    """
 
     slot: int
     generation: int
     token: Token
+
+
+@dataclass(frozen=True, slots=True)
+class SavedSeat:
+    """A seat in a snapshot; `kept_s` is how long it is still kept, None without a limit."""
+
+    seat: Seat
+    state: SeatState
+    kept_s: float | None
+    generation: int
+    tokens: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SavedBook:
+    """A book in a snapshot."""
+
+    seats: tuple[SavedSeat, ...]
+    capacity: int
+    reuse: bool
+    kicked: frozenset[str]
 
 
 @dataclass(slots=True)
@@ -60,10 +86,12 @@ class _Record:
     deadline: float | None = None
     generation: int = 0
     tokens: list[bytes] = field(default_factory=list)
+    saved: frozenset[bytes] = frozenset()
 
 
 class SeatBook:
-    """The seats of one room. `now` is any clock that only grows."""
+    """The seats of one room. `now` is any clock that only grows; `saves` tells whether the room
+    is snapshotted, and `written` called after each."""
 
     def __init__(
         self,
@@ -74,6 +102,7 @@ class SeatBook:
         new_token: Callable[[], Token],
         capacity: int = 0,
         reuse: bool = False,
+        saves: bool = False,
     ) -> None:
         self.capacity = max(capacity, len(seats))
         self._reuse = reuse
@@ -81,6 +110,56 @@ class SeatBook:
         self._records = [_Record(seat, deadline=reserve_until) for seat in seats]
         self._grace_s = grace_s
         self._new_token = new_token
+        self._saves = saves
+
+    @classmethod
+    def restored(
+        cls,
+        saved: SavedBook,
+        *,
+        now: float,
+        grace_s: float,
+        rejoin_s: float,
+        new_token: Callable[[], Token],
+    ) -> Self:
+        """The book of a room that goes on here; who was connected has `rejoin_s` to come back."""
+        book = cls(
+            [], reserve_until=now, grace_s=grace_s, new_token=new_token, saves=True,
+            capacity=saved.capacity, reuse=saved.reuse,
+        )  # fmt: skip
+        book._kicked = set(saved.kicked)
+        for item in saved.seats:
+            kept_s = rejoin_s if item.state is SeatState.CONNECTED else item.kept_s
+            book._records.append(
+                _Record(
+                    item.seat,
+                    item.state,
+                    deadline=None if kept_s is None else now + kept_s,
+                    generation=item.generation,
+                    tokens=list(item.tokens),
+                    saved=frozenset(item.tokens),
+                )
+            )
+        return book
+
+    def saved(self, now: float) -> SavedBook:
+        """All seats, for a snapshot."""
+        seats = tuple(
+            SavedSeat(
+                record.seat,
+                record.state,
+                None if record.deadline is None else max(0.0, record.deadline - now),
+                record.generation,
+                tuple(record.tokens),
+            )
+            for record in self._records
+        )
+        return SavedBook(seats, self.capacity, self._reuse, frozenset(self._kicked))
+
+    def written(self, saved: SavedBook) -> None:
+        """A snapshot with these seats is stored."""
+        for record, item in zip(self._records, saved.seats, strict=False):  # seats may have come
+            record.saved = frozenset(item.tokens)
 
     @property
     def abandoned(self) -> bool:
@@ -165,14 +244,24 @@ class SeatBook:
         return [*range(len(self._records), self.capacity), *left]
 
     def open(self, player_id: str, tokens: Sequence[Token]) -> Opened:
-        """Take the seat that one of the tokens opens; PermissionDenied SEAT_REFUSED for none."""
+        """Take the seat that one of the tokens opens; PermissionDenied SEAT_REFUSED for none.
+
+        Tokens come newest first.
+        """
+        offered = [_hash(token) for token in tokens]
         for record in self._records:
-            used = [h for h in map(_hash, tokens) if h in record.tokens]
+            used = [h for h in offered if h in record.tokens]
             if used and record.seat.player_id == player_id:
+                if self._saves and offered[0] not in record.tokens:
+                    # Given out after the snapshot that we come from: who holds both is right.
+                    record.tokens = [used[0], offered[0]]
+                    used = offered[:1]
                 newest = max(used, key=record.tokens.index)
                 self._step(record, SeatEvent.JOIN)
                 record.generation += 1
                 record.deadline = None
+                if self._saves and newest not in record.saved:
+                    return Opened(record.seat.slot, record.generation, b"")
                 record.tokens = [newest]
                 return Opened(record.seat.slot, record.generation, self._grant(record))
         raise errors.PermissionDenied("SEAT_REFUSED", "no such seat for this player")
@@ -208,6 +297,19 @@ class SeatBook:
         """Seats whose time is over, and why; to be left by the caller."""
         return [
             (record.seat.slot, _expiry(record.state))
+            for record in self._overdue(now)
+            if record.state is not SeatState.CONNECTED
+        ]
+
+    def missing(self, now: float) -> list[int]:
+        """Seats of a restored room whose players did not come back; to be dropped by the caller."""
+        return [
+            record.seat.slot for record in self._overdue(now) if record.state is SeatState.CONNECTED
+        ]
+
+    def _overdue(self, now: float) -> list[_Record]:
+        return [
+            record
             for record in self._records
             if record.deadline is not None and record.deadline <= now
         ]
