@@ -1,0 +1,109 @@
+/* The gateway's two hot paths in C; `_edge.pyi` says what they do. One thread, the event loop's. */
+
+#ifndef RALLYPOINT_EDGE_H
+#define RALLYPOINT_EDGE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* --- bytes --- */
+
+typedef struct {
+    const uint8_t *at;
+    const uint8_t *end;
+} Reader;
+
+/* A varint of up to ten bytes; false where there is none. */
+static inline bool read_varint(Reader *from, uint64_t *value)
+{
+    uint64_t number = 0;
+    for (int shift = 0; shift < 70 && from->at < from->end; shift += 7) {
+        uint8_t byte = *from->at++;
+        number |= (uint64_t)(byte & 0x7F) << shift;
+        if (byte < 0x80) {
+            *value = number;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The bytes of a length-delimited field whose key was read. */
+static inline bool read_bytes(Reader *from, Reader *value)
+{
+    uint64_t size;
+    if (!read_varint(from, &size) || size > (uint64_t)(from->end - from->at))
+        return false;
+    value->at = from->at;
+    from->at = value->end = from->at + size;
+    return true;
+}
+
+/* Step over a field of any wire type whose key was read. */
+bool skip_field(Reader *from, uint64_t key);
+
+static inline size_t write_varint(uint8_t *to, uint64_t number)
+{
+    size_t size = 0;
+    while (number > 0x7F) {
+        to[size++] = (uint8_t)(number & 0x7F) | 0x80;
+        number >>= 7;
+    }
+    to[size++] = (uint8_t)number;
+    return size;
+}
+
+/* An array of bytes that grows. */
+typedef struct {
+    uint8_t *data;
+    size_t size;
+    size_t capacity;
+} Buffer;
+
+/* Where `more` bytes may be written at the buffer's end, which is not moved; NULL without memory. */
+uint8_t *buffer_room(Buffer *buffer, size_t more);
+
+/* --- sending (_edge_send.c) --- */
+
+/* What happened to a message that was not simply written. */
+enum Event { EVENT_PYTHON = 1, EVENT_FULL = 2, EVENT_BROKEN = 3, EVENT_SHORT = 4, EVENT_AGAIN = 5 };
+
+typedef struct {
+    int fd;       /* -1: only Python can write to it */
+    bool touched; /* its transport may hold unsent bytes: Python looks first */
+    bool behind;  /* its last message was skipped: Python wants to hear of the next one written */
+} Slot;
+
+typedef struct {
+    PyObject_HEAD
+    Slot *slots;
+    Py_ssize_t size;
+    unsigned long long messages;
+    unsigned long long bytes;
+} Sender;
+
+/* A message with the bytes that a gRPC-Web stream wants around it. */
+typedef struct {
+    Buffer bytes;
+    size_t message_at;
+    size_t message_size;
+} Framed;
+
+/* Room for a message of `size` bytes, with the framing written around it; NULL without memory. */
+uint8_t *frame_web(Framed *framed, size_t size);
+
+/* Write one framed message to slots; what happened is appended to *events, a list made when first
+ * needed. -1 with an exception. */
+int send_run(Sender *sender, const uint32_t *slots, size_t count, const Framed *framed,
+             PyObject **events);
+
+extern PyTypeObject SenderType;
+extern PyTypeObject RoutesType;
+extern PyTypeObject FlushType;
+extern PyTypeObject DrainType;
+
+#endif
