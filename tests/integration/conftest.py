@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from tests.support.backends import VARIABLE, backends
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.kit.bus import Bus
@@ -75,6 +76,12 @@ def runs() -> Runs:
             runner.run(coroutine)
 
     return run
+
+
+@pytest.fixture(params=backends())
+def each_backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a test once with each backend of the gateway."""
+    monkeypatch.setenv(VARIABLE, request.param)
 
 
 Connect = Callable[[Brokers], AbstractAsyncContextManager[tuple[Bus, Store]]]

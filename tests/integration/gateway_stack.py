@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from google.protobuf.message import Message
+from tests.support.backends import chosen
 
 from rallypoint.cli.brokers import Brokers, free_port
 from rallypoint.client.channel import Channel, Stream, WebChannel
@@ -39,6 +40,7 @@ def settings(data_dir: Path) -> config.Settings:
         web_port=free_port(),
         native_port=free_port(),
         cluster_key=CLUSTER_KEY,
+        edge_backend=chosen(),
     )
 
 

@@ -7,6 +7,7 @@ import base64
 import gzip
 from pathlib import Path
 
+import pytest
 from tests.integration.conftest import Runs
 from tests.support import edge
 from tests.support.edge import request, wire
@@ -15,6 +16,8 @@ from rallypoint.gateway import calls
 from rallypoint.gateway.domain import grpcweb
 from rallypoint.gateway.static import StaticFiles
 from rallypoint.kit import errors
+
+pytestmark = pytest.mark.usefixtures("each_backend")
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 from tests.integration.conftest import Runs
+from tests.support.backends import chosen
 from tests.support.edge import HOST, SETTINGS, Response, Running, Service, Wire, wire
 
 from rallypoint.gateway import attach, calls, fanout, limits, rooms, tokens
@@ -24,6 +25,8 @@ from rallypoint.gateway.rooms_registry import Place, Registry
 from rallypoint.gateway.web_server import Edge
 from rallypoint.kit import metrics
 from rallypoint.v1.room_pb2 import SendInputRequest
+
+pytestmark = pytest.mark.usefixtures("each_backend")
 
 KEY = b"k" * 32
 ROOM = "room-1"
@@ -68,7 +71,7 @@ class Door:
 async def door(*, lane: bool, burst: float = 1000.0) -> AsyncIterator[Door]:
     """Run it; the room's node is known but away, so inputs wait for it."""
     loop, clock = asyncio.get_running_loop(), Clock()
-    fan_out = fanout.make("uv", fanout.FanOutLimits(), clock=loop.time)
+    fan_out = fanout.make(chosen(), fanout.FanOutLimits(), clock=loop.time)
     board = Board(fan_out, lambda stream: b"", loop.time)
 
     async def locate(room_id: str) -> Place | None:

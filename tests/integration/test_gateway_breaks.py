@@ -25,6 +25,8 @@ from rallypoint.cli.brokers import Brokers
 from rallypoint.kit import errors, names, subjects
 from rallypoint.v1 import room_pb2
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 Fresh = Callable[[str], str]
 TOKEN = b"seat-token-of-slot-0"
 OTHER = b"seat-token-of-slot-1"

@@ -18,6 +18,7 @@ from rallypoint.gateway.static import StaticFiles
 from rallypoint.gateway.web_server import Edge
 from rallypoint.gateway.web_settings import EdgeSettings
 from rallypoint.kit import errors, status
+from tests.support.backends import chosen
 
 HOST = "127.0.0.1"
 SERVICE = "/rallypoint.test.EchoService/"
@@ -125,7 +126,7 @@ async def web(
 ) -> AsyncIterator[Running]:
     """Run a web edge."""
     fan_out = fanout.make(
-        "uv", limits or fanout.FanOutLimits(), clock=asyncio.get_running_loop().time
+        chosen(), limits or fanout.FanOutLimits(), clock=asyncio.get_running_loop().time
     )
     service = Service(fan_out)
     async with asyncio.TaskGroup() as tasks:
@@ -148,7 +149,7 @@ async def native(
     settings: EdgeSettings = SETTINGS, *, guard: calls.Guard = calls.open_door, **options: Any
 ) -> AsyncIterator[Running]:
     """Run a native edge."""
-    fan_out = fanout.make("uv", fanout.FanOutLimits(), clock=asyncio.get_running_loop().time)
+    fan_out = fanout.make(chosen(), fanout.FanOutLimits(), clock=asyncio.get_running_loop().time)
     service = Service(fan_out)
     async with asyncio.TaskGroup() as tasks:
         edge = NativeEdge(

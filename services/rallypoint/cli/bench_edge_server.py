@@ -53,7 +53,7 @@ class Web:
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
-        self.fan_out = fanout.make("uv", fanout.FanOutLimits(), clock=loop.time)
+        self.fan_out = fanout.make("auto", fanout.FanOutLimits(), clock=loop.time)
         self.slots: list[int] = []
         self.methods = calls.Methods(
             [

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,7 +25,7 @@ import grpc
 import grpc.aio
 
 from rallypoint.gateway.domain.rhythm import Rhythm
-from rallypoint.internal.v1.room_host_pb2 import AttachRequest, AttachResponse
+from rallypoint.internal.v1.room_host_pb2 import AttachRequest
 from rallypoint.kit import rpc
 
 log = logging.getLogger(__name__)
@@ -59,8 +59,8 @@ class Owner(Protocol):
     def greeting(self) -> AttachRequest:
         """What a new stream must say first: all clients that are held for this node."""
 
-    def received(self, response: AttachResponse) -> None:
-        """Take one response, in the event loop, without waiting."""
+    def received(self, response: bytes) -> Iterable[None]:
+        """Take one encoded AttachResponse step by step; between two of them others have a turn."""
 
     def detached(self) -> None:
         """The stream broke; what was sent may or may not have arrived."""
@@ -164,9 +164,9 @@ class Link:
             await channel.close()
 
     async def _converse(self, channel: grpc.aio.Channel) -> None:
-        # Requests are bytes already: inputs are joined, not copied through protobuf objects.
+        # Both ways are bytes: inputs are joined and frames cut out without protobuf objects.
         open_stream: Any = channel.stream_stream(
-            METHOD, request_serializer=None, response_deserializer=AttachResponse.FromString
+            METHOD, request_serializer=None, response_deserializer=None
         )
         call: Any = open_stream()
         try:
@@ -208,7 +208,8 @@ class Link:
             response = await call.read()
             if response is grpc.aio.EOF:
                 raise _Ended
-            received(response)
+            for _ in received(response):
+                await asyncio.sleep(0)
 
     def _take(self) -> bytes:
         """Everything pending as one encoded AttachRequest."""

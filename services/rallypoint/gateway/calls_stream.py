@@ -117,6 +117,8 @@ class StreamOutlet:
             self._transport.write(data)
         except RuntimeError:  # uvloop's, between a reset and `connection_lost`
             return False
+        if self._slot is not None:
+            self._core.fan_out.touch(self._slot)
         return True
 
     def end(self, error: errors.RallypointError | None = None) -> None:

@@ -36,6 +36,9 @@ class Settings:
     link: LinkSettings = field(default_factory=LinkSettings)
     native: NativeLimits = field(default_factory=NativeLimits)
 
+    edge_backend: str = "auto"
+    """What writes frames and reads inputs: `c` past the event loop, where it was compiled at
+    install, `uv` through it; `auto`: c if there is one."""
     web_host: str = "127.0.0.1"
     """Where browsers come in: gRPC-Web over HTTP/1.1 and the web client's files."""
     web_port: int = 8080

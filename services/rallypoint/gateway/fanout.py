@@ -1,6 +1,6 @@
 """The fan-out: one frame, written to many clients.
 
-    fan_out = fanout.make("uv", limits, clock=loop.time)
+    fan_out = fanout.make("auto", limits, clock=loop.time)
     slot = fan_out.add(transport, framing.WEB)
     for slot, problem in fan_out.push(slots, bodies): ...       # bodies[i] goes to slots[i]
     fan_out.remove(slot)
@@ -11,13 +11,24 @@ before it); after `cut_after_s` of that it aborts the connection and reports CUT
 without a client. The bytes around a message (chunk, gRPC prefix, base64) are made once for a run
 of the same object in `bodies` to clients of one framing: one object per message, not copies.
 
-Backends are chosen by name: `uv`, transport writes. A backend keeps to `FanOut`.
+The frames of a node take a shorter way: `routes()` is a table of its clients in step, and what a
+node sends is read through it, so that a frame is written without asking who wants it:
+
+    flush = routes.read(data)                   # an encoded AttachResponse
+    while room := flush.next_room():
+        found, done, strangers, events = flush.send(256)
+
+Backends are chosen by name: `uv` writes to transports, `c` (`_edge`, where a compiler was found at
+install) to sockets; `auto` is `c` where there is one. A backend keeps to `FanOut`.
 """
 
+from __future__ import annotations
+
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from rallypoint.gateway.domain.grpcweb import Framing
 
@@ -71,8 +82,53 @@ class FanOutStatistics:
     """Connections aborted."""
 
 
+Sent = tuple[int, bool, "list[tuple[int, bytes]] | None", "list[Any] | None"]
+"""How many clients in step were written to, whether the room is done, who is not in step with the
+message that is theirs, and what happened: for `FanOut.settle`."""
+
+
+class Flush(Protocol):
+    """One encoded AttachResponse under way. ValueError when it cannot be read."""
+
+    @property
+    def rest(self) -> bytes:
+        """Everything in it but the frames, an AttachResponse of its own."""
+
+    def next_room(self) -> tuple[str, int] | None:
+        """Go to the next room's frame: its id and epoch; what of the last was not sent is not."""
+
+    def send(self, most: int) -> Sent:
+        """Write its messages to clients in step, to about `most`."""
+
+
+class Routes(Protocol):
+    """Slots of the clients of one node that are in step, by the gateway's numbers (from 1)."""
+
+    def __setitem__(self, client: int, slot: int) -> None:
+        """Write what comes for the client to the slot."""
+
+    def __contains__(self, client: object) -> bool:
+        """Whether the client is in step."""
+
+    def __len__(self) -> int:
+        """How many are."""
+
+    def discard(self, client: int) -> None:
+        """Write nothing to the client any more."""
+
+    def clear(self) -> None:
+        """Write nothing to anybody any more."""
+
+    def read(self, data: bytes) -> Flush:
+        """Take what the node sent."""
+
+
 class FanOut(Protocol):
     """The interface of a backend."""
+
+    @property
+    def name(self) -> str:
+        """Its name in BACKENDS."""
 
     def add(self, transport: Transport, framing: Framing) -> int:
         """Register a client; slots are reused, but never before their `remove`."""
@@ -83,102 +139,48 @@ class FanOut(Protocol):
     def push(self, slots: Sequence[int], bodies: Sequence[bytes]) -> list[tuple[int, Problem]]:
         """Write bodies[i] to slots[i]; lengths are equal. Returns only those with a problem."""
 
-    def statistics(self) -> FanOutStatistics:
-        """What happened so far."""
+    def touch(self, slot: int) -> None:
+        """Something else was written to the slot's transport: what is pushed must come after it."""
 
+    def routes(self) -> Routes:
+        """An empty table for one node."""
 
-@dataclass(slots=True)
-class _Client:
-    transport: Transport
-    framing: Framing
-    write: Callable[[bytes], None]
-    pending: Callable[[], int]
-    behind_since: float | None = None
-
-
-class UvFanOut:
-    """The backend that writes to transports: on uvloop one `send` system call per message."""
-
-    def __init__(self, limits: FanOutLimits, *, clock: Clock) -> None:
-        self._limits = limits
-        self._clock = clock
-        self._clients: list[_Client | None] = []
-        self._free: list[int] = []
-        self._messages = self._bytes = self._behind = self._cut = 0
-
-    def add(self, transport: Transport, framing: Framing) -> int:
-        """Register a client."""
-        client = _Client(transport, framing, transport.write, transport.get_write_buffer_size)
-        if self._free:
-            slot = self._free.pop()
-            self._clients[slot] = client
-            return slot
-        self._clients.append(client)
-        return len(self._clients) - 1
-
-    def remove(self, slot: int) -> None:
-        """Forget a client."""
-        if 0 <= slot < len(self._clients) and self._clients[slot] is not None:
-            self._clients[slot] = None
-            self._free.append(slot)
-
-    def push(self, slots: Sequence[int], bodies: Sequence[bytes]) -> list[tuple[int, Problem]]:
-        """Write bodies[i] to slots[i]."""
-        problems: list[tuple[int, Problem]] = []
-        clients, limit = self._clients, self._limits.behind_bytes
-        last: bytes | None = None
-        framing: Framing | None = None
-        data = b""
-        written = size = 0
-        for slot, body in zip(slots, bodies, strict=True):
-            client = clients[slot]
-            if client is None:
-                problems.append((slot, Problem.GONE))
-                continue
-            if client.pending() > limit:
-                problems.append((slot, self._skip(slot, client)))
-                continue
-            if body is not last or client.framing is not framing:
-                last, framing = body, client.framing
-                data = framing(body)
-            client.behind_since = None
-            try:
-                client.write(data)
-            except RuntimeError:  # uvloop's, between a reset and `connection_lost`
-                problems.append((slot, Problem.GONE))
-                continue
-            written += 1
-            size += len(data)
-        self._messages += written
-        self._bytes += size
-        return problems
-
-    def _skip(self, slot: int, client: _Client) -> Problem:
-        now = self._clock()
-        if client.behind_since is None:
-            client.behind_since = now
-        if now - client.behind_since < self._limits.cut_after_s:
-            self._behind += 1
-            return Problem.BEHIND
-        self._cut += 1
-        self.remove(slot)
-        client.transport.abort()
-        return Problem.CUT
+    def settle(self, events: list[Any]) -> list[tuple[int, Problem]]:
+        """What a flush's events mean; only those with a problem."""
 
     def statistics(self) -> FanOutStatistics:
         """What happened so far."""
-        return FanOutStatistics(
-            clients=len(self._clients) - len(self._free),
-            messages=self._messages,
-            bytes=self._bytes,
-            behind=self._behind,
-            cut=self._cut,
-        )
 
 
-BACKENDS: dict[str, Callable[..., FanOut]] = {"uv": UvFanOut}
+def _uv(limits: FanOutLimits, *, clock: Clock) -> FanOut:
+    from rallypoint.gateway.fanout_uv import UvFanOut
+
+    return UvFanOut(limits, clock=clock)
+
+
+def _c(limits: FanOutLimits, *, clock: Clock) -> FanOut:
+    from rallypoint.gateway.fanout_c import CFanOut
+
+    return CFanOut(limits, clock=clock)
+
+
+BACKENDS: dict[str, Callable[..., FanOut]] = {"uv": _uv, "c": _c}
+AUTO = "auto"
+MODULE = "rallypoint.gateway._edge"
+
+
+def is_compiled() -> bool:
+    """Whether the backend in C is there."""
+    try:
+        importlib.import_module(MODULE)
+    except ImportError:
+        return False
+    return True
 
 
 def make(backend: str, limits: FanOutLimits, *, clock: Clock) -> FanOut:
-    """The fan-out of the named backend. KeyError for a name that is not in BACKENDS."""
+    """The fan-out of the named backend. KeyError for a name that is not in BACKENDS, ImportError
+    for `c` where nothing was compiled."""
+    if backend == AUTO:
+        backend = "c" if is_compiled() else "uv"
     return BACKENDS[backend](limits, clock=clock)

@@ -79,7 +79,7 @@ class Board:
         if self.by_slot.get(stream.slot) is stream:
             del self.by_slot[stream.slot]
         if stream.room.node is not None:
-            stream.room.node.in_step.pop(stream.client, None)
+            stream.room.node.in_step.discard(stream.client)
         stream.slot = -1
 
     def remove(self, stream: Stream) -> None:

@@ -38,7 +38,7 @@ from rallypoint.gateway.rooms_sweep import Sweep
 from rallypoint.gateway.static import StaticFiles
 from rallypoint.gateway.web_server import Edge
 from rallypoint.internal.v1.events_pb2 import OwnRecord
-from rallypoint.kit import metrics, names, rpc, subjects
+from rallypoint.kit import errors, metrics, names, rpc, subjects
 from rallypoint.kit.bus import Bus
 from rallypoint.kit.runtime import Runtime
 
@@ -69,7 +69,7 @@ async def serve(settings: Settings, runtime: Runtime) -> None:
     loop = asyncio.get_running_loop()
     channel = rpc.channel(settings.matchmaking_address, name=runtime.settings.instance)
     fleet = rpc.channel(settings.fleet_address, name=runtime.settings.instance)
-    fan_out = fanout.make("uv", fanout.FanOutLimits(), clock=loop.time)
+    fan_out = _fan_out(settings, clock=loop.time)
     gateway = compose(
         settings, runtime, fan_out=fan_out, matchmaking_channel=channel, fleet_channel=fleet
     )
@@ -88,6 +88,19 @@ async def serve(settings: Settings, runtime: Runtime) -> None:
     await gateway.open_rooms.close()
     await channel.close()
     await fleet.close()
+
+
+def _fan_out(settings: Settings, *, clock: fanout.Clock) -> fanout.FanOut:
+    """The fan-out that the settings name; FailedPrecondition when there is none."""
+    try:
+        return fanout.make(settings.edge_backend, fanout.FanOutLimits(), clock=clock)
+    except (KeyError, ImportError) as problem:
+        choices = ", ".join((fanout.AUTO, *fanout.BACKENDS))
+        raise errors.FailedPrecondition(
+            "SETTING_INVALID",
+            f"RALLYPOINT_EDGE_BACKEND cannot be {settings.edge_backend!r}: set it to {choices}"
+            " (c is there when a C compiler was, at install)",
+        ) from problem
 
 
 def _edges(
@@ -296,6 +309,7 @@ def _status(gateway: Gateway, edge: Edge) -> dict[str, Any]:
         "rooms": len(list(gateway.registry.rooms)),
         "inputs_per_s": round(gateway.sweep.inputs_per_s, 1),
         "connections": edge.statistics().connections,
+        "backend": edge.backend,
         "behind": edge.fan_out_statistics().behind,
         "nodes": {node.address: node.link.attached for node in gateway.registry.nodes},
     }

@@ -164,6 +164,11 @@ class Edge:
             addresses=len(self._per_address),
         )
 
+    @property
+    def backend(self) -> str:
+        """Which backend writes to clients."""
+        return self._fan_out.name
+
     def fan_out_statistics(self) -> FanOutStatistics:
         """What the fan-out did since start."""
         return self._fan_out.statistics()

@@ -58,7 +58,7 @@ def make(request: Any, tasks: asyncio.TaskGroup) -> Edge | NativeEdge:
     return kind(
         service.methods(request.message_receive_limit or DEFAULT_LIMIT_BYTES),
         settings=EdgeSettings(trusted_ranges=("127.0.0.0/8",)),
-        fan_out=fanout.make("uv", fanout.FanOutLimits(), clock=loop.time),
+        fan_out=fanout.make("auto", fanout.FanOutLimits(), clock=loop.time),
         tasks=tasks,
         guard=calls.open_door,
         details=service.details,

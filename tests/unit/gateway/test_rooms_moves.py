@@ -23,15 +23,15 @@ HOLD, MOVED, STAYED = (
 class Moving(World):
     """A world whose nodes say that its room moves."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, backend: str) -> None:
+        super().__init__(backend)
         self.board.on_move = Moves(self.board, self.registry).take
         self.inputs = PlainInputs(self.board, {}, now_s=self.clock)
         self.node.link.attached = True
 
     def says(self, phase: host.RoomMovePhase.ValueType) -> None:
         move = host.RoomMove(room_id="room", phase=phase, address="node:2", epoch=2)
-        self.node.received(host.AttachResponse(moves=[move]))
+        self.receive(host.AttachResponse(moves=[move]))
 
     def send(self, seat: bytes, what: bytes) -> None:
         grip = Grip(self.room, "g1", 2e9, host.SeatRef(), seat)
@@ -141,7 +141,7 @@ def test_refused_join_is_asked_again_wherever_the_room_goes() -> None:
             world.node.link._control.Clear()
             refusal = host.ClientJoined(client=stream.client, code=14, reason="ROOM_MOVING")
             world.says(HOLD)
-            world.node.received(host.AttachResponse(joined=[refusal]))
+            world.receive(host.AttachResponse(joined=[refusal]))
             assert not stream.joined.done()
             world.says(phase)
             node = world.room.node

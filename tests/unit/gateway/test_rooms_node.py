@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from tests.support.backends import backends
 
 from rallypoint.gateway import attach, fanout
 from rallypoint.gateway.domain import grpcweb
@@ -92,11 +94,11 @@ def _kind(message: room_pb2.JoinResponse) -> str:
 class World:
     """One node with a room, in the middle of a gateway."""
 
-    def __init__(self) -> None:
+    def __init__(self, backend: str) -> None:
         self.loop_time = 100.0
         self.unix_time = 1_000.0
         self.places: dict[str, Place | None] = {}
-        self.fan_out = fanout.make("uv", fanout.FanOutLimits(100, 10.0), clock=self.clock)
+        self.fan_out = fanout.make(backend, fanout.FanOutLimits(100, 10.0), clock=self.clock)
         self.board = Board(self.fan_out, lambda stream: b"token", self.clock)
         self.nodes: dict[str, Node] = {}
         self.registry = Registry(self.board, self.locate, self.open_node)
@@ -144,10 +146,13 @@ class World:
     def welcome(self, stream: Stream, generation: int = 1) -> None:
         welcome = room_pb2.Welcome(room_id="room", slot=0, epoch=self.room.epoch)
         joined = host.ClientJoined(client=stream.client, welcome=welcome, generation=generation)
-        self.node.received(host.AttachResponse(joined=[joined]))
+        self.receive(host.AttachResponse(joined=[joined]))
 
     def frames(self, *frames: host.RoomFrame) -> None:
-        self.node.received(host.AttachResponse(frames=frames))
+        self.receive(host.AttachResponse(frames=frames))
+
+    def receive(self, response: host.AttachResponse) -> None:
+        deque(self.node.received(response.SerializeToString()), maxlen=0)
 
 
 def frame(tick: int, base: int, *streams: Stream, epoch: int = 1) -> host.RoomFrame:
@@ -157,10 +162,11 @@ def frame(tick: int, base: int, *streams: Stream, epoch: int = 1) -> host.RoomFr
 
 
 def run(scenario: Scenario, world: type[World] = World) -> None:
-    async def inside() -> None:
-        await scenario(world())
+    async def inside(backend: str) -> None:
+        await scenario(world(backend))
 
-    asyncio.run(inside())
+    for backend in backends():
+        asyncio.run(inside(backend))
 
 
 def test_new_stream_gets_no_delta_before_its_keyframe() -> None:
@@ -374,7 +380,7 @@ def test_moved_control_is_passed_on_and_the_room_looked_up() -> None:
         stream, outlet = world.join()
         moved = room_pb2.Control(kind=room_pb2.CONTROL_KIND_MOVED, reason="DRAIN")
         said = host.RoomControl(room_id="room", clients=[stream.client], control=moved)
-        world.node.received(host.AttachResponse(controls=[said]))
+        world.receive(host.AttachResponse(controls=[said]))
         assert outlet.kinds() == ["welcome", "DRAIN"]
         assert world.room in world.board.lost
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
+from tests.support.backends import backends
 
 from rallypoint.gateway import fanout
 from rallypoint.gateway.domain import grpcweb
@@ -45,9 +46,9 @@ def time() -> Time:
     return Time()
 
 
-@pytest.fixture
-def fan_out(time: Time) -> fanout.FanOut:
-    return fanout.make("uv", LIMITS, clock=time)
+@pytest.fixture(params=backends())
+def fan_out(request: pytest.FixtureRequest, time: Time) -> fanout.FanOut:
+    return fanout.make(request.param, LIMITS, clock=time)
 
 
 def test_each_client_gets_its_framing(fan_out: fanout.FanOut) -> None:

@@ -8,6 +8,7 @@ absent or 0) is asked only for a client that waits for one, so looking it up may
 from __future__ import annotations
 
 _BASE_TICK = 3
+_FRAME_KEY = 0x12
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -33,6 +34,17 @@ def as_message(body: bytes) -> bytes:
     """The serialized JoinResponse around an encoded Frame."""
     size = len(body)
     return (_HEADS[size] if size < len(_HEADS) else b"\x12" + varint(size)) + body
+
+
+def of_message(message: bytes) -> bytes:
+    """The encoded Frame in a JoinResponse that `as_message` made; FrameMalformed for another."""
+    try:
+        size, at = _read_varint(message, 1)
+    except IndexError as problem:
+        raise FrameMalformed("cut short") from problem
+    if message[0] != _FRAME_KEY or at + size != len(message):
+        raise FrameMalformed("no frame")
+    return message[at:]
 
 
 _HEADS = tuple(b"\x12" + varint(size) for size in range(1024))

@@ -1,0 +1,118 @@
+"""The fan-out that writes to sockets from C (`_edge`), past the transports of clients who read.
+
+A message goes to a client's socket only while its transport holds nothing unsent, so that bytes
+stay in order: whatever else is written to the transport is `touch`ed, and what a socket did not
+take of a message goes there too. A full socket drops the whole message, never a part of it.
+What C cannot do (text mode, native streams, transports that wait) is done by `uv`, whose book of
+clients and slow readers this is.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from rallypoint.gateway import _edge
+from rallypoint.gateway.domain import grpcweb
+from rallypoint.gateway.domain.grpcweb import Framing
+from rallypoint.gateway.fanout import (
+    Clock,
+    FanOutLimits,
+    FanOutStatistics,
+    Problem,
+    Routes,
+    Transport,
+)
+from rallypoint.gateway.fanout_uv import UvFanOut
+
+
+class CFanOut:
+    """Implements `fanout.FanOut`."""
+
+    name = "c"
+
+    def __init__(self, limits: FanOutLimits, *, clock: Clock) -> None:
+        self._uv = UvFanOut(limits, clock=clock)
+        self._sender = _edge.Sender()
+
+    def add(self, transport: Transport, framing: Framing) -> int:
+        """Register a client."""
+        slot = self._uv.add(transport, framing)
+        self._sender.add(slot, socket_of(transport) if framing is grpcweb.web else -1)
+        return slot
+
+    def remove(self, slot: int) -> None:
+        """Forget a client."""
+        self._sender.remove(slot)
+        self._uv.remove(slot)
+
+    def touch(self, slot: int) -> None:
+        """Let the transport be asked before the next message."""
+        self._sender.touch(slot, touched=True)
+
+    def routes(self) -> Routes:
+        """An empty table for one node."""
+        return _edge.Routes(self._sender)
+
+    def push(self, slots: Sequence[int], bodies: Sequence[bytes]) -> list[tuple[int, Problem]]:
+        """Write bodies[i] to slots[i]."""
+        events = self._sender.push(list(slots), list(bodies))
+        return self.settle(events) if events else []
+
+    def settle(self, events: list[Any]) -> list[tuple[int, Problem]]:
+        """Do what C left over."""
+        problems: list[tuple[int, Problem]] = []
+        slots: list[int] = []
+        bodies: list[bytes] = []
+        for slot, kind, data in events:
+            if kind != _edge.PYTHON:
+                problems += self._settle(slot, kind, data)
+            elif self._is_idle(slot) and self._sender.touch(slot, touched=False):
+                problems += self.push([slot], [data])
+            else:
+                slots.append(slot)
+                bodies.append(data)
+        problems += self._uv.push(slots, bodies)
+        for slot, problem in problems:
+            if problem is Problem.CUT:
+                self._sender.remove(slot)
+        return problems
+
+    def _settle(self, slot: int, kind: int, data: bytes) -> list[tuple[int, Problem]]:
+        transport = self._uv.transport(slot)
+        if kind == _edge.FULL:
+            return [(slot, self._uv.skip(slot))]
+        if kind == _edge.BROKEN:
+            if transport is not None:
+                transport.abort()
+            return [(slot, Problem.GONE)]
+        self._uv.caught_up(slot)
+        if kind == _edge.SHORT and transport is not None:
+            try:
+                transport.write(data)
+            except RuntimeError:  # uvloop's, between a reset and `connection_lost`
+                return [(slot, Problem.GONE)]
+        return []
+
+    def _is_idle(self, slot: int) -> bool:
+        transport = self._uv.transport(slot)
+        return transport is not None and not transport.get_write_buffer_size()
+
+    def statistics(self) -> FanOutStatistics:
+        """What happened so far."""
+        by_uv = self._uv.statistics()
+        messages, size = self._sender.counts()
+        return replace(by_uv, messages=by_uv.messages + messages, bytes=by_uv.bytes + size)
+
+
+def socket_of(transport: Any) -> int:
+    """The descriptor that a plaintext connection's bytes can be written to; -1 without one."""
+    ask = getattr(transport, "get_extra_info", None)
+    if ask is None or ask("sslcontext") is not None:
+        return -1
+    connection = ask("socket")
+    if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return -1
+    return int(connection.fileno())

@@ -1,0 +1,226 @@
+"""The fan-out over real sockets: order, slow readers, the vanished; no frame is lost unsaid."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
+from tests.integration.conftest import Runs
+from tests.support.backends import backends
+
+from rallypoint.gateway import fanout
+from rallypoint.gateway.domain import grpcweb
+from rallypoint.gateway.fanout import Problem
+
+SIZE = 196
+both = pytest.mark.parametrize("backend", backends())
+
+
+class Server(asyncio.Protocol):
+    """The server's end of one connection."""
+
+    def __init__(self, accepted: asyncio.Queue[None]) -> None:
+        self.lost = False
+        self._accepted = accepted
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=1 << 20)
+        self._accepted.put_nowait(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+
+
+@dataclass
+class Player:
+    """One client: what it read, what it was refused."""
+
+    slot: int
+    server: Server
+    client: socket.socket
+    data: bytearray = field(default_factory=bytearray)
+    missed: set[int] = field(default_factory=set)
+
+    def read(self) -> int:
+        """Take what is there."""
+        before = len(self.data)
+        try:
+            while part := self.client.recv(1 << 16):
+                self.data += part
+        except BlockingIOError:
+            pass
+        return len(self.data) - before
+
+    def numbers(self) -> list[int]:
+        """The frames read, by their numbers."""
+        return list(_numbers(bytes(self.data)))
+
+
+def message(number: int) -> bytes:
+    return struct.pack(">I", number) * (SIZE // 4)
+
+
+def _numbers(data: bytes) -> Iterator[int]:
+    size = len(grpcweb.web(message(0)))
+    assert len(data) % size == 0, "a torn frame"
+    for at in range(0, len(data), size):
+        framed = data[at : at + size]
+        number = struct.unpack(">I", framed[-6:-2])[0]
+        assert framed == grpcweb.web(message(number)), "bytes out of order"
+        yield number
+
+
+@asynccontextmanager
+async def players(
+    backend: str, count: int, *, send_buffer: int = 0
+) -> AsyncIterator[tuple[fanout.FanOut, list[Player]]]:
+    loop = asyncio.get_running_loop()
+    fan_out = fanout.make(backend, fanout.FanOutLimits(16 * 1024, 1e9), clock=loop.time)
+    assert fan_out.name == backend
+    opened: list[Player] = []
+    servers: list[Server] = []
+
+    accepted: asyncio.Queue[None] = asyncio.Queue()
+
+    def accept() -> Server:
+        servers.append(Server(accepted))
+        return servers[-1]
+
+    listening = await loop.create_server(accept, "127.0.0.1", 0, backlog=1024)
+    port = listening.sockets[0].getsockname()[1]
+    try:
+        for number in range(count):
+            client = socket.socket()
+            if send_buffer:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, send_buffer)
+            client.setblocking(False)
+            await loop.sock_connect(client, ("127.0.0.1", port))
+            async with asyncio.timeout(5):
+                await accepted.get()
+            server = servers[number]
+            if send_buffer:
+                end = server.transport.get_extra_info("socket")
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+            slot = fan_out.add(server.transport, grpcweb.web)
+            opened.append(Player(slot, server, client))
+        yield fan_out, opened
+    finally:
+        for player in opened:
+            player.client.close()
+            player.server.transport.abort()
+        listening.close()
+        await asyncio.sleep(0.01)
+
+
+@both
+def test_every_frame_arrives_or_is_said_to_be_missed(runs: Runs, backend: str) -> None:
+    """Twenty clients, 3,000 frames, one reads slowly and in bursts, one vanishes on the way."""
+
+    async def scenario() -> None:
+        async with players(backend, 20, send_buffer=8 * 1024) as (fan_out, everybody):
+            slow, gone = everybody[3], everybody[7]
+            slots = [player.slot for player in everybody]
+            by_slot = {player.slot: player for player in everybody}
+            for number in range(3000):
+                if number == 1000:
+                    gone.client.close()
+                body = message(number)
+                for slot, problem in fan_out.push(slots, [body] * len(slots)):
+                    by_slot[slot].missed.add(number)
+                    assert by_slot[slot] is gone or problem is Problem.BEHIND
+                if number % 20 == 0:
+                    await asyncio.sleep(0)
+                for player in everybody:
+                    if player is not gone and (player is not slow or number % 400 == 399):
+                        player.read()
+            await _settle([player for player in everybody if player is not gone])
+            for player in everybody:
+                if player is not gone:
+                    expected = [n for n in range(3000) if n not in player.missed]
+                    assert player.numbers() == expected
+            assert slow.missed
+            assert gone.missed
+            assert gone.server.lost
+
+    runs(scenario())
+
+
+async def _settle(reading: list[Player]) -> None:
+    """Read until nothing comes any more."""
+    quiet = 0
+    while quiet < 5:
+        await asyncio.sleep(0.01)
+        quiet = 0 if sum(player.read() for player in reading) else quiet + 1
+
+
+@both
+def test_what_was_written_before_comes_before(runs: Runs, backend: str) -> None:
+    async def scenario() -> None:
+        async with players(backend, 1) as (fan_out, (player,)):
+            for number in range(50):
+                player.server.transport.write(grpcweb.web(message(2 * number)))
+                fan_out.touch(player.slot)
+                assert fan_out.push([player.slot], [message(2 * number + 1)]) == []
+                if number % 3 == 0:
+                    await asyncio.sleep(0)
+            await _settle([player])
+            assert player.numbers() == list(range(100))
+
+    runs(scenario())
+
+
+@both
+def test_client_that_never_reads_is_cut_after_its_time(runs: Runs, backend: str) -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        async with players(backend, 2, send_buffer=4 * 1024) as (_, (first, second)):
+            limits = fanout.FanOutLimits(behind_bytes=8 * 1024, cut_after_s=0.2)
+            fan_out = fanout.make(backend, limits, clock=loop.time)
+            slots = [fan_out.add(p.server.transport, grpcweb.web) for p in (first, second)]
+            problems: list[Problem] = []
+            async with asyncio.timeout(10):
+                while Problem.CUT not in problems:
+                    found = fan_out.push(slots, [message(1)] * 2)
+                    assert all(slot == slots[0] for slot, _ in found)
+                    problems += [problem for _, problem in found]
+                    second.read()
+                    await asyncio.sleep(0.001)
+            assert set(problems[:-1]) == {Problem.BEHIND}
+            await asyncio.sleep(0.01)
+            assert first.server.lost
+            assert fan_out.push(slots[:1], [b"x"]) == [(slots[0], Problem.GONE)]
+            assert fan_out.statistics().cut == 1
+
+    runs(scenario())
+
+
+@both
+def test_thousand_sockets_leave_nothing_behind(runs: Runs, backend: str) -> None:
+    async def scenario() -> None:
+        left: list[int] = []
+        for _ in range(3):
+            async with players(backend, 1100) as (fan_out, everybody):
+                slots = [player.slot for player in everybody]
+                for number in range(3):
+                    assert fan_out.push(slots, [message(number)] * len(slots)) == []
+                    await asyncio.sleep(0)
+                await _settle(everybody)
+                assert all(player.numbers() == [0, 1, 2] for player in everybody)
+                for player in everybody:
+                    fan_out.remove(player.slot)
+                assert fan_out.statistics().clients == 0
+            await asyncio.sleep(0.05)
+            gc.collect()
+            left.append(len(os.listdir("/proc/self/fd")))
+        assert left[0] == left[1] == left[2]
+
+    runs(scenario())
