@@ -126,7 +126,7 @@ async def _up(wish: plan.Wish, *, fresh: bool) -> int:
     running = stack.Stack(wish, fresh=fresh, tell=tell)
     _on_signals(running)
     async with running:
-        _greet(running)
+        await _greet(running)
         shown = live
         await (_show_table(running, news) if live else running.wait_asked())
         shown = False
@@ -148,10 +148,12 @@ def _on_signals(running: stack.Stack) -> None:
         loop.add_signal_handler(number, asked)
 
 
-def _greet(running: stack.Stack) -> None:
+async def _greet(running: stack.Stack) -> None:
+    backends = {(await running.status(name)).get("backend") for name in running.names}
+    said = ", ".join(sorted(str(backend) for backend in backends if backend)) or "unknown"
     logs = datadir.logs(running.wish.data_dir)
     up_view.say(f"ready in {running.stack_s:.1f} s: {running.url}")
-    up_view.say(f"logs in {logs}; Ctrl-C stops")
+    up_view.say(f"gateway backend: {said}; logs in {logs}; Ctrl-C stops")
 
 
 async def _show_table(running: stack.Stack, news: Iterable[str]) -> None:

@@ -13,7 +13,17 @@ from rallypoint.cli import stack
 if TYPE_CHECKING:
     from rich.table import Table
 
-COLUMNS = ("service", "pid", "ready", "rooms", "players", "tickets", "tick p99", "memory")
+COLUMNS = (
+    "service",
+    "pid",
+    "ready",
+    "rooms",
+    "players",
+    "tickets",
+    "tick p99",
+    "backend",
+    "memory",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +48,7 @@ class Row:
             _shown(self.status.get("players")),
             _shown(self._tickets()),
             f"{tick:.1f} ms" if isinstance(tick, int | float) else "",
+            _shown(self.status.get("backend")),
             f"{self.rss_bytes / 1e6:.0f} MB" if self.rss_bytes else "-",
         )
 

@@ -20,13 +20,17 @@ def row(**changes: Any) -> up_view.Row:
 def test_room_node_shows_rooms_players_and_tick() -> None:
     status = {"rooms": 3, "players": 24, "tick_p99_ms": 2.345}
     assert row(status=status).cells() == (
-        "room-state-1", "7", "yes", "3", "24", "", "2.3 ms", "50 MB",
+        "room-state-1", "7", "yes", "3", "24", "", "2.3 ms", "", "50 MB",
     )  # fmt: skip
 
 
 def test_tickets_are_summed_over_queues() -> None:
     status = {"queues": {"a": {"tickets": 2}, "b": {"tickets": 5}}}
     assert row(name="matchmaking", status=status).cells()[5] == "7"
+
+
+def test_gateway_shows_its_backend() -> None:
+    assert row(name="gateway-1", status={"backend": "c"}).cells()[7] == "c"
 
 
 def test_dead_child_shows_dashes_and_restarts() -> None:
