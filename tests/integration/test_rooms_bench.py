@@ -13,14 +13,18 @@ needs_c = pytest.mark.skipif(not bench_run.has_native_load(), reason="the C load
 
 
 @pytest.mark.parametrize(
-    ("game", "load"),
-    [pytest.param("drift", "c", marks=needs_c), ("skirmish", "python")],
-    ids=["c", "python"],
+    ("game", "load", "transport"),
+    [
+        pytest.param("drift", "c", "grpc-web", marks=needs_c),
+        pytest.param("skirmish", "c", "websocket", marks=needs_c),
+        ("skirmish", "python", "grpc-web"),
+    ],
 )
 def test_everybody_plays_and_is_counted(
-    game: str, load: str, capfd: pytest.CaptureFixture[str]
+    game: str, load: str, transport: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    bench_rooms.run([*SMALL, "--rooms", "2", "--game", game, "--load", load])
+    wish = ["--game", game, "--load", load, "--transport", transport]
+    bench_rooms.run([*SMALL, "--rooms", "2", *wish])
     report = json.loads(capfd.readouterr().out)
     assert report["players"] == 16
     assert report["errors_by_reason"] == {}

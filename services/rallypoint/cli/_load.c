@@ -27,7 +27,7 @@
 #include "_load_wire.h"
 #include "_load_ws.h"
 
-enum { EVENTS = 512, HEARD_BYTES = 1 << 18, UP = 1 };
+enum { EVENTS = 512, HEARD_BYTES = 1 << 18, UP = 1, REST_NS = 500000 };
 
 typedef struct {
     Client **clients;
@@ -89,7 +89,9 @@ static int opened(Load *load, Client *client, const void *join, size_t size)
     client->up = client->down;
     if (client->down < 0)
         return -1;
-    if (load->shared.transport == GRPC_WEB || client->head.len) {
+    int apart = load->shared.transport == GRPC_WEB ||
+                (load->shared.transport == RAW && client->head.len);
+    if (apart) {
         client->up = connected(load);
         if (client->up < 0)
             return -1;
@@ -172,6 +174,15 @@ static void take_turns(Load *load, Slot *slot, int64_t late_ns)
         make_input(&load->shared, slot->clients[n]);
 }
 
+/* Sleep to the next half of a millisecond: waking for each frame alone would cost most of a core,
+ * and the servers, which would have to do the waking, would pay for that as well. */
+static void rest(int64_t began)
+{
+    int64_t until = began - began % REST_NS + REST_NS;
+    struct timespec time = {until / 1000000000, until % 1000000000};
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL);
+}
+
 static void play(Load *load)
 {
     struct epoll_event events[EVENTS];
@@ -182,12 +193,14 @@ static void play(Load *load)
         int64_t now = now_ns();
         for (; due <= now; due += SLOT_NS, turn++)
             take_turns(load, &load->slots[turn % load->slot_count], now - due);
-        int n = epoll_wait(load->epoll, events, EVENTS, 1);
+        int n = epoll_wait(load->epoll, events, EVENTS, 0);
         for (int i = 0; i < n; i++) {
             uint64_t tagged = events[i].data.u64;
             Client *client = (Client *)(uintptr_t)(tagged & ~(uint64_t)UP);
             hear_socket(load, client, tagged & UP, heard);
         }
+        if (n < EVENTS)
+            rest(now);
     }
     free(heard);
 }
@@ -377,7 +390,8 @@ static PyObject *module_heard(PyObject *self, PyObject *args)
     static const uint8_t none[1];
     Py_buffer stream;
     Py_ssize_t cut;
-    if (!PyArg_ParseTuple(args, "y*n", &stream, &cut))
+    int websocket = 0;
+    if (!PyArg_ParseTuple(args, "y*n|p", &stream, &cut, &websocket))
         return NULL;
     Shared *shared = calloc(1, sizeof *shared);
     Client *client = calloc(1, sizeof *client);
@@ -387,7 +401,8 @@ static PyObject *module_heard(PyObject *self, PyObject *args)
         client->down = client->up = -1;
         for (Py_ssize_t at = 0; at < stream.len; at += cut) {
             Py_ssize_t size = stream.len - at < cut ? stream.len - at : cut;
-            hear_http(shared, client, (const uint8_t *)stream.buf + at, (size_t)size);
+            (websocket ? hear_ws : hear_http)(
+                shared, client, (const uint8_t *)stream.buf + at, (size_t)size);
         }
         result = Py_BuildValue("{sKsKsKsIsIsO}", "ack", client->ack, "frames",
                                shared->counts.frames, "frame_bytes", shared->counts.frame_bytes,
@@ -432,7 +447,8 @@ static PyMethodDef module_methods[] = {
     {"seats_ack", module_seats_ack, METH_VARARGS,
      "The ack of a slot in a section of table 0; -1 when it says nothing, -2 when malformed."},
     {"heard", module_heard, METH_VARARGS,
-     "What a player knows after a response to Join, fed in pieces of `cut` bytes."},
+     "heard(stream, cut, websocket=False): what a player knows after a response to Join, or the "
+     "answers on a WebSocket, that came in pieces of `cut` bytes."},
     {"serve_floor", module_serve_floor, METH_VARARGS,
      "serve_floor(listener, streams, sockets, frame_bytes, answer_bytes, frame_hz, seconds)"},
     {0}

@@ -38,8 +38,6 @@ from rallypoint.client import channel
 
 GAMES = ("skirmish", "drift")
 TRANSPORTS = tuple(channel.SCHEMES)
-IN_C = ("grpc-web",)
-"""The transports that the C load speaks; the others are played by the Python client."""
 FIRST = 800
 """Players --find-max starts with."""
 SETTLE_S = 3.0
@@ -49,8 +47,7 @@ def run(arguments: list[str]) -> int:
     """Measure and print; the result is the exit code: 1 when something went wrong on the way."""
     parsed = _parser().parse_args(arguments)
     setup = _setup(parsed)
-    wished = parsed.load != "python" and parsed.transport in IN_C
-    native = wished and bench_run.has_native_load()
+    native = parsed.load != "python" and bench_run.has_native_load()
     if parsed.find_max and not native:
         print("rallypoint bench rooms: --find-max needs the C load: no compiler?", file=sys.stderr)
         return 1

@@ -12,20 +12,22 @@ a few shared connections; the sockets of the game are opened and served by C (do
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import random
 import resource
+import secrets
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from rallypoint.cli import bench_histogram
-from rallypoint.client import channel, grpcweb, matchmaking, seat, session
+from rallypoint.client import channel, grpcweb, matchmaking, seat, session, websocket_frames
 from rallypoint.games import codec, schema
 from rallypoint.kit import errors
 from rallypoint.v1 import matchmaking_pb2
@@ -38,6 +40,7 @@ COMING = 24
 PLAYING_WITHIN_S = 30.0
 PATTERN = 4096
 ROOM_SERVICE = "/rallypoint.v1.RoomService"
+SEND_INPUT = f"{ROOM_SERVICE}/SendInput"
 SETTLED = ("frames", "frame_bytes", "keyframes", "inputs", "input_calls", "answers", "echoes")
 WIRE = ("bytes_down", "bytes_up", "bytes_answers", "late_slots", "slots")
 
@@ -103,9 +106,8 @@ class Swarm:
     async def _enter(self, player: session.Session, found: matchmaking_pb2.Assignment) -> None:
         """Leave the seat to C; wait when it has many that are not yet playing."""
         request = seat.Seat(found.room_id, found.seat_token).join_request()
-        join = grpcweb.head(self._host, f"{ROOM_SERVICE}/Join", token=player.access_token)
-        head = grpcweb.head(self._host, f"{ROOM_SERVICE}/SendInput", token=player.access_token)
-        self._load.add(grpcweb.request(join, request), head)
+        opening = OPENINGS[self._spec.transport](self._host, player.access_token, request)
+        self._load.add(*opening)
         await self._wait_coming(at_most=COMING)
 
     async def _wait_coming(self, *, at_most: int) -> None:
@@ -113,6 +115,27 @@ class Swarm:
         ends_s = time.monotonic() + PLAYING_WITHIN_S
         while self._load.coming() > at_most and time.monotonic() < ends_s:  # noqa: ASYNC110  # C
             await asyncio.sleep(0.01)
+
+
+def _over_web(host: str, token: str, request: bytes) -> tuple[bytes, bytes]:
+    """The Join call, and the head of each input call."""
+    join = grpcweb.head(host, f"{ROOM_SERVICE}/Join", token=token)
+    return grpcweb.request(join, request), grpcweb.head(host, SEND_INPUT, token=token)
+
+
+def _over_websocket(host: str, token: str, request: bytes) -> tuple[bytes, bytes, bytes]:
+    """The handshake, the head of the inputs' lane, and the Join call."""
+    key = base64.b64encode(secrets.token_bytes(16)).decode()
+    join = websocket_frames.head(f"{ROOM_SERVICE}/Join", token=token)
+    lane = websocket_frames.head(SEND_INPUT, token=token, lane=True)
+    return websocket_frames.handshake(host, key), lane, websocket_frames.call(1, join, request)
+
+
+OPENINGS: Mapping[str, Callable[[str, str, bytes], Sequence[bytes]]] = {
+    "grpc-web": _over_web,
+    "websocket": _over_websocket,
+}
+"""What C is given to open a player's sockets with."""
 
 
 def report(

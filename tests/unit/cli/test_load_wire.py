@@ -15,6 +15,7 @@ from rallypoint.v1 import room_pb2
 
 _load = pytest.importorskip("rallypoint.cli._load", reason="no compiler when it was installed")
 
+UPGRADED = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n"
 HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 Acks = dict[int, int]
 SLOTS = st.dictionaries(st.integers(0, 7), st.integers(0, 0xFFFF))
@@ -63,20 +64,33 @@ def test_section_without_the_column_says_nothing() -> None:
     assert _load.seats_ack(b"\x02\x01\x03", 8, 0) == -1
 
 
+def over_websocket(message: bytes) -> bytes:
+    """The message as a server's frame: call 1, one body (docs/wire.md §8)."""
+    payload = b"\x01" + grpcweb.frame(message)
+    size = len(payload)
+    head = b"\x82%c" % size if size < 126 else b"\x82\x7e" + size.to_bytes(2, "big")
+    return head + payload
+
+
 @given(
     slot=st.integers(0, 7),
     changes=st.lists(SLOTS, min_size=1, max_size=12),
     cut=st.integers(1, 300),
+    websocket=st.booleans(),
 )
 def test_a_stream_cut_anywhere_is_read_as_the_client_reads_it(
-    slot: int, changes: list[Acks], cut: int
+    slot: int, changes: list[Acks], cut: int, websocket: bool
 ) -> None:
     frames = [frame(n + 1, n, acks) for n, acks in enumerate(changes)]
     messages = [welcome(slot), *frames, b""]
     known = seat.Seat("r", b"seat")
     for message in messages:
         known.receive(message)
-    heard = _load.heard(HEAD + b"".join(grpcweb.web(message) for message in messages), cut)
+    if websocket:
+        stream = UPGRADED + b"".join(map(over_websocket, messages))
+    else:
+        stream = HEAD + b"".join(map(grpcweb.web, messages))
+    heard = _load.heard(stream, cut, websocket)
     assert heard == {
         "ack": known.ack,
         "frames": known.frames,
@@ -104,6 +118,20 @@ def test_a_lost_delta_ends_the_player() -> None:
 )
 def test_a_refused_join_is_not_played(answer: bytes) -> None:
     assert not _load.heard(answer, 7)["playing"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 403 Forbidden\r\n\r\n",
+        UPGRADED + b"\x88\x02\x03\xea",
+        UPGRADED + b"\x02\x00",
+        UPGRADED + over_websocket(welcome(0)),
+    ],
+    ids=["refused", "closed", "fragment", "no frame yet"],
+)
+def test_a_websocket_without_frames_is_not_played(answer: bytes) -> None:
+    assert not _load.heard(answer, 5, True)["playing"]
 
 
 @pytest.mark.parametrize(
