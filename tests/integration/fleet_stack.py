@@ -44,6 +44,8 @@ class Peer(room_host_pb2_grpc.RoomHostServiceServicer):
         self.die_on_create = False
         self.frozen = False
         self.refusal: errors.RallypointError | None = None
+        self.restores: list[room_host_pb2.RestoreRoomRequest] = []
+        self.restore_refusal: errors.RallypointError | None = None
         self.create_after = asyncio.Event()
         self.create_after.set()
         self.port = 0
@@ -122,7 +124,16 @@ class Peer(room_host_pb2_grpc.RoomHostServiceServicer):
             ]
         )
 
+    async def RestoreRoom(self, request: Any, context: Any) -> room_host_pb2.RestoreRoomResponse:
+        self.restores.append(request)
+        if self.restore_refusal is not None:
+            raise self.restore_refusal
+        self.rooms[request.room_id] = request.epoch
+        return room_host_pb2.RestoreRoomResponse()
+
     async def CloseRoom(self, request: Any, context: Any) -> room_host_pb2.CloseRoomResponse:
+        if request.max_epoch and self.rooms.get(request.room_id, 0) > request.max_epoch:
+            return room_host_pb2.CloseRoomResponse()
         self.rooms.pop(request.room_id, None)
         self.closed.append(request.room_id)
         return room_host_pb2.CloseRoomResponse()

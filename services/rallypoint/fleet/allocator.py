@@ -185,6 +185,8 @@ class Allocator:
         )
         if taken.claim is None:
             raise _unreachable() if request.failed and not ranked else _full(request)
+        if taken.claim.state == "M":
+            raise errors.Unavailable("ROOM_MOVING", "the room's node died", retry_after_s=1.0)
         if taken.claim.state == "X":
             raise errors.Unavailable(
                 "ROOM_CLOSING", "an earlier try is being cleaned up", retry_after_s=1.0
@@ -218,13 +220,12 @@ class Allocator:
         request.replace = place.claim
         if isinstance(error, errors.Unavailable | errors.DeadlineExceeded):
             self._registry.suspect(place.node, self._clock.monotonic())
-            self._later(
-                self._close_quietly(place.node, request.room_id), f"close.{request.room_id}"
-            )
+            self._later(self._close_quietly(place), f"close.{request.room_id}")
 
-    async def _close_quietly(self, node: Node, room_id: RoomId) -> None:
+    async def _close_quietly(self, place: Place) -> None:
+        room_id = place.own.room_id
         try:
-            await self._hosts.close_room(node, room_id, MOVED)
+            await self._hosts.close_room(place.node, room_id, MOVED, max_epoch=place.claim.epoch)
         except errors.RallypointError as error:
             logger.info("close_failed", extra={"room": room_id, "reason": str(error)})
 

@@ -1,7 +1,7 @@
 -- Keep a request's claim, or take a slot on the first candidate that has room.
 -- KEYS: claims, expiry, used, built
--- ARGV: room, now ms, ttl ms, epoch, claim to replace or '', 1 to take the epoch as it is, then
---       pairs of place and capacity, best first
+-- ARGV: room, now ms, ttl ms, epoch, claim to replace or '', 1 to take the epoch as it is, state C
+--       or M, then pairs of place and capacity, best first
 -- returns {'kept', claim} | {'new', claim} | {'full'}, or {'unbuilt'} before adopt.lua has run:
 -- no claim is made while the ones that Redis lost are being taken in
 if redis.call('EXISTS', KEYS[4]) == 0 then
@@ -14,7 +14,7 @@ if found then
   local state, place, old = string.match(found, '^(%u)|([^|]+|[^|]+)|(%d+)$')
   local over = state == 'C' and tonumber(redis.call('ZSCORE', KEYS[2], room) or '0') <= now
   if found ~= ARGV[5] and not over then
-    if state == 'C' then
+    if state == 'C' or state == 'M' then
       redis.call('ZADD', KEYS[2], now + ttl, room)
     end
     return {'kept', found}
@@ -28,10 +28,10 @@ if found then
   redis.call('HDEL', KEYS[1], room)
   redis.call('ZREM', KEYS[2], room)
 end
-for i = 7, #ARGV, 2 do
+for i = 8, #ARGV, 2 do
   local used = tonumber(redis.call('HGET', KEYS[3], ARGV[i]) or '0')
   if used < tonumber(ARGV[i + 1]) then
-    local claim = string.format('C|%s|%d', ARGV[i], epoch)
+    local claim = string.format('%s|%s|%d', ARGV[7], ARGV[i], epoch)
     redis.call('HSET', KEYS[1], room, claim)
     redis.call('HINCRBY', KEYS[3], ARGV[i], 1)
     redis.call('ZADD', KEYS[2], now + ttl, room)

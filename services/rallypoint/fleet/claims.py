@@ -50,11 +50,14 @@ class Unbuilt(errors.Unavailable):
 class Claims:
     """The claims of all sets."""
 
-    def __init__(self, store: Store, clock: Clock, *, ttl_s: float, closing_s: float) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, *, ttl_s: float, closing_s: float, moving_s: float
+    ) -> None:
         self._store = store
         self._clock = clock
         self._ttl_ms = int(ttl_s * 1000)
         self._closing_ms = int(closing_s * 1000)
+        self._moving_ms = int(moving_s * 1000)
         self._known_sets: set[SetName] = set()
         self._bind = store.load(_PACKAGE, "bind.lua")
         self._claim = store.load(_PACKAGE, "claim.lua")
@@ -80,18 +83,20 @@ class Claims:
         candidates: Sequence[tuple[str, int]],
         replace: Claim | None = None,
         exact: bool = False,
+        moving: bool = False,
     ) -> Taken:
         """Keep the room's claim, or claim on the first candidate (place, capacity) with room.
 
         `replace` gives up that claim for a new one with a higher epoch; `exact` takes `epoch`
-        as it is. Raises Unbuilt.
+        as it is; `moving` is for a room that goes on elsewhere. Raises Unbuilt.
         """
         await self._remember(set_name)
         reply = await self._claim(
             keys=[*self._keys(set_name), keys.fleet_built(set_name)],
             args=[
-                room_id, self._now_ms(), self._ttl_ms, epoch, replace.text if replace else "",
-                int(exact), *(part for pair in candidates for part in pair),
+                room_id, self._now_ms(), self._moving_ms if moving else self._ttl_ms, epoch,
+                replace.text if replace else "", int(exact), "M" if moving else "C",
+                *(part for pair in candidates for part in pair),
             ],
         )  # fmt: skip
         if reply[0] == b"unbuilt":

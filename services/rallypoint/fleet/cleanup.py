@@ -1,8 +1,7 @@
 """What gives slots back: expired claims, closed rooms, dead nodes, and the regular comparison.
 
 Everything here may run in several processes at once and may stop anywhere: each step is idempotent
-and the next sweep or scan finds what is left. Rooms of a dead node are lost for now; placing them
-anew from their snapshot goes into `_lost`.
+and the next sweep or scan finds what is left. What becomes of a dead node's rooms: `recovery`.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from rallypoint.fleet.domain.claims import Claim
 from rallypoint.fleet.domain.nodes import Node, Registry
 from rallypoint.fleet.hosts import Hosts
 from rallypoint.fleet.ownership import Own, Ownership
+from rallypoint.fleet.recovery import NODE_DIED, Recovery
 from rallypoint.internal.v1 import events_pb2
 from rallypoint.kit import bus_work, errors, metrics, names, subjects, telemetry
 from rallypoint.kit.bus import Bus, Fact
@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 
 ABANDONED = "ALLOCATION_ABANDONED"
 RELEASED = "RELEASED"
-NODE_DIED = "NODE_DIED"
 _DURABLE = "fleet-closed"
 _REMEMBERED = 1000
 
@@ -47,32 +46,38 @@ class Cleanup:
         codes: Codes,
         hosts: Hosts,
         registry: Registry,
+        recovery: Recovery,
     ) -> None:
+        self._recovery = recovery
         self._bus = bus
         self._claims = claims
         self._ownership = ownership
         self._codes = codes
         self._hosts = hosts
         self._registry = registry
-        self._lost_at: dict[str, set[RoomId]] = {}
+        self._lost_at: dict[str, dict[RoomId, int]] = {}
 
     async def sweep(self) -> None:
         """Free claims whose time is over; rebuild the claims of a set that Redis lost."""
         for set_name in await self._sets():
             if not await self._claims.is_built(set_name):
-                await self.rebuild(set_name)
+                await self._recovery.rebuild(set_name)
             for room_id, claim in await self._claims.expired(set_name):
+                if claim.state == "M":
+                    await self._recovery.resume(room_id, set_name, claim)
+                    continue
                 metrics.FLEET_CLAIMS_EXPIRED.inc()
                 await self._dismantle(set_name, room_id, claim, ABANDONED)
         await self._close_revived()
+        await self._recovery.retry()
 
     async def _close_revived(self) -> None:
         """Close what a frozen process still runs after it was given up and came back."""
         for place in tuple(self._lost_at):
             node = self._registry.find_place(place)
             if node is not None:
-                for room_id in self._lost_at[place]:
-                    await self._hosts.close_room(node, room_id, NODE_DIED)
+                for room_id, epoch in self._lost_at[place].items():
+                    await self._hosts.close_room(node, room_id, NODE_DIED, max_epoch=epoch)
                 del self._lost_at[place]
             elif len(self._lost_at) > _REMEMBERED:
                 del self._lost_at[place]
@@ -94,7 +99,7 @@ class Cleanup:
         node = self._registry.find_place(claim.place)
         if node is not None:
             try:
-                await self._hosts.close_room(node, room_id, reason)
+                await self._hosts.close_room(node, room_id, reason, max_epoch=claim.epoch)
             except (errors.Unavailable, errors.DeadlineExceeded) as error:
                 # The claim stays marked: the next sweep tries again, or the node dies.
                 logger.info("dismantle_waits", extra={"room": room_id, "reason": str(error)})
@@ -105,23 +110,13 @@ class Cleanup:
         await self._claims.release(set_name, room_id, max_epoch=claim.epoch, place=claim.place)
         logger.info("claim_dismantled", extra={"room": room_id, "reason": reason})
 
-    async def rebuild(self, set_name: SetName) -> None:
-        """Take in the rooms of living nodes as claims, after Redis came back without them."""
-        rooms = [
-            (own.room_id, own.place, own.epoch)
-            for own in await self._ownership.all()
-            if own.set_name == set_name and self._registry.find_place(own.place)
-        ]
-        taken = await self._claims.adopt(set_name, rooms)
-        logger.info("claims_rebuilt", extra={"set": set_name, "rooms": taken})
-
     async def died(self, node: Node) -> None:
-        """Free everything a dead process held, and tell that its rooms are lost."""
+        """Move the rooms of a dead process elsewhere, and free what else it held."""
         logger.warning("node_died", extra={"node": node.node_id, "place": node.place})
         await self._compare(lambda place: place == node.place)
 
     async def scan(self, *, unknown_is_dead: bool) -> None:
-        """Free what dead processes hold, also those that died before we started."""
+        """The same for dead processes that died before we started, or that we did not finish."""
 
         def gone(place: str) -> bool:
             if self._registry.find_place(place) is not None:
@@ -132,47 +127,24 @@ class Cleanup:
         await self._codes.sweep()
 
     async def _compare(self, gone: _Gone) -> None:
-        """Lose the rooms owned by processes that are gone; free confirmed claims on them.
+        """Move the rooms owned by processes that are gone; free confirmed claims on them.
 
         A claim not confirmed yet is left to its Allocate, or to its time.
         """
+        moves: list[tuple[Own, Claim | None]] = []
         claims = {name: await self._claims.all(name) for name in await self._sets()}
         for own in await self._ownership.all():
             claim = claims.get(own.set_name, {}).pop(own.room_id, None)
             if gone(own.place) and not _is_underway(claim):
-                await self._lost(own)
+                self._lost_at.setdefault(own.place, {})[own.room_id] = own.epoch
+                moves.append((own, claim))
+        await self._recovery.all(moves)
         for set_name, rest in claims.items():
             for room_id, claim in rest.items():
                 if gone(claim.place) and not _is_underway(claim):
                     await self._claims.release(
                         set_name, room_id, max_epoch=claim.epoch, place=claim.place
                     )
-
-    async def _lost(self, own: Own) -> None:
-        """Give a room up: tell it, remove its owner, free its slot.
-
-        The place of recovery: move `own` to another node with epoch + 1 and have it restore the
-        last snapshot, instead of all this.
-        """
-        node_id = own.place.partition("|")[0]
-        fact = events_pb2.RoomFact(
-            room_id=own.room_id,
-            event=events_pb2.ROOM_EVENT_LOST,
-            node_id=node_id,
-            epoch=own.epoch,
-            reason=NODE_DIED,
-            set=own.set_name,
-        )
-        await self._bus.publish_fact(
-            subjects.room("lost", own.room_id),
-            fact.SerializeToString(),
-            msg_id=f"lost.{own.room_id}.{own.epoch}",
-        )
-        self._lost_at.setdefault(own.place, set()).add(own.room_id)
-        if await self._ownership.purge(own):
-            metrics.FLEET_ROOMS_LOST.inc()
-            logger.warning("room_lost", extra={"room": own.room_id, "node": node_id})
-        await self._claims.release(own.set_name, own.room_id, max_epoch=own.epoch, place=own.place)
 
     async def follow_closed(self) -> None:
         """Free the slot of each room that closed; runs for ever."""
@@ -190,4 +162,4 @@ class Cleanup:
 
 
 def _is_underway(claim: Claim | None) -> bool:
-    return claim is not None and claim.state != "R"
+    return claim is not None and claim.state in ("C", "X")

@@ -1,6 +1,7 @@
 -- Mark claims as being cleaned up; who sees them next after `until` does it again.
 -- KEYS: claims, expiry   ARGV: now ms, until ms, limit, rooms to mark now whatever their time …
--- Without rooms: all whose time is over. returns {room, claim before, …}
+-- Without rooms: all whose time is over. A claim in state M keeps it: its room is moved, not closed.
+-- returns {room, claim before, …}
 local rooms = {}
 if #ARGV > 3 then
   for i = 4, #ARGV do
@@ -13,7 +14,9 @@ local marked = {}
 for _, room in ipairs(rooms) do
   local found = redis.call('HGET', KEYS[1], room)
   if found then
-    redis.call('HSET', KEYS[1], room, 'X' .. string.sub(found, 2))
+    if #ARGV > 3 or string.sub(found, 1, 1) ~= 'M' then
+      redis.call('HSET', KEYS[1], room, 'X' .. string.sub(found, 2))
+    end
     redis.call('ZADD', KEYS[2], ARGV[2], room)
     marked[#marked + 1] = room
     marked[#marked + 1] = found

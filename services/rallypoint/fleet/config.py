@@ -18,6 +18,10 @@ class Settings:
     """How long one clean-up of an expired claim may take before another may try."""
     create_timeout_s: float = 2.0
     """How long a node may take to make a room before another node is tried."""
+    moving_s: float = 5.0
+    """How long one try to move a dead node's room may take before a sweep takes it up again."""
+    recovery_wait_s: float = 30.0
+    """How long a dead node's room waits for a slot elsewhere before it is lost."""
     node_tries: int = 3
     """How many nodes one Allocate tries."""
     ping_period_s: float = 1.0
@@ -26,7 +30,7 @@ class Settings:
     """How long a node may be unheard before a failed ping means its death."""
     sweep_period_s: float = 1.0
     """How often expired claims are looked for."""
-    scan_period_s: float = 30.0
+    scan_period_s: float = 10.0
     """How often all ownership is compared with the nodes that live."""
     unknown_node_s: float = 20.0
     """How long after our start a node that never registered counts as dead; over the 15 s TTL."""

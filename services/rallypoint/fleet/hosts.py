@@ -33,9 +33,18 @@ class Hosts:
         async with rpc.calling():
             return await self._stub(node).CreateRoom(request, timeout=timeout_s)
 
-    async def close_room(self, node: Node, room_id: str, reason: str) -> None:
-        """Have a node end a room; raises as `create` does."""
-        request = room_host_pb2.CloseRoomRequest(room_id=room_id, reason=reason)
+    async def restore(
+        self, node: Node, request: room_host_pb2.RestoreRoomRequest, *, timeout_s: float
+    ) -> None:
+        """Have a node go on with a room; raises as `create` does."""
+        async with rpc.calling():
+            await self._stub(node).RestoreRoom(request, timeout=timeout_s)
+
+    async def close_room(self, node: Node, room_id: str, reason: str, *, max_epoch: int) -> None:
+        """Have a node end a room, if its epoch is not above this; raises as `create` does."""
+        request = room_host_pb2.CloseRoomRequest(
+            room_id=room_id, reason=reason, max_epoch=max_epoch
+        )
         async with rpc.calling():
             await self._stub(node).CloseRoom(request, timeout=CLOSE_TIMEOUT_S)
 

@@ -15,9 +15,11 @@ from rallypoint.fleet.cleanup import Cleanup
 from rallypoint.fleet.codes import Codes
 from rallypoint.fleet.config import Settings
 from rallypoint.fleet.domain.nodes import Limits, Registry
+from rallypoint.fleet.farewell import Farewell
 from rallypoint.fleet.hosts import Hosts
 from rallypoint.fleet.node_watch import NodeWatch
 from rallypoint.fleet.ownership import Ownership
+from rallypoint.fleet.recovery import Recovery
 from rallypoint.internal.v1 import allocation_pb2_grpc
 from rallypoint.kit import errors, metrics, rpc, subjects
 from rallypoint.kit.names import SetName
@@ -52,11 +54,22 @@ def build(settings: Settings, runtime: Runtime) -> Fleet:
         runtime.clock,
         ttl_s=settings.claim_ttl_s,
         closing_s=settings.closing_s,
+        moving_s=settings.moving_s,
     )
 
     def later(coroutine: Coroutine[Any, Any, None], name: str) -> None:
         runtime.spawn(coroutine, name=name)
 
+    recovery = Recovery(
+        settings,
+        bus=runtime.bus,
+        claims=claims,
+        ownership=ownership,
+        hosts=hosts,
+        registry=registry,
+        farewell=Farewell(bus=runtime.bus, claims=claims, ownership=ownership),
+        clock=runtime.clock,
+    )
     cleanup = Cleanup(
         bus=runtime.bus,
         claims=claims,
@@ -64,6 +77,7 @@ def build(settings: Settings, runtime: Runtime) -> Fleet:
         codes=codes,
         hosts=hosts,
         registry=registry,
+        recovery=recovery,
     )
     return Fleet(
         registry=registry,
@@ -80,7 +94,7 @@ def build(settings: Settings, runtime: Runtime) -> Fleet:
             registry=registry,
             clock=runtime.clock,
             later=later,
-            rebuild=cleanup.rebuild,
+            rebuild=recovery.rebuild,
         ),
     )
 

@@ -44,6 +44,17 @@ FLEET_ALLOCATE_SECONDS = Histogram(
 FLEET_NODES = Gauge("rallypoint_fleet_nodes_count", "Room nodes known", ["set", "state"])
 FLEET_SLOTS = Gauge("rallypoint_fleet_slots_count", "Room slots", ["set", "state"])
 FLEET_ROOMS_LOST = Counter("rallypoint_fleet_rooms_lost_total", "Rooms lost with their node")
+FLEET_ROOMS_RECOVERED = Counter(
+    "rallypoint_fleet_rooms_recovered_total", "Rooms of dead nodes that go on elsewhere"
+)
+FLEET_RECOVERY_SECONDS = Histogram(
+    "rallypoint_fleet_recovery_duration_seconds",
+    "From a node's death being known to its room going on elsewhere",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+FLEET_RESULTS_FINISHED = Counter(
+    "rallypoint_fleet_results_finished_total", "Stored results published for a dead owner"
+)
 FLEET_CLAIMS_EXPIRED = Counter(
     "rallypoint_fleet_claims_expired_total", "Claims that were never confirmed"
 )

@@ -2,6 +2,8 @@
 
     (none) ──claim──▶ C ──confirm──▶ R ──release──▶ (none)
                       └──its time is over──▶ X ──room closed, own purged──▶ (none)
+    R ──its node died──▶ M ──restored, confirm──▶ R
+                         └──its time is over──▶ M, taken up again
 
 C counts as used until it has expired and been cleaned up; X makes sure that no retry takes the slot
 while the room that may have been made is being closed.
@@ -12,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-State = Literal["C", "R", "X"]
+State = Literal["C", "M", "R", "X"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,6 @@ class Claim:
 def parse(text: str) -> Claim:
     """Return the claim of a stored value; ValueError when it is none."""
     state, node_id, incarnation, epoch = text.split("|")
-    if state not in ("C", "R", "X"):
+    if state not in ("C", "M", "R", "X"):
         raise ValueError(f"no claim: {text!r}")
     return Claim(state, node_id, incarnation, int(epoch))  # type: ignore[arg-type]  # checked
