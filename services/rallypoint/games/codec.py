@@ -10,13 +10,12 @@ from typing import Final
 
 import numpy as np
 
+from rallypoint.games.codec_cells import CellTable
+from rallypoint.games.reader import Reader
+from rallypoint.games.reader import WireError as WireError
 from rallypoint.games.schema import Array, ColumnSpec, Kind, Schema, TableSpec, Visibility
 
 QUANTA: Final[Mapping[Kind, int]] = {Kind.Q8: 255, Kind.Q16: 65535}
-
-
-class WireError(ValueError):
-    """Bytes that the wire format does not allow."""
 
 
 def quantize(column: ColumnSpec, values: Array) -> Array:
@@ -74,9 +73,16 @@ class Decoder:
         self.tables: dict[str, dict[str, Array]] = {
             table.name: _zeros(table) for table in schema.tables
         }
+        self.cells: dict[int, CellTable] = {
+            table.id: CellTable(table, self.tables[table.name])
+            for table in schema.tables
+            if table.visibility is Visibility.CELL
+        }
 
     def clear(self) -> None:
-        """Set everything to zero, as a keyframe's first step."""
+        """Set everything to zero and hold no cell, as a keyframe's first step."""
+        for cells in self.cells.values():
+            cells.clear()
         for table in self.tables.values():
             for numbers in table.values():
                 numbers[...] = 0
@@ -86,7 +92,10 @@ class Decoder:
         spec = self._specs.get(table_id)
         if spec is None:
             raise WireError(f"the schema has no table {table_id}")
-        reader = _Reader(data)
+        if spec.visibility is Visibility.CELL:
+            self.cells[table_id].apply(data)
+            return
+        reader = Reader(data)
         table = self.tables[spec.name]
         rows = rows_of(spec)
         for index in reader.mask(len(spec.columns)):
@@ -105,34 +114,6 @@ class Decoder:
 def rows_of(table: TableSpec) -> int:
     """Rows that one client sees of a table."""
     return 1 if table.visibility is Visibility.OWNER else table.rows
-
-
-class _Reader:
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._offset = 0
-
-    def mask(self, count: int) -> Array:
-        size = (count + 7) // 8
-        octets = np.frombuffer(self._take(size), np.uint8)
-        bits = np.unpackbits(octets, bitorder="little")
-        if bits[count:].any():
-            raise WireError(f"a mask has bits beyond {count}")
-        return np.flatnonzero(bits)
-
-    def numbers(self, kind: Kind, count: int) -> Array:
-        return np.frombuffer(self._take(count * kind.width), kind.wire)
-
-    def finish(self) -> None:
-        if self._offset != len(self._data):
-            raise WireError(f"a section has {len(self._data) - self._offset} bytes too many")
-
-    def _take(self, size: int) -> bytes:
-        taken = self._data[self._offset : self._offset + size]
-        if len(taken) < size:
-            raise WireError("a section ends too early")
-        self._offset += size
-        return taken
 
 
 def _zeros(table: TableSpec) -> dict[str, Array]:

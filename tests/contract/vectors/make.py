@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 U8, U16, U32, I8, I16, I32, F32, Q8, Q16 = range(1, 10)
 FORMATS = {U8: "B", U16: "H", U32: "I", I8: "b", I16: "h", I32: "i", F32: "f", Q8: "B", Q16: "H"}
 TOPS = {Q8: 255, Q16: 65535}
-SHARED, OWNER = 1, 4
+SHARED, CELL, TEAM, OWNER = 1, 2, 3, 4
 SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 Column = dict[str, Any]

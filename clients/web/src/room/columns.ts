@@ -1,5 +1,9 @@
 // The generic column decoder and the input packer of docs/wire.md §3 and §4.
 import { ColumnKind } from "../gen/rallypoint/v1/room_pb";
+import { CellRows } from "./cells";
+import { Reader, widthOf, WireError } from "./reader";
+
+export { widthOf, WireError } from "./reader";
 
 /** A column as the schema describes it; `rallypoint.v1.Column` fits. */
 export interface ColumnSpec {
@@ -18,32 +22,9 @@ export interface TableSpec {
   readonly visibility: number;
 }
 
-/** What makes the bytes of a section or an input unreadable. */
-export class WireError extends Error {
-  override readonly name = "WireError";
-}
-
+/** Who receives a table: numbers of `rallypoint.v1.Visibility`. */
+const CELL = 2;
 const OWNER = 4;
-
-const WIDTH: Readonly<Record<ColumnKind, number>> = {
-  [ColumnKind.UNSPECIFIED]: 0,
-  [ColumnKind.U8]: 1,
-  [ColumnKind.U16]: 2,
-  [ColumnKind.U32]: 4,
-  [ColumnKind.I8]: 1,
-  [ColumnKind.I16]: 2,
-  [ColumnKind.I32]: 4,
-  [ColumnKind.F32]: 4,
-  [ColumnKind.Q8]: 1,
-  [ColumnKind.Q16]: 2,
-};
-
-/** Bytes of one value of this kind. */
-export function widthOf(kind: ColumnKind): number {
-  const width = WIDTH[kind];
-  if (!width) throw new WireError(`unknown column kind ${kind}`);
-  return width;
-}
 
 /** The decoded state of one table: a typed column by name. */
 export class Table {
@@ -51,6 +32,7 @@ export class Table {
   readonly rows: number;
   readonly columns: ReadonlyMap<string, Float64Array>;
   readonly #ordered: readonly Float64Array[];
+  readonly #cells: CellRows | undefined;
 
   constructor(spec: TableSpec) {
     this.spec = spec;
@@ -58,6 +40,7 @@ export class Table {
     this.rows = spec.visibility === OWNER ? 1 : spec.rows;
     this.#ordered = spec.columns.map(() => new Float64Array(this.rows));
     this.columns = new Map(spec.columns.map((column, at) => [column.name, this.#at(at)]));
+    this.#cells = spec.visibility === CELL ? new CellRows(spec, this.#ordered) : undefined;
     this.clear();
   }
 
@@ -75,34 +58,28 @@ export class Table {
 
   /** The state a keyframe is a difference to: stored zeros, so `min` for quantized columns. */
   clear(): void {
+    this.#cells?.clear();
     this.spec.columns.forEach((column, at) => this.#at(at).fill(valueOf(column, 0)));
   }
 
   /** Apply a section. Nothing is changed unless all of it can be read. */
   apply(data: Uint8Array): void {
-    const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
-    for (const pass of ["check", "write"] as const) {
-      const end = this.#read(view, pass === "write");
-      if (end !== data.length) throw new WireError(`section of ${data.length} bytes, ${end} used`);
+    if (this.#cells) {
+      this.#cells.apply(data);
+      return;
     }
+    for (const pass of ["check", "write"] as const) this.#read(new Reader(data), pass === "write");
   }
 
-  #read(view: DataView, write: boolean): number {
-    const columns = this.spec.columns;
-    const colmask = maskAt(view, 0, columns.length);
-    let at = bytesOfMask(columns.length);
-    for (const index of colmask) {
-      const spec = columns[index] as ColumnSpec;
-      const rowmask = maskAt(view, at, this.rows);
-      at += bytesOfMask(this.rows);
-      const width = widthOf(spec.kind);
-      if (at + rowmask.length * width > view.byteLength) throw new WireError("the section is short");
-      for (const row of rowmask) {
-        if (write) this.#at(index)[row] = valueOf(spec, readAt(view, at, spec.kind));
-        at += width;
+  #read(reader: Reader, write: boolean): void {
+    for (const index of reader.mask(this.spec.columns.length)) {
+      const spec = this.spec.columns[index] as ColumnSpec;
+      for (const row of reader.mask(this.rows)) {
+        const stored = reader.number(spec.kind);
+        if (write) this.#at(index)[row] = valueOf(spec, stored);
       }
     }
-    return at;
+    reader.finish();
   }
 
   #at(index: number): Float64Array {
@@ -207,46 +184,6 @@ function halfToEven(value: number): number {
   const floor = Math.floor(value);
   if (value - floor !== 0.5) return Math.round(value);
   return floor % 2 === 0 ? floor : floor + 1;
-}
-
-function bytesOfMask(bits: number): number {
-  return Math.ceil(bits / 8);
-}
-
-/** The set bits of a mask, ascending. */
-function maskAt(view: DataView, at: number, bits: number): number[] {
-  const size = bytesOfMask(bits);
-  if (at + size > view.byteLength) throw new WireError("the section is short");
-  const found: number[] = [];
-  for (let byte = 0; byte < size; byte++) {
-    const value = view.getUint8(at + byte);
-    for (let bit = 0; value >> bit; bit++) if ((value >> bit) & 1) found.push(byte * 8 + bit);
-  }
-  if ((found.at(-1) ?? 0) >= bits && found.length > 0) throw new WireError("a set bit beyond the last row or column");
-  return found;
-}
-
-function readAt(view: DataView, at: number, kind: ColumnKind): number {
-  switch (kind) {
-    case ColumnKind.U8:
-    case ColumnKind.Q8:
-      return view.getUint8(at);
-    case ColumnKind.U16:
-    case ColumnKind.Q16:
-      return view.getUint16(at, true);
-    case ColumnKind.U32:
-      return view.getUint32(at, true);
-    case ColumnKind.I8:
-      return view.getInt8(at);
-    case ColumnKind.I16:
-      return view.getInt16(at, true);
-    case ColumnKind.I32:
-      return view.getInt32(at, true);
-    case ColumnKind.F32:
-      return view.getFloat32(at, true);
-    default:
-      throw new WireError(`unknown column kind ${kind}`);
-  }
 }
 
 function writeAt(view: DataView, at: number, kind: ColumnKind, stored: number): void {
