@@ -162,7 +162,8 @@ class Seat:
         self._apply(decoder, frame)
         self._needs_keyframe = False
         self.tick = frame.tick
-        self._acknowledge(int(decoder.tables[schema.SEATS_TABLE]["ack"][self.slot]))
+        acks = decoder.tables[schema.SEATS_TABLE]["ack"]
+        self._acknowledge(int(acks[self.slot if len(acks) > 1 else 0]))
         return Stepped(frame.tick, keyframe, self.ack, self._new_events(frame.events))
 
     def _apply(self, decoder: codec.Decoder, frame: room_pb2.Frame) -> None:

@@ -101,21 +101,34 @@ class Columns:
 
 
 class Table(Columns):
-    """A set of rows that clients see. `rows=None` gives one row per seat."""
+    """A set of rows that clients see. `rows=None` gives one row per seat.
+
+    A row of a TEAM table is seen by the team of its seat, or the one that its column `team` names.
+    """
 
     rows: ClassVar[int | None] = None
     visibility: ClassVar[Visibility] = Visibility.SHARED
+    team: ClassVar[str] = ""
 
     def __init_subclass__(
-        cls, rows: int | None = None, visibility: Visibility = Visibility.SHARED, **kwargs: Any
+        cls,
+        rows: int | None = None,
+        visibility: Visibility = Visibility.SHARED,
+        team: str = "",
+        **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
-        if visibility not in (Visibility.SHARED, Visibility.OWNER):
+        if visibility is Visibility.CELL:
             raise ValueError(f"{cls.__name__}: visibility {visibility.name} comes later")
         if visibility is Visibility.OWNER and rows is not None:
             raise ValueError(f"{cls.__name__}: an OWNER table has one row per seat")
+        if visibility is Visibility.TEAM and rows is not None and not team:
+            raise ValueError(f"{cls.__name__}: whose is a row? name its column: team=…")
+        if team and team not in {column.name for column in cls.columns}:
+            raise ValueError(f"{cls.__name__} has no column {team}")
         cls.rows = rows
         cls.visibility = visibility
+        cls.team = team
 
 
 class Input(Columns):

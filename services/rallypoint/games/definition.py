@@ -1,6 +1,7 @@
 """A game class compiled: its schema, the memory it needs and how its hooks are called."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from rallypoint.games import hosts, plugin
 from rallypoint.games.arena import Layout
@@ -8,7 +9,7 @@ from rallypoint.games.budget import Clock
 from rallypoint.games.columns import Input, Table, hidden, u8, u16
 from rallypoint.games.game import ColumnGame, Game, GameInfo
 from rallypoint.games.rates import Limiter, Rate
-from rallypoint.games.schema import ColumnSpec, Schema, TableSpec
+from rallypoint.games.schema import ColumnSpec, Schema, TableSpec, Visibility
 
 
 class Seats(Table):
@@ -16,6 +17,10 @@ class Seats(Table):
 
     ack = u16()
     state = u8()
+
+
+CROWD: Final = 64
+"""With more seats than this, each client is told of its own seat only."""
 
 
 class Book(Table, rows=1):
@@ -38,6 +43,11 @@ class Definition:
     def seats(self) -> int:
         """Seats of every room."""
         return self.info.max_players
+
+    @property
+    def crowded(self) -> bool:
+        """Whether clients are told of their own seat only."""
+        return self.seats > CROWD
 
     @property
     def ticks_per_frame(self) -> int:
@@ -90,7 +100,9 @@ def define(game: type[Game]) -> Definition:
 def _table_spec(index: int, layout: Layout) -> TableSpec:
     table = layout.table
     columns = _column_specs(table)
-    return TableSpec(index, table.wire_name, layout.rows, columns, table.visibility)
+    crowded = table is Seats and layout.rows > CROWD
+    visibility = Visibility.OWNER if crowded else table.visibility
+    return TableSpec(index, table.wire_name, layout.rows, columns, visibility)
 
 
 def _column_specs(columns: type[Table] | type[Input]) -> tuple[ColumnSpec, ...]:

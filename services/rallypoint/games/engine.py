@@ -120,7 +120,7 @@ class RoomTable:
             raise Refused("TOO_MANY_PLAYERS", f"the game has {self.definition.seats} seats")
         slot = self._open.index(None)
         self.arena.clear_room(slot)
-        self.writer.open(slot, spec.epoch)
+        self.writer.open(slot, spec.epoch, spec.seats)
         self._book.dice[slot, 0] = spec.seed & 0xFFFFFFFFFFFFFFFF
         room = self._make_room(slot, spec, tick=self.tick, age=0)
         for seat in spec.seats:
@@ -166,7 +166,7 @@ class RoomTable:
             )
         slot = self._open.index(None)
         ahead = saved.tick - self.tick
-        self.writer.open(slot, spec.epoch, ahead=ahead)
+        self.writer.open(slot, spec.epoch, spec.seats, ahead=ahead)
         room = self._make_room(slot, spec, tick=saved.tick, age=saved.age)
         room.locked, room.metadata = saved.locked, dict(saved.metadata)
         try:
@@ -233,6 +233,7 @@ class RoomTable:
         room = self.room(slot)
         others = [other for other in room.seats if other.slot != seat.slot]
         room.seats = tuple(sorted((*others, seat), key=lambda held: held.slot))
+        self.writer.seat(slot, seat)
         self._seats.state[slot, seat.slot] = SeatState.RESERVED
         self._rings.reset(self._index(slot, seat.slot), 0)
 

@@ -1,8 +1,8 @@
 """Frames of a table of rooms: heads, sections and events as encoded `rallypoint.v1.Frame` fields.
 
 A frame is a concatenation of encoded fields, so what is shared by clients is encoded once: `deltas`
-for those in step, `keyframes` for those that are fresh, and one part per seat where a game has
-OWNER tables. Events are repeated in keyframes for two seconds (docs/wire.md §5).
+for those in step, `keyframes` for those that are fresh, and `views` has what seats, teams and cells
+see apart. Events are repeated in keyframes for two seconds (docs/wire.md §5).
 """
 
 import functools
@@ -15,8 +15,10 @@ from rallypoint.games import sections
 from rallypoint.games.arena import Arena
 from rallypoint.games.definition import Definition
 from rallypoint.games.encoder import EncoderTable
-from rallypoint.games.room import Emitted
+from rallypoint.games.room import Emitted, Seat
 from rallypoint.games.schema import Visibility
+from rallypoint.games.teams import TeamRows
+from rallypoint.games.views import OwnerRows, Source, View, Watch
 
 REPEATED_S: Final = 2.0
 EPOCH_TAG: Final = b"\x08"
@@ -40,27 +42,33 @@ class FrameWriter:
     """Writes the frames of up to `rooms` rooms; `slot` is a room's place in the arena."""
 
     def __init__(self, definition: Definition, arena: Arena) -> None:
-        self._seats = definition.seats
         self._repeated_ticks = int(REPEATED_S * definition.info.tick_hz)
         shared = _tables(definition, arena, Visibility.SHARED)
-        owner = _tables(definition, arena, Visibility.OWNER)
         self._shared = sections.make(shared, arena.rooms)
-        self._owner = sections.make(owner, arena.rooms * self._seats) if owner else None
+        self._teams = _team_rows(definition, arena)
+        self._sources = _sources(definition, arena, self._teams)
         self._logs = [_Log() for _ in range(arena.rooms)]
         self._base_tick = 0
         self._tick = 0
 
     @property
-    def has_owner_parts(self) -> bool:
-        """Whether each seat gets a part of its own."""
-        return self._owner is not None
+    def has_views(self) -> bool:
+        """Whether clients of a room see different things."""
+        return bool(self._sources)
 
-    def open(self, slot: int, epoch: int, *, ahead: int = 0) -> None:
+    def open(self, slot: int, epoch: int, seats: Sequence[Seat], *, ahead: int = 0) -> None:
         """Begin a room that nobody has seen; its ticks are `ahead` of the table's."""
         self._logs[slot] = _Log(EPOCH_TAG + varint(epoch), ahead)
         self._shared.forget(slice(slot, slot + 1))
-        if self._owner:
-            self._owner.forget(slice(slot * self._seats, (slot + 1) * self._seats))
+        for source in self._sources:
+            source.forget(slot)
+        for seat in seats:
+            self.seat(slot, seat)
+
+    def seat(self, slot: int, seat: Seat) -> None:
+        """Somebody has the seat from now on."""
+        if self._teams is not None:
+            self._teams.seat(slot, seat.slot, seat.team)
 
     def emit(self, slot: int, tick: int, events: Sequence[Emitted]) -> None:
         """Number events and keep them for the next frame."""
@@ -76,6 +84,8 @@ class FrameWriter:
         self._base_tick, self._tick = self._tick, tick
         heads = {0: self._delta_head(0)}
         sections = self._shared.deltas(rooms)
+        for source in self._sources:
+            source.publish(rooms)
         frames = []
         for log, section in zip(self._logs, sections, strict=False):
             ticks = heads.get(log.ahead) or heads.setdefault(log.ahead, self._delta_head(log.ahead))
@@ -118,19 +128,12 @@ class FrameWriter:
             head += BASE_TICK_TAG + varint(max(1, self._base_tick + ahead))
         return head
 
-    def owner_deltas(self, rooms: int) -> list[list[bytes]]:
-        """For each of the first rooms, each seat's part of a delta; empty lists without any."""
-        if self._owner is None:
-            return [[] for _ in range(rooms)]
-        parts = self._owner.deltas(rooms * self._seats)
-        return [parts[first : first + self._seats] for first in range(0, len(parts), self._seats)]
-
-    def owner_keyframe(self, slot: int) -> list[bytes]:
-        """Each seat's part of a keyframe."""
-        if self._owner is None:
-            return []
-        first = slot * self._seats
-        return self._owner.keyframes(range(first, first + self._seats))
+    def views(self, watches: Sequence[Watch]) -> list[View]:
+        """What the seats of some rooms see apart, as of the last `deltas`."""
+        views = [View([], {seat: [] for seat in watch.seats}) for watch in watches]
+        for source in self._sources:
+            source.add(watches, views)
+        return views
 
 
 @functools.lru_cache(maxsize=4096)  # lengths come again and again
@@ -152,6 +155,27 @@ def encoded_event(number: int, event: Emitted) -> bytes:
     if event.body:
         body += b"\x1a" + varint(len(event.body)) + event.body
     return EVENT_TAG + varint(len(body)) + body
+
+
+def _team_rows(definition: Definition, arena: Arena) -> TeamRows | None:
+    by_name = {layout.table.wire_name: layout.table for layout in definition.layouts}
+    found = [
+        (spec, by_name[spec.name])
+        for spec in definition.schema.tables
+        if spec.visibility is Visibility.TEAM
+    ]
+    return TeamRows(found, arena, definition.seats) if found else None
+
+
+def _sources(definition: Definition, arena: Arena, teams: TeamRows | None) -> list[Source]:
+    sources: list[Source] = []
+    owner = _tables(definition, arena, Visibility.OWNER)
+    if owner:
+        encoder = sections.make(owner, arena.rooms * definition.seats)
+        sources.append(OwnerRows(encoder, definition.seats))
+    if teams is not None:
+        sources.append(teams)
+    return sources
 
 
 def _tables(definition: Definition, arena: Arena, who: Visibility) -> list[EncoderTable]:

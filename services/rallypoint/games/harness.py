@@ -12,7 +12,7 @@ room.outcome, room.closed, room.error, room.events
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from rallypoint.games import codec
@@ -22,6 +22,7 @@ from rallypoint.games.engine import Ended, RoomSpec, RoomTable
 from rallypoint.games.game import Game
 from rallypoint.games.room import Outcome, Room, Said, Seat
 from rallypoint.games.schema import Array
+from rallypoint.games.views import Watch
 
 T = TypeVar("T", bound=Table)
 SECTIONS = 4
@@ -38,20 +39,25 @@ class SeenEvent:
 
 
 class RoomHarness:
-    """One room of a game, stepped by hand. Every player has joined unless `join=False`."""
+    """One room of a game, stepped by hand. Every player has joined unless `join=False`; each is a
+    team of their own unless `teams` says of each seat which it is."""
 
     def __init__(
         self,
         game: type[Game],
         *,
         players: int = 2,
+        teams: Sequence[int] = (),
         options: Mapping[str, Any] | None = None,
         seed: int = 1,
         join: bool = True,
     ) -> None:
         self.definition = define(game)
         self._engine = RoomTable(self.definition, capacity=1)
-        seats = [Seat(slot, f"player-{slot}", f"Player {slot}", slot) for slot in range(players)]
+        teams = teams or range(players)
+        seats = [
+            Seat(slot, f"player-{slot}", f"Player {slot}", teams[slot]) for slot in range(players)
+        ]
         self._spec = RoomSpec(id="harness", seats=seats, options=options or {}, seed=seed)
         self._slot = self._engine.open(self._spec)
         self._decoders = [codec.Decoder(self.definition.schema) for _ in range(max(1, players))]
@@ -94,17 +100,10 @@ class RoomHarness:
         seat = Seat(slot, player_id or f"player-{slot}", f"Player {slot}", slot)
         self._engine.add_seat(self._slot, seat)
         self._seqs.append(0)
-        decoder = codec.Decoder(self.definition.schema)
-        for _, data in (part for part in fields(self._keyframe(slot)) if part[0] == SECTIONS):
-            _apply(decoder, data)
-        self._decoders.append(decoder)
+        self._spec = replace(self._spec, seats=[*self._spec.seats, seat])
+        self._decoders.append(codec.Decoder(self.definition.schema))
+        self._deliver(b"", fresh=[slot])
         return slot
-
-    def _keyframe(self, seat: int) -> bytes:
-        """What a client that comes now gets first."""
-        writer = self._engine.writer
-        shared = writer.keyframes([self._slot])[0]
-        return shared + (writer.owner_keyframe(self._slot)[seat] if writer.has_owner_parts else b"")
 
     def drop(self, seat: int) -> None:
         """The player's stream breaks."""
@@ -134,8 +133,7 @@ class RoomHarness:
         for _ in range(ticks):
             if self._ended is None:
                 self._engine.step()
-                frame = self._engine.deltas()[self._slot]
-                self._see(frame, self._engine.writer.owner_deltas(1)[self._slot])
+                self._deliver(self._engine.deltas()[self._slot])
                 self._collect()
 
     def reload(self) -> None:
@@ -144,10 +142,7 @@ class RoomHarness:
         self._engine = RoomTable(self.definition, capacity=1)
         self._slot = self._engine.restore(self._spec, saved, event_gap=0)
         self._engine.deltas()
-        for decoder in self._decoders:
-            decoder.clear()
-        writer = self._engine.writer
-        self._see(writer.keyframes([self._slot])[0], writer.owner_keyframe(self._slot))
+        self._deliver(b"", fresh=range(len(self._decoders)))
 
     def run(self, seconds: float) -> None:
         """As many steps as take `seconds` of play."""
@@ -160,22 +155,31 @@ class RoomHarness:
     def seen(self, table: str, *, seat: int = 0) -> dict[str, Array]:
         """A table's columns as the client of `seat` has decoded them from its frames.
 
-        A table of visibility OWNER has one row there, the seat's own.
+        A table of visibility OWNER has one row there, the seat's own; of TEAM and CELL tables the
+        rows that the seat cannot see are zero.
         """
         return self._decoders[seat].values(table)
 
-    def _see(self, frame: bytes, own: Sequence[bytes]) -> None:
+    def _deliver(self, delta: bytes, *, fresh: Sequence[int] = ()) -> None:
+        """Give each client its frame; the fresh ones get keyframes."""
+        writer = self._engine.writer
+        key = writer.keyframes([self._slot])[0] if fresh else b""
+        watch = Watch(self._slot, range(len(self._decoders)), frozenset(fresh))
+        view = writer.views([watch])[0]
+        for seat, decoder in enumerate(self._decoders):
+            if seat in fresh:
+                decoder.clear()
+            parts = [key if seat in fresh else delta, *(view.parts[at] for at in view.of[seat])]
+            self._see(decoder, b"".join(parts))
+
+    def _see(self, decoder: codec.Decoder, frame: bytes) -> None:
         for number, data in fields(frame):
             if number == SECTIONS:
-                for decoder in self._decoders:
-                    _apply(decoder, data)
+                _apply(decoder, data)
             elif number == EVENTS:
                 event = dict(fields(data))
                 if not self.events or event[1] > self.events[-1].id:  # keyframes repeat some
                     self.events.append(SeenEvent(event[1], event[2], event.get(3, b"")))
-        for decoder, part in zip(self._decoders, own, strict=False):
-            for _, data in fields(part):
-                _apply(decoder, data)
 
     def _collect(self) -> None:
         for ended in self._engine.take_ended():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from rallypoint.games.engine import Ended
 from rallypoint.games.room import Room, Said
+from rallypoint.games.views import View, Watch
 from rallypoint.internal.v1 import room_host_pb2 as host
 from rallypoint.room_state.domain import responses
 from rallypoint.room_state.domain.replies import ReplyLog
@@ -18,6 +19,8 @@ from rallypoint.v1 import room_pb2
 if TYPE_CHECKING:
     from rallypoint.room_state.captured import Captured
 
+FIRST_APART = 2
+"""The part after the shared delta and keyframe."""
 INBOX_LIMIT = 256
 """Joins and messages waiting for one room; above it new ones are refused with ROOM_BUSY."""
 SUPERSEDED: Final = "SUPERSEDED"
@@ -63,15 +66,14 @@ class RoomIdentity:
 
 
 class RoomBytes(NamedTuple):
-    """One room's part of a publish: encoded fields of a Frame, shared and per seat.
+    """One room's part of a publish: encoded fields of a Frame, shared and seen apart.
 
     A tuple, as one is made for each room and tick and a frozen dataclass costs four times as much.
     """
 
     delta: bytes
     key: bytes
-    own_deltas: Sequence[bytes] = ()
-    own_keys: Sequence[bytes] = ()
+    view: View | None = None
 
 
 class Door(Protocol):
@@ -143,6 +145,11 @@ class HostedRoom:
         stream = self.streams.get(slot)
         return stream is not None and stream.generation == generation
 
+    def watch(self) -> Watch:
+        """Who watches, and who of them needs a keyframe."""
+        fresh = frozenset(slot for slot, stream in self.streams.items() if stream.fresh)
+        return Watch(self.slot, tuple(self.streams), fresh)
+
     def seat(self, stream: Stream) -> Stream | None:
         """Let a stream watch; the one it replaces."""
         replaced = self.unseat(stream.slot)
@@ -210,8 +217,8 @@ class HostedRoom:
             route = self._routes.get(link)
             if route is not None:
                 yield link, (self._head, tick, data.delta, route)
-            elif data.own_deltas:
-                yield link, self._own(tick, streams, data)
+            elif data.view is not None:
+                yield link, self._apart(tick, streams, data, data.view)
             else:
                 yield link, self._mixed(tick, link, data)
 
@@ -230,13 +237,19 @@ class HostedRoom:
         self._routes[link] = responses.route([stream.client for stream in streams], [0])
         return responses.frame(*fields, *routes)
 
-    def _own(self, tick: bytes, streams: Sequence[Stream], data: RoomBytes) -> bytes:
-        """Each seat has a part of its own; parts 0 and 1 are the shared delta and keyframe."""
+    def _apart(self, tick: bytes, streams: Sequence[Stream], data: RoomBytes, view: View) -> bytes:
+        """Each seat has a route of its own; parts 0 and 1 are the shared delta and keyframe."""
         fields = [self._head, tick, responses.part(data.delta), responses.part(data.key)]
         routes: list[bytes] = []
-        for index, stream in enumerate(streams, start=2):
-            own = data.own_keys if stream.fresh else data.own_deltas
-            fields.append(responses.part(own[stream.slot]))
-            routes.append(responses.route([stream.client], [int(stream.fresh), index]))
+        placed: dict[int, int] = {}
+        for stream in streams:
+            parts = [int(stream.fresh)]
+            for at in view.of[stream.slot]:
+                place = placed.get(at)
+                if place is None:
+                    place = placed[at] = len(placed) + FIRST_APART
+                    fields.append(responses.part(view.parts[at]))
+                parts.append(place)
+            routes.append(responses.route((stream.client,), parts))
             stream.fresh = False
         return responses.frame(*fields, *routes)

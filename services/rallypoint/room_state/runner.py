@@ -207,16 +207,15 @@ class TableRunner:
         deltas = self.table.deltas()
         fresh = [slot for slot, room in self.rooms.items() if room.fresh]
         keys = dict(zip(fresh, writer.keyframes(fresh), strict=True)) if fresh else {}
-        if not writer.has_owner_parts:
+        if not writer.has_views:
             return [
                 (room, RoomBytes(deltas[slot], keys.get(slot, b"")))
                 for slot, room in self.rooms.items()
             ]
-        own = writer.owner_deltas(self.table.high)
-        own_keys = {slot: writer.owner_keyframe(slot) for slot in fresh}
+        views = writer.views([room.watch() for room in self.rooms.values()])
         return [
-            (room, RoomBytes(deltas[slot], keys.get(slot, b""), own[slot], own_keys.get(slot, ())))
-            for slot, room in self.rooms.items()
+            (room, RoomBytes(deltas[slot], keys.get(slot, b""), view))
+            for (slot, room), view in zip(self.rooms.items(), views, strict=True)
         ]
 
     def _expire(self, now: float) -> None:

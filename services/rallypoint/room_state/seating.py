@@ -78,7 +78,9 @@ def _seat(table: RoomTable, room: HostedRoom, player: SeatRequest, reserve_until
     )
     room.replies.pop(seat.slot, None)
     table.add_seat(room.slot, seat)
-    room.tell(room_pb2.Control(kind=room_pb2.CONTROL_KIND_SEAT, seat=schema_proto.seat(seat)))
+    if not table.definition.crowded:
+        control = room_pb2.Control(kind=room_pb2.CONTROL_KIND_SEAT, seat=schema_proto.seat(seat))
+        room.tell(control)
     return seat.slot
 
 
@@ -178,6 +180,7 @@ def _answered(table: RoomTable, room: HostedRoom, message: host.ClientMessage) -
 
 def _welcome(table: RoomTable, room: HostedRoom, opened: Opened) -> room_pb2.Welcome:
     definition: Definition = table.definition
+    shown = (opened.slot,) if definition.crowded else range(definition.seats)
     return room_pb2.Welcome(
         room_id=room.identity.room_id,
         slot=opened.slot,
@@ -189,6 +192,6 @@ def _welcome(table: RoomTable, room: HostedRoom, opened: Opened) -> room_pb2.Wel
         input_hz=definition.input_hz,
         grace_ms=round(definition.info.grace_s * 1000),
         game=definition.info.name,
-        seats=[schema_proto.seat(seat) for seat in room.book.seats()],
+        seats=[schema_proto.seat(seat) for seat in room.book.seats() if seat.slot in shown],
         input_seq=table.applied_seq(room.slot, opened.slot) & 0xFFFFFFFF,
     )

@@ -9,7 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from make import (
-    CELL, I16, Q16, TEAM, U8, column, fnv, mask, meaning, number, packed, seats, table, write,
+    CELL,
+    I16,
+    Q16,
+    TEAM,
+    U8,
+    column,
+    fnv,
+    mask,
+    meaning,
+    number,
+    packed,
+    seats,
+    table,
+    write,
 )  # fmt: skip
 
 from rallypoint.v1 import room_pb2
@@ -128,7 +141,7 @@ WORLDS: list[tuple[bool, dict[int, Any], list[tuple[int, int]]]] = [
     (True, {0: (5, 10, 1, 0), 1: (5, 20, 1, -3), 139: (6, 900, 1, 7)},
      [(5, KEYFRAME), (6, KEYFRAME)]),
     (False, {0: (5, 11, 1, 0), 1: (5, 20, 1, -3), 139: (6, 900, 1, 7)}, [(5, DELTA)]),
-    # Row 1 moves from 5 to 6, row 130 comes from nowhere; the order of the sections does not matter.
+    # Row 1 moves from 5 to 6, row 130 comes from nowhere; the order of sections does not matter.
     (False, {0: (5, 11, 1, 0), 1: (6, 21, 1, -3), 130: (6, 0, 1, 0), 139: (6, 900, 1, 7)},
      [(6, DELTA), (5, DELTA)]),
     # Back again, seen first by 5 while 6 is late.

@@ -89,8 +89,7 @@ class Played:
         data = RoomBytes(
             self.table.deltas()[slot],
             writer.keyframes([slot])[0] if fresh else b"",
-            writer.owner_deltas(self.table.high)[slot],
-            writer.owner_keyframe(slot) if fresh else (),
+            writer.views([self.room.watch()])[0] if writer.has_views else None,
         )
         for _, frame in self.room.frames(responses.tick(self.table.tick), data):
             self._read(host.AttachResponse.FromString(attach.join_frames([frame])).frames[0])

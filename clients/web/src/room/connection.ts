@@ -291,7 +291,8 @@ export class RoomConnection {
     const atMs = performance.now();
     this.#tick = frame.tick;
     this.#meter.frame(atMs);
-    const ackSeq = this.#outbox.acknowledge(this.#tables.table("seats").get("ack", this.#welcome.slot));
+    const seats = this.#tables.table("seats");
+    const ackSeq = this.#outbox.acknowledge(seats.get("ack", seats.rows > 1 ? this.#welcome.slot : 0));
     this.#meter.inputApplied(ackSeq, atMs);
     this.#backoff.reset();
     this.#become("live");
