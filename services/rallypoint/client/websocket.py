@@ -20,7 +20,7 @@ from rallypoint.kit import errors
 CONNECT_S = 3.0
 CALL_S = 5.0
 SILENT_S = 1.5
-"""A stream given up after such a silence takes the connection with it: it leads nowhere."""
+"""A call given up after such a silence takes the connection with it: it leads nowhere."""
 _STREAMS = range(1, 8)  # the lowest free one: a room's stream has number 1
 _LANES = range(8, 12)
 _UNARY = range(16, 256)
@@ -98,7 +98,7 @@ class WebSocketChannel:
         try:
             return await waiting.answer
         except asyncio.CancelledError:
-            line.cancel(waiting.number)
+            line.give_up(waiting.number)
             raise
 
     async def _open(self) -> _Line:
@@ -160,7 +160,6 @@ class _Stream:
     def __init__(self, line: _Line, listener: Listener, head: bytes, request: bytes) -> None:
         self._line = line
         self._listener: Listener | None = listener
-        self._begun_s = line.now()
         self._number = line.take(_STREAMS, self)
         line.call(self._number, head, request)
 
@@ -178,10 +177,7 @@ class _Stream:
         if self._listener is None:
             return
         self._listener = None
-        if self._line.now() - max(self._begun_s, self._line.heard_s) > SILENT_S:
-            self._line.abort()
-        else:
-            self._line.cancel(self._number)
+        self._line.give_up(self._number)
 
 
 class _Lane:
@@ -208,8 +204,8 @@ class _Line(asyncio.Protocol):
 
     def __init__(self, netloc: str, loop: asyncio.AbstractEventLoop) -> None:
         self.closed = False
-        self.heard_s = 0.0
-        self.now = loop.time
+        self._heard_s = 0.0
+        self._now = loop.time
         self.opened: asyncio.Future[None] = loop.create_future()
         self._netloc = netloc
         self._key = base64.b64encode(secrets.token_bytes(16)).decode()
@@ -227,6 +223,8 @@ class _Line(asyncio.Protocol):
         number = next((n for n in numbers if n not in self._receivers), 0)
         if not number:
             raise errors.ResourceExhausted("CALLS_EXCEEDED", "too many calls at once")
+        if len(self._receivers) == len(self._lanes):
+            self._heard_s = self._now()  # nobody has waited until now: the silence begins here
         self._receivers[number] = receiver
         return number
 
@@ -245,9 +243,16 @@ class _Line(asyncio.Protocol):
         lane.failed = failed
         self.call(lane.number, head, request)
 
-    def cancel(self, number: int) -> None:
-        """End a call from here; its number is free once the server agrees."""
-        if number in self._receivers:
+    def give_up(self, number: int) -> None:
+        """End a call from here, and the connection too if nothing has come for long.
+
+        The number is free once the server agrees.
+        """
+        if number not in self._receivers:
+            return
+        if self._now() - self._heard_s > SILENT_S:
+            self.abort()
+        else:
             self._write(frames.binary(frames.cancel(number)))
 
     def leave(self) -> None:
@@ -278,7 +283,7 @@ class _Line(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
-        self.heard_s = self.now()
+        self._heard_s = self._now()
         if not self.opened.done():
             data = self._shake_hands(data)
         try:
