@@ -84,14 +84,14 @@ def join(chromium: Browser, stack: StackProcess) -> Iterator[Join]:
     numbers = itertools.count(1)
 
     def open_page(
-        name: str = "", *, size: str = "desktop", queue: str = "", url: str = stack.url
+        name: str = "", *, size: str = "desktop", url: str = stack.url, **query: str
     ) -> Player:
         context = chromium.new_context(**SIZES[size])
         contexts.append(context)
         page = context.new_page()
         listen(page, faults)
         player = Player(page, name or f"Player {next(numbers)}", size)
-        player.open(url, queue=queue)
+        player.open(url, **query)
         return player
 
     yield open_page

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from playwright.sync_api import Page
 
@@ -27,9 +28,10 @@ class Player:
     size: str
     """desktop or phone: part of the names of its screenshots."""
 
-    def open(self, url: str, *, queue: str = "") -> None:
-        """Load the page."""
-        self.page.goto(url + (f"/?queue={queue}" if queue else "/"))
+    def open(self, url: str, **query: str) -> None:
+        """Load the page, with what is asked for in its address."""
+        asked = urlencode({name: value for name, value in query.items() if value})
+        self.page.goto(f"{url}/?{asked}" if asked else f"{url}/")
         self.wait_screen("home")
 
     def play(self, game: str = "skirmish") -> None:

@@ -1,5 +1,5 @@
 // Rallypoint for browsers: what a game imports.
-export { Channel, type CallOptions, type ChannelOptions, type Credentials } from "./rpc/channel";
+export { Channel, type CallOptions, type ChannelOptions, type Credentials, type TransportName } from "./rpc/channel";
 export { Code, RallypointError, type Failure } from "./rpc/error";
 export { Backoff, type BackoffOptions } from "./rpc/backoff";
 export { SessionStore, type Identity, type KeyValueStore, type SessionOptions, type StoredSession } from "./session/store";

@@ -4,6 +4,7 @@ import { Rooms } from "../match/rooms";
 import type { SearchEvent } from "../match/find";
 import type { Assignment, Rating } from "../gen/rallypoint/v1/matchmaking_pb";
 import { Channel } from "../rpc/channel";
+import type { TransportName } from "../rpc/channel";
 import { RallypointError } from "../rpc/error";
 import { SeatStore } from "../room/seats";
 import type { Seat } from "../room/seats";
@@ -35,6 +36,11 @@ const ROOM_OPTIONS: Readonly<Record<string, Readonly<Record<string, unknown>>>> 
 /** A game's queue has its name; `?queue=` in the address asks for another one of the server's. */
 function queueOf(offer: Offer): string {
   return new URLSearchParams(location.search).get("queue") ?? offer.game;
+}
+
+/** `?transport=websocket` in the address: all calls of a match over one WebSocket. */
+function transport(): TransportName {
+  return new URLSearchParams(location.search).get("transport") === "websocket" ? "websocket" : "fetch";
 }
 
 export class App {
@@ -218,7 +224,7 @@ export class App {
       offer,
       seat,
       seats: this.#seats,
-      channel: { url: "", credentials: this.#session },
+      channel: { url: "", credentials: this.#session, transport: transport() },
       onOver: (outcome) => void this.#over(offer, seat, outcome),
     });
     this.#match = match;
@@ -274,6 +280,6 @@ export class App {
   }
 
   #matchmakerOf(session: SessionStore): Matchmaker {
-    return new Matchmaker({ channel: new Channel({ url: "", credentials: session }), storage: sessionStorage });
+    return new Matchmaker({ channel: new Channel({ url: "", credentials: session, transport: transport() }), storage: sessionStorage });
   }
 }

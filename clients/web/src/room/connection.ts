@@ -58,11 +58,18 @@ export interface RoomHandlers {
 }
 
 export interface RoomOptions {
-  readonly channel: Pick<ChannelOptions, "url" | "credentials" | "fetch">;
+  readonly channel: Omit<ChannelOptions, "onTraffic">;
   readonly seats: SeatStore;
   readonly seat: Seat;
   readonly handlers: RoomHandlers;
   readonly backoff?: Backoff;
+}
+
+interface InputRequest {
+  readonly streamToken: Uint8Array;
+  readonly ackTick: number;
+  readonly firstSeq: number;
+  readonly inputs: Uint8Array[];
 }
 
 const SILENCE_MS = 2_000;
@@ -107,6 +114,7 @@ export class RoomConnection {
   #inFlight = 0;
   #sentSeq = 0;
   #refusedInputs = 0;
+  #leaving = false;
 
   constructor(options: RoomOptions) {
     this.#options = options;
@@ -152,6 +160,7 @@ export class RoomConnection {
       await this.#keepJoined();
     } finally {
       globalThis.removeEventListener?.("online", this.#online);
+      if (!this.#leaving) this.#channel.close();
     }
   }
 
@@ -206,8 +215,15 @@ export class RoomConnection {
   /** Give up the seat for good. */
   async leave(): Promise<void> {
     const streamToken = this.#welcome?.streamToken;
+    this.#leaving = true;
+    const said = streamToken && this.#channel.unary(RoomService.method.leave, { streamToken }, { keepalive: true });
     this.#end({ how: "left", reason: "LEFT" });
-    if (streamToken) await this.#channel.unary(RoomService.method.leave, { streamToken }, { keepalive: true });
+    try {
+      await said;
+    } finally {
+      this.#stream?.abort();
+      this.#channel.close();
+    }
   }
 
   /** Let go of the stream and keep the seat: for leaving the page. */
@@ -232,6 +248,7 @@ export class RoomConnection {
     try {
       for await (const message of this.#channel.stream(RoomService.method.join, request, { signal: stream.signal })) {
         watch.heard(SILENCE_MS);
+        if (this.#leaving) continue;
         if (message.kind.case === "welcome") this.#meter.roundTrip(performance.now() - startedMs);
         again = this.#take(message);
         if (again || this.#stopped.signal.aborted) break;
@@ -292,7 +309,9 @@ export class RoomConnection {
     this.#tick = frame.tick;
     this.#meter.frame(atMs);
     const seats = this.#tables.table("seats");
+    const acked = this.#outbox.acked;
     const ackSeq = this.#outbox.acknowledge(seats.get("ack", seats.rows > 1 ? this.#welcome.slot : 0));
+    if (ackSeq > acked) this.#refusedInputs = 0;
     this.#meter.inputApplied(ackSeq, atMs);
     this.#backoff.reset();
     this.#become("live");
@@ -341,6 +360,7 @@ export class RoomConnection {
     if (inputs.length === 0 || this.#sentSeq === this.#outbox.newest) return;
     this.#sentSeq = this.#outbox.newest;
     const request = { streamToken: welcome.streamToken, ackTick: this.#tick, firstSeq, inputs: [...inputs] };
+    if (this.#channel.quiet) return void this.#sayInputs(request);
     this.#inFlight += 1;
     void this.#sendInputs(request).finally(() => {
       this.#inFlight -= 1;
@@ -348,7 +368,18 @@ export class RoomConnection {
     });
   }
 
-  async #sendInputs(request: { streamToken: Uint8Array; ackTick: number; firstSeq: number; inputs: Uint8Array[] }): Promise<void> {
+  /** Over a WebSocket: no answer, but the `ack` column. What is not sent goes along with the next frame. */
+  async #sayInputs(request: InputRequest): Promise<void> {
+    const stream = this.#stream;
+    try {
+      if (await this.#channel.say(RoomService.method.sendInput, request, (error) => this.#inputsRefused(error, stream))) return;
+    } catch {
+      // No access token: the stream's end is near, and says why.
+    }
+    this.#sentSeq = 0;
+  }
+
+  async #sendInputs(request: InputRequest): Promise<void> {
     const stream = this.#stream;
     const startedMs = performance.now();
     try {
@@ -358,12 +389,16 @@ export class RoomConnection {
       this.#refusedInputs = 0;
     } catch (error) {
       if (stream?.signal.aborted) return;
-      this.#refusedInputs += 1;
-      // The next input carries these along; a stream whose token is refused needs a new one.
-      if (this.#refusedInputs >= REFUSED_INPUTS && !(error instanceof RallypointError && error.transient)) stream?.abort();
+      this.#inputsRefused(error, stream);
       await pause(100, stream?.signal);
       this.#sentSeq = 0;
     }
+  }
+
+  /** The next input carries these along; a stream whose token is refused needs a new one. */
+  #inputsRefused(error: unknown, stream: AbortController | undefined): void {
+    this.#refusedInputs += 1;
+    if (this.#refusedInputs >= REFUSED_INPUTS && !(error instanceof RallypointError && error.transient)) stream?.abort();
   }
 
   #keep(seat: Seat): void {
@@ -381,7 +416,8 @@ export class RoomConnection {
     if (this.#state === "ended") return;
     this.#become("ended");
     this.#stopped.abort();
-    this.#stream?.abort();
+    // A seat is given up while it has a stream: one without is kept for the grace time.
+    if (!this.#leaving) this.#stream?.abort();
     if (ending.how !== "replaced") this.#options.seats.clear();
     this.#options.handlers.onEnded?.(ending);
   }

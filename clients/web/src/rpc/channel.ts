@@ -1,4 +1,5 @@
-// gRPC-Web (binary) over fetch: unary calls with a deadline, server streams as async iterables.
+// Typed calls to a gateway: unary ones with a deadline, server streams as async iterables. They go over
+// fetch, or over one WebSocket if that is asked for (docs/wire.md §1 and §8).
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import type {
   DescMessage,
@@ -7,8 +8,11 @@ import type {
   MessageInitShape,
   MessageShape,
 } from "@bufbuild/protobuf";
-import { Code, RallypointError, codeOfHttp, errorOf } from "./error";
-import { FrameReader, broken, frameOf } from "./framing";
+import { Code, RallypointError } from "./error";
+import { FetchTransport } from "./fetch";
+import { SocketTransport } from "./socket";
+import type { Failed } from "./socket";
+import type { OnTraffic, Transport } from "./transport";
 
 /** Who calls: gives the access token, and a new one after a refusal. */
 export interface Credentials {
@@ -30,18 +34,31 @@ export interface ChannelOptions {
   /** Where the gateway is, without a slash at the end; empty for the page's own origin. */
   readonly url: string;
   readonly credentials?: Credentials;
+  /** How calls are carried; over `fetch` unless said otherwise. */
+  readonly transport?: TransportName;
   readonly fetch?: typeof fetch;
-  /** Told the bytes of every chunk received and every request sent. */
-  readonly onTraffic?: (traffic: { readonly received: number; readonly sent: number }) => void;
+  readonly webSocket?: typeof WebSocket;
+  readonly onTraffic?: OnTraffic;
 }
+
+export type TransportName = "fetch" | "websocket";
 
 const UNARY_DEADLINE_MS = 5_000;
 
 export class Channel {
-  readonly #options: ChannelOptions;
+  readonly #credentials: Credentials | undefined;
+  readonly #fetch: FetchTransport;
+  readonly #socket: SocketTransport | undefined;
 
   constructor(options: ChannelOptions) {
-    this.#options = options;
+    this.#credentials = options.credentials;
+    this.#fetch = new FetchTransport(options);
+    this.#socket = options.transport === "websocket" ? new SocketTransport(options) : undefined;
+  }
+
+  /** Whether `say` works: calls of which only a failure is told. */
+  get quiet(): boolean {
+    return this.#socket !== undefined;
   }
 
   /** Call once; after a refused access token once more with a new one. */
@@ -50,16 +67,16 @@ export class Channel {
     request: MessageInitShape<I>,
     options: CallOptions = {},
   ): Promise<MessageShape<O>> {
-    const body = frameOf(toBinary(method.input, create(method.input, request)));
+    const message = toBinary(method.input, create(method.input, request));
     const deadlineMs = options.deadlineMs ?? UNARY_DEADLINE_MS;
     const deadline = new Deadline(deadlineMs, options.signal);
-    const call = { path: this.#path(method), body, deadlineMs, signal: deadline.signal };
+    const keepalive = options.keepalive ?? false;
+    const call = { path: pathOf(method), message, deadlineMs, signal: deadline.signal, keepalive };
+    // Only fetch outlives a page; what an open connection is given leaves at once.
+    const transport = keepalive && !this.#socket?.connected ? this.#fetch : this.#transport;
     try {
       return await this.#authenticated(async (token) => {
-        const answer = await this.#post({ ...call, token, keepalive: options.keepalive ?? false });
-        const bytes = new Uint8Array(await answer.arrayBuffer());
-        this.#options.onTraffic?.({ received: bytes.length, sent: 0 });
-        return fromBinary(method.output, onlyMessage(bytes, answer));
+        return fromBinary(method.output, await transport.unary({ ...call, token }));
       });
     } catch (error) {
       throw asRallypoint(error, deadline);
@@ -74,14 +91,14 @@ export class Channel {
     request: MessageInitShape<I>,
     options: CallOptions = {},
   ): AsyncGenerator<MessageShape<O>, void, undefined> {
-    const body = frameOf(toBinary(method.input, create(method.input, request)));
+    const message = toBinary(method.input, create(method.input, request));
     const ended = new AbortController();
     const signal = options.signal ? either(options.signal, ended.signal) : ended.signal;
-    const call = { path: this.#path(method), body, signal };
+    const call = { path: pathOf(method), message, signal };
     try {
       // A refusal comes before the first message, so that is what the second try is decided by.
       const [first, rest] = await this.#authenticated(async (token) => {
-        const messages = this.#messages(await this.#post({ ...call, token }));
+        const messages = this.#transport.stream({ ...call, token });
         return [await messages.next(), messages] as const;
       });
       if (first.done) return;
@@ -95,7 +112,7 @@ export class Channel {
   }
 
   async #authenticated<T>(attempt: (token: string | undefined) => Promise<T>): Promise<T> {
-    const { credentials } = this.#options;
+    const credentials = this.#credentials;
     const token = await credentials?.token();
     try {
       return await attempt(token);
@@ -105,54 +122,36 @@ export class Channel {
     }
   }
 
-  async *#messages(answer: Response): AsyncGenerator<Uint8Array, void, undefined> {
-    const frames = new FrameReader();
-    let last: ReadonlyMap<string, string> | undefined;
-    if (!answer.ok && !answer.headers.has("grpc-status")) throw refused(answer);
-    for await (const chunk of chunksOf(answer)) {
-      this.#options.onTraffic?.({ received: chunk.length, sent: 0 });
-      for (const part of frames.push(chunk)) {
-        if (part.kind === "message") yield part.data;
-        else last = part.trailers;
-      }
-    }
-    frames.finish();
-    const failed = errorOf(last ?? trailersIn(answer.headers) ?? cutShort());
-    if (failed) throw failed;
+  /**
+   * Call without waiting for an answer; `failed` is told if something went wrong. False: it was not
+   * sent, because the connection is away or busy.
+   */
+  async say<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodUnary<I, O>,
+    request: MessageInitShape<I>,
+    failed: Failed,
+  ): Promise<boolean> {
+    const token = await this.#credentials?.token();
+    const message = toBinary(method.input, create(method.input, request));
+    const call = { path: pathOf(method), message, token };
+    return this.#socket?.say(call, (error) => {
+      if (token !== undefined && isRefusal(error)) this.#credentials?.renew(token).catch(() => undefined);
+      failed(error);
+    }) ?? false;
   }
 
-  #path(method: { readonly parent: { readonly typeName: string }; readonly name: string }): string {
-    return `${this.#options.url}/${method.parent.typeName}/${method.name}`;
+  /** Drop the connection, if one is kept. The channel can still be used: a call opens it again. */
+  close(): void {
+    this.#socket?.close();
   }
 
-  #post(call: Call): Promise<Response> {
-    const headers: Record<string, string> = {
-      "content-type": "application/grpc-web+proto",
-      "x-grpc-web": "1",
-    };
-    if (call.token !== undefined) headers["authorization"] = `Bearer ${call.token}`;
-    if (call.deadlineMs !== undefined) headers["grpc-timeout"] = `${Math.ceil(call.deadlineMs)}m`;
-    this.#options.onTraffic?.({ received: 0, sent: call.body.length });
-    return (this.#options.fetch ?? globalThis.fetch)(call.path, {
-      method: "POST",
-      headers,
-      body: call.body,
-      signal: call.signal,
-      cache: "no-store",
-      credentials: "omit",
-      keepalive: call.keepalive ?? false,
-    });
+  get #transport(): Transport {
+    return this.#socket ?? this.#fetch;
   }
 }
 
-/** One request as it goes out. */
-interface Call {
-  readonly path: string;
-  readonly body: Uint8Array<ArrayBuffer>;
-  readonly signal: AbortSignal;
-  readonly token?: string | undefined;
-  readonly deadlineMs?: number;
-  readonly keepalive?: boolean;
+function pathOf(method: { readonly parent: { readonly typeName: string }; readonly name: string }): string {
+  return `/${method.parent.typeName}/${method.name}`;
 }
 
 function isRefusal(error: unknown): boolean {
@@ -187,49 +186,6 @@ function either(left: AbortSignal, right: AbortSignal): AbortSignal {
     else signal.addEventListener("abort", abort, { once: true, signal: both.signal });
   }
   return both.signal;
-}
-
-async function* chunksOf(answer: Response): AsyncGenerator<Uint8Array, void, undefined> {
-  if (!answer.body) return;
-  const reader = answer.body.getReader();
-  try {
-    for (let read = await reader.read(); !read.done; read = await reader.read()) yield read.value;
-  } finally {
-    reader.cancel().catch(() => undefined);
-  }
-}
-
-/** The status an answer without a body carries in its headers. */
-function trailersIn(headers: Headers): ReadonlyMap<string, string> | undefined {
-  if (!headers.has("grpc-status")) return undefined;
-  const names = ["grpc-status", "grpc-message", "grpc-status-details-bin"];
-  return new Map(names.flatMap((name) => (headers.has(name) ? [[name, headers.get(name) ?? ""]] : [])));
-}
-
-function onlyMessage(bytes: Uint8Array, answer: Response): Uint8Array {
-  if (!answer.ok && !answer.headers.has("grpc-status")) throw refused(answer);
-  const frames = new FrameReader();
-  const parts = frames.push(bytes);
-  frames.finish();
-  const end = parts.find((part) => part.kind === "trailers");
-  const failed = errorOf(end?.trailers ?? trailersIn(answer.headers) ?? cutShort());
-  if (failed) throw failed;
-  const messages = parts.filter((part) => part.kind === "message");
-  if (messages.length !== 1 || !messages[0]) throw broken(`${messages.length} messages instead of one`);
-  return messages[0].data;
-}
-
-function refused(answer: Response): RallypointError {
-  return new RallypointError({
-    code: codeOfHttp(answer.status),
-    reason: "HTTP",
-    message: `the server answered HTTP ${answer.status}`,
-  });
-}
-
-/** A body that ends without trailers was cut, by a proxy or a crash. */
-function cutShort(): ReadonlyMap<string, string> {
-  return new Map([["grpc-status", String(Code.UNAVAILABLE)], ["grpc-message", "the stream was cut"]]);
 }
 
 function asRallypoint(error: unknown, timer?: Deadline): RallypointError {

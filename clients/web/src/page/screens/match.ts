@@ -20,7 +20,7 @@ export interface MatchOptions {
   readonly offer: Offer;
   readonly seat: Seat;
   readonly seats: SeatStore;
-  readonly channel: Pick<ChannelOptions, "url" | "credentials">;
+  readonly channel: Pick<ChannelOptions, "url" | "credentials" | "transport">;
   readonly onOver: (outcome: Outcome) => void;
 }
 
