@@ -11,7 +11,7 @@ from typing import Any
 from tests.integration import fleet_stack, gateway_stack, rooms_stack
 
 from rallypoint.cli.brokers import Brokers
-from rallypoint.gateway import config
+from rallypoint.gateway.admin_access import AdminSettings
 from rallypoint.gateway.rooms_open import OpenRoomSettings
 from rallypoint.v1 import room_pb2
 
@@ -34,7 +34,13 @@ class OpenStack:
 
 @asynccontextmanager
 async def open_stack(
-    brokers: Brokers, set_name: str, data_dir: Path, *, games: Any = None, **settings: Any
+    brokers: Brokers,
+    set_name: str,
+    data_dir: Path,
+    *,
+    games: Any = None,
+    admin: AdminSettings | None = None,
+    **settings: Any,
 ) -> AsyncIterator[OpenStack]:
     """Run it until the block ends; `settings` are those of open rooms."""
     async with (
@@ -42,7 +48,15 @@ async def open_stack(
         rooms_stack.room_node(
             brokers, node_id=f"{set_name[-20:]}-1", set_name=set_name, games=games
         ) as node,
-        gateway_stack.gateway(brokers, _settings(fleet, data_dir, set_name, settings)) as gateway,
+        gateway_stack.gateway(
+            brokers,
+            replace(
+                gateway_stack.settings(data_dir),
+                fleet_address=fleet.address,
+                open_rooms=OpenRoomSettings(open_rooms_set=set_name, **settings),
+                admin=admin or AdminSettings(),
+            ),
+        ) as gateway,
     ):
         await fleet_stack.until(fleet.nodes)
         stack = OpenStack(gateway, fleet, node)
@@ -51,14 +65,6 @@ async def open_stack(
         finally:
             for player in stack.players:
                 await player.channel.close()
-
-
-def _settings(
-    fleet: fleet_stack.Stack, data_dir: Path, set_name: str, settings: dict[str, Any]
-) -> config.Settings:
-    wanted = OpenRoomSettings(open_rooms_set=set_name, **settings)
-    base = gateway_stack.settings(data_dir)
-    return replace(base, fleet_address=fleet.address, open_rooms=wanted)
 
 
 async def create(

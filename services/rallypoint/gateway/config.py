@@ -6,6 +6,7 @@ import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rallypoint.gateway.admin_access import AdminSettings
 from rallypoint.gateway.attach import LinkSettings
 from rallypoint.gateway.limits import LimitSettings
 from rallypoint.gateway.matchmaking import MatchmakingSettings
@@ -32,6 +33,7 @@ class Settings:
     matchmaking: MatchmakingSettings = field(default_factory=MatchmakingSettings)
     rooms: RoomSettings = field(default_factory=RoomSettings)
     open_rooms: OpenRoomSettings = field(default_factory=OpenRoomSettings)
+    admin: AdminSettings = field(default_factory=AdminSettings)
     sweep: SweepSettings = field(default_factory=SweepSettings)
     link: LinkSettings = field(default_factory=LinkSettings)
     native: NativeLimits = field(default_factory=NativeLimits)

@@ -18,6 +18,7 @@ import grpc.aio
 
 from rallypoint.gateway import calls, limits
 from rallypoint.gateway.domain import buckets
+from rallypoint.gateway.node_channels import NodeChannels
 from rallypoint.gateway.rooms_list import RoomList
 from rallypoint.gateway.tokens import Session
 from rallypoint.internal.v1 import (
@@ -62,6 +63,7 @@ class OpenRooms:
         fleet: grpc.aio.Channel,
         owners: Kv,
         rooms: RoomList,
+        nodes: NodeChannels,
         *,
         trusted: Iterable[str],
         clock: Callable[[], float],
@@ -74,7 +76,7 @@ class OpenRooms:
         self._trusted = buckets.Ranges(trusted)
         self._clock = clock
         self._settings = settings
-        self._hosts: dict[str, grpc.aio.Channel] = {}
+        self._nodes = nodes
         made_per_s = settings.rooms_per_player_per_min / 60
         self._makers = buckets.Buckets(buckets.Rate(made_per_s, settings.rooms_per_player_burst))
         wrong = settings.wrong_codes_per_min
@@ -103,11 +105,6 @@ class OpenRooms:
                 self._rooms.list,
             ),
         ]
-
-    async def close(self) -> None:
-        """Close the channels to nodes."""
-        for channel in self._hosts.values():
-            await channel.close()
 
     # --- CreateRoom ---
 
@@ -166,7 +163,7 @@ class OpenRooms:
     async def _join(self, session: Session, typed: str) -> room_pb2.JoinByCodeResponse:
         code = names.read_code(typed)
         room_id, address = await self._behind(code)
-        host = room_host_pb2_grpc.RoomHostServiceStub(self._host(address))
+        host = room_host_pb2_grpc.RoomHostServiceStub(self._nodes.get(address))
         wanted = room_host_pb2.AddPlayersRequest(room_id=room_id, players=[_player(session)])
         try:
             async with rpc.calling():
@@ -192,12 +189,6 @@ class OpenRooms:
         if own.code != code:
             raise _unknown()
         return room_id, own.address
-
-    def _host(self, address: str) -> grpc.aio.Channel:
-        channel = self._hosts.get(address)
-        if channel is None:
-            channel = self._hosts[address] = rpc.channel(address, name="gateway")
-        return channel
 
     def _guessers(self, session: Session, peer: str) -> list[str]:
         """Whose guess it would be: the player's, and the address's unless that is trusted."""

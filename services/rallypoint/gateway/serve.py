@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rallypoint.gateway import (
+    admin,
     calls,
     fanout,
     limits,
@@ -24,8 +25,10 @@ from rallypoint.gateway import (
     tokens_keys,
     tokens_studio,
 )
+from rallypoint.gateway.admin_access import Operators
 from rallypoint.gateway.config import Settings
 from rallypoint.gateway.native import NativeEdge
+from rallypoint.gateway.node_channels import NodeChannels
 from rallypoint.gateway.rooms_board import Board
 from rallypoint.gateway.rooms_list import RoomList
 from rallypoint.gateway.rooms_moves import Moves
@@ -62,6 +65,8 @@ class Gateway:
     recovery: Recovery
     room_list: RoomList
     open_rooms: OpenRooms
+    nodes: NodeChannels
+    operators: Operators
 
 
 async def serve(settings: Settings, runtime: Runtime) -> None:
@@ -85,7 +90,7 @@ async def serve(settings: Settings, runtime: Runtime) -> None:
     await runtime.wait_stopping()
     runtime.health.set_ready(False)
     await _drain(gateway, web, native, timeout_s=runtime.settings.drain_s)
-    await gateway.open_rooms.close()
+    await gateway.nodes.close()
     await channel.close()
     await fleet.close()
 
@@ -114,7 +119,7 @@ def _edges(
         tasks=runtime.tasks,
         guard=gateway.guard,
         again=gateway.guard.again,
-        files=StaticFiles(settings.web_root) if settings.web_root else None,
+        files=_files(gateway, settings),
     )
     if settings.native_port < 0:
         return web, None
@@ -129,6 +134,14 @@ def _edges(
         limits=settings.native,
     )
     return web, native
+
+
+def _files(gateway: Gateway, settings: Settings) -> StaticFiles | None:
+    """The built web client; without operators, without their page."""
+    if settings.web_root is None:
+        return None
+    without = () if gateway.operators.exist else ("operator",)
+    return StaticFiles(settings.web_root, without=without)
 
 
 async def _listen(settings: Settings, web: Edge, native: NativeEdge | None) -> None:
@@ -184,14 +197,10 @@ def compose(
         matchmaking_channel, streams, clock=loop.time, settings=settings.matchmaking
     )
     room_list = RoomList(runtime.bus.kv(subjects.OWNERS.name))
-    open_rooms = _open_rooms(settings, runtime, room_list, fleet_channel)
-    sweep = Sweep(
-        board,
-        lambda: registry.rooms,
-        session_end_s=access.session_end_s,
-        now_s=runtime.clock.now,
-        settings=settings.sweep,
-    )
+    nodes = NodeChannels()
+    open_rooms = _open_rooms(settings, runtime, room_list, nodes=nodes, fleet=fleet_channel)
+    operators = Operators(settings.admin, studio, refused=guard.failed)
+    admin_api = admin.AdminApi(operators, fleet_channel, nodes, locate=Owners(runtime.bus).place)
     return Gateway(
         access=access,
         studio=studio,
@@ -203,14 +212,17 @@ def compose(
                 *matchmaking_api.methods(),
                 *room_api.methods(),
                 *open_rooms.methods(),
+                *admin_api.methods(),
             ]
         ),
         board=board,
         registry=registry,
-        sweep=sweep,
+        sweep=_sweep(settings, runtime, board, registry=registry, access=access),
         recovery=Recovery(board, registry, give_up_s=settings.room_lost_after_s),
         room_list=room_list,
         open_rooms=open_rooms,
+        nodes=nodes,
+        operators=operators,
     )
 
 
@@ -242,12 +254,33 @@ def _rooms(
     return board, registry, api
 
 
-def _open_rooms(settings: Settings, runtime: Runtime, room_list: RoomList, fleet: Any) -> OpenRooms:
+def _sweep(
+    settings: Settings,
+    runtime: Runtime,
+    board: Board,
+    *,
+    registry: Registry,
+    access: tokens.AccessTokens,
+) -> Sweep:
+    """What looks after the quiet and the slow."""
+    return Sweep(
+        board,
+        lambda: registry.rooms,
+        session_end_s=access.session_end_s,
+        now_s=runtime.clock.now,
+        settings=settings.sweep,
+    )
+
+
+def _open_rooms(
+    settings: Settings, runtime: Runtime, room_list: RoomList, *, nodes: NodeChannels, fleet: Any
+) -> OpenRooms:
     """The part of RoomService that makes rooms and finds them."""
     return OpenRooms(
         fleet,
         runtime.bus.kv(subjects.OWNERS.name),
         room_list,
+        nodes,
         trusted=settings.edge.trusted_ranges,
         clock=asyncio.get_running_loop().time,
         settings=settings.open_rooms,

@@ -9,7 +9,7 @@ import gzip
 import hashlib
 import mimetypes
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,15 +49,20 @@ class _File:
 
 
 class StaticFiles:
-    """The files under a directory; empty when there is no directory."""
+    """The files under a directory, but for those whose names begin with one of `without`; empty
+    when there is no directory."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, without: Collection[str] = ()) -> None:
         self._files: dict[str, _File] = {}
         for path in sorted(root.rglob("*")) if root.is_dir() else ():
-            if path.is_file() and not _hidden(path.relative_to(root)):
+            shown = path.is_file() and not _hidden(path.relative_to(root))
+            if shown and not path.name.startswith(tuple(without)):
                 self._files["/" + path.relative_to(root).as_posix()] = _load(path, root)
-        if INDEX in self._files:
-            self._files["/"] = self._files[INDEX]
+        # Pages have their names as addresses: `/operator` is operator.html.
+        pages = [name for name in self._files if name.count("/") == 1 and name.endswith(".html")]
+        for name in pages:
+            address = "/" if name == INDEX else name.removesuffix(".html")
+            self._files[address] = self._files[name]
 
     def __len__(self) -> int:
         return len(self._files)

@@ -87,6 +87,11 @@ class StudioTokens:
 
     async def verify(self, token: str) -> tuple[str, str, str]:
         """Issuer, subject and name of a genuine token; Unauthenticated `CREDENTIAL_INVALID`."""
+        claims = await self.claims(token)
+        return str(claims["iss"]), str(claims["sub"]), str(claims.get("name", ""))
+
+    async def claims(self, token: str) -> dict[str, Any]:
+        """All that a genuine token says; Unauthenticated `CREDENTIAL_INVALID`."""
         import jwt
 
         try:
@@ -98,10 +103,10 @@ class StudioTokens:
         except (jwt.InvalidTokenError, KeyError, ValueError, TypeError) as problem:
             raise errors.Unauthenticated("CREDENTIAL_INVALID", "refused") from problem
 
-    def _verify(self, token: str, issuer: Issuer, key: Any) -> tuple[str, str, str]:
+    def _verify(self, token: str, issuer: Issuer, key: Any) -> dict[str, Any]:
         import jwt
 
-        claims = jwt.decode(
+        claims: dict[str, Any] = jwt.decode(
             token,
             key,
             algorithms=[issuer.algorithm],
@@ -110,7 +115,7 @@ class StudioTokens:
             options={"require": ["exp", "iat", "sub", "aud", "iss"]},
             leeway=LEEWAY_S,
         )
-        return issuer.issuer, str(claims["sub"]), str(claims.get("name", ""))
+        return claims
 
     async def _key(self, issuer: Issuer, kid: str) -> Any:
         """The key; waits for one read of the set when the id is unknown. KeyError if none."""

@@ -129,6 +129,8 @@ class HostedRoom:
         self.savable = True
         self.phase = zlib.crc32(identity.room_id.encode())
         """Spreads the snapshots of rooms over the second."""
+        self.frame_bytes = 0
+        """Bytes of the frames so far, as one client in step gets them."""
         self._by_link: dict[GatewayLink, list[Stream]] = {}
         self._routes: dict[GatewayLink, bytes] = {}
         self._head = responses.head(identity.room_id, identity.epoch)

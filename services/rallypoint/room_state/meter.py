@@ -23,12 +23,14 @@ class TableMeter:
         self._game = game
         self._recent = np.zeros(KEPT)
         self._count = 0
+        self.late_s = 0.0
         self._rolled_back = 0
 
     def ticked(self, seconds: float, *, late_s: float, frame_bytes: int) -> None:
         """One wake-up's ticks."""
         self._seconds.observe(seconds)
         self._late.observe(late_s)
+        self.late_s = late_s
         self._bytes.inc(frame_bytes)
         self._recent[self._count % KEPT] = seconds
         self._count += 1

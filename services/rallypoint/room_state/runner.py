@@ -190,6 +190,7 @@ class TableRunner:
         batches: dict[GatewayLink, list[responses.Frame]] = {}
         for room, data in self._room_bytes():
             tick = responses.tick(self.table.tick_of(room.slot))
+            room.frame_bytes += len(data.delta)
             for link, frame in room.frames(tick, data):
                 batches.setdefault(link, []).append(frame)
         size = 0

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from importlib import metadata
 
 from rallypoint.games.definition import Definition
-from rallypoint.internal.v1 import events_pb2
+from rallypoint.internal.v1 import events_pb2, room_admin_pb2_grpc
 from rallypoint.kit import names, rpc
 from rallypoint.kit.runtime import Runtime
 from rallypoint.room_state import catalog
+from rallypoint.room_state.admin import RoomAdminService
 from rallypoint.room_state.closing import Closer
 from rallypoint.room_state.config import Settings
 from rallypoint.room_state.facts import RoomFacts
@@ -42,6 +43,7 @@ async def run(settings: Settings, runtime: Runtime, definitions: Mapping[str, De
     service = RoomHostService(node, incarnation=runtime.incarnation, spawn=runtime.spawn)
     server = rpc.make_server(runtime)
     service.add_to(server)
+    room_admin_pb2_grpc.add_RoomAdminServiceServicer_to_server(RoomAdminService(node), server)
     port = rpc.listen(server, runtime.settings.grpc_host, runtime.settings.grpc_port)
     await server.start()
     record = _record(settings, runtime, port, sorted(definitions))
