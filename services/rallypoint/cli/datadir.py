@@ -4,6 +4,7 @@
     state.json      pid and start time of every process, so that a later run finds leftovers
     cluster.key     32 random bytes, hex, 0600: HMAC of stream tokens
     signing-key.pem Ed25519, 0600: signs access tokens; made by the gateway
+    admin.token     0600: what operators show
     logs/           one JSON log per process; the last runs' are kept as .1 and .2
     nats/ redis/    the brokers' files
 
@@ -111,6 +112,16 @@ def read_state(directory: Path) -> list[Running]:
         return []
 
 
+def fact(directory: Path, name: str) -> str:
+    """Something the running stack noted in its state file; Refused when none runs."""
+    try:
+        return str(json.loads((directory / "state.json").read_text())[name])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Refused(
+            f"no `rallypoint up` runs on {directory}: start one, or name another with --data-dir"
+        ) from error
+
+
 def write_state(directory: Path, pids: Mapping[str, int], *, facts: Mapping[str, str]) -> None:
     """Replace the state file: `up` itself, its children, and where to reach them."""
     entries = [
@@ -124,12 +135,23 @@ def write_state(directory: Path, pids: Mapping[str, int], *, facts: Mapping[str,
 
 
 def keys(directory: Path) -> plan.Keys:
-    """The secrets of the directory; the cluster's is made on first use."""
+    """The secrets of the directory; the cluster's and the operators' are made on first use."""
     cluster = directory / "cluster.key"
     if not cluster.exists():
         _write_secret(cluster, secrets.token_hex(32).encode())
     signing = directory / "signing-key.pem"  # made by the first gateway
-    return plan.Keys(cluster_key_hex=cluster.read_text().strip(), signing_key_file=signing)
+    if not admin_token(directory).exists():
+        _write_secret(admin_token(directory), secrets.token_urlsafe(24).encode())
+    return plan.Keys(
+        cluster_key_hex=cluster.read_text().strip(),
+        signing_key_file=signing,
+        admin_token_file=admin_token(directory),
+    )
+
+
+def admin_token(directory: Path) -> Path:
+    """The file with the operators' secret."""
+    return directory / "admin.token"
 
 
 def _write_secret(path: Path, content: bytes) -> None:

@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, Command] = {
     **{name: Command("rallypoint.cli.service", line) for name, line in SERVICES.items()},
     "bots": Command("rallypoint.cli.bots", "players without people: queue, play, queue again"),
     "new": Command("rallypoint.cli.new_game", "write the skeleton of a game of your own"),
+    "rooms": Command("rallypoint.cli.rooms", "see the rooms that run, kick players, close rooms"),
     "bench": Command("rallypoint.cli.bench", "measure: rooms, edge, matchmaking, start"),
     "version": Command("rallypoint.cli.version", "print the version"),
 }

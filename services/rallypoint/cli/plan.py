@@ -90,6 +90,7 @@ class Keys:
 
     cluster_key_hex: str
     signing_key_file: Path
+    admin_token_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +247,8 @@ def _gateway_environment(name: str, wish: Wish, *, ports: Ports, keys: Keys) -> 
         # Everybody at this machine, bots included, shares one address: no limits by address here.
         "RALLYPOINT_TRUSTED_RANGES": LOOPBACK,
     }
+    if keys.admin_token_file is not None:
+        environment["RALLYPOINT_ADMIN_TOKEN_FILE"] = str(keys.admin_token_file)
     if wish.web_root is not None:
         environment["RALLYPOINT_WEB_ROOT"] = str(wish.web_root)
     return environment

@@ -1,0 +1,165 @@
+"""`rallypoint rooms ls|show|kick|close`: what an operator can do, from a terminal.
+
+Finds the stack of `rallypoint up` by its data directory; another cluster by `--url` and the secret
+in RALLYPOINT_ADMIN_TOKEN.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rallypoint.cli import datadir
+
+TOKEN = "RALLYPOINT_ADMIN_TOKEN"
+SERVICE = "/rallypoint.v1.AdminService"
+MOST_VALUES = 12
+
+
+def run(arguments: list[str]) -> int:
+    """Do what is asked; the result is the exit code."""
+    parsed = parser().parse_args(arguments)
+    directory: Path = parsed.data_dir.absolute()
+    url = parsed.url or datadir.fact(directory, "url")
+    return asyncio.run(_run(parsed, url, _token(directory)))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    found = argparse.ArgumentParser(
+        prog="rallypoint rooms", description="See the rooms that run, kick players, close rooms."
+    )
+    found.add_argument(
+        "--data-dir", type=Path, default=Path(".rallypoint"), help="of the stack (%(default)s)"
+    )
+    found.add_argument("--url", default="", help=f"a gateway elsewhere; its secret is in {TOKEN}")
+    commands = found.add_subparsers(dest="command", required=True, metavar="ls|show|kick|close")
+    shown = commands.add_parser("ls", help="all rooms, most players first")
+    shown.add_argument("--game", default="", help="only of this game")
+    shown.add_argument("--json", action="store_true", help="for machines")
+    shown = commands.add_parser("show", help="one room: seats, and tables as they are")
+    shown.add_argument("room")
+    shown.add_argument("--json", action="store_true", help="for machines")
+    kick = commands.add_parser("kick", help="take a seat away; the player is told the reason")
+    kick.add_argument("room")
+    kick.add_argument("seat", type=int)
+    kick.add_argument("--reason", default="KICKED", help="UPPER_SNAKE (%(default)s)")
+    close = commands.add_parser("close", help="end a room; its players are told the reason")
+    close.add_argument("room")
+    close.add_argument("--reason", default="CLOSED_BY_OPERATOR", help="UPPER_SNAKE (%(default)s)")
+    return found
+
+
+def _token(directory: Path) -> str:
+    if token := os.environ.get(TOKEN):
+        return token
+    try:
+        return datadir.admin_token(directory).read_text().strip()
+    except OSError as error:
+        raise datadir.Refused(
+            f"no secret to show: set {TOKEN}, or name the stack with --data-dir"
+        ) from error
+
+
+async def _run(parsed: argparse.Namespace, url: str, token: str) -> int:
+    from rallypoint.client import channel as channels
+
+    channel = channels.open_channel(url)
+    try:
+        match parsed.command:
+            case "ls":
+                await _list(channel, token, parsed)
+            case "show":
+                await _show(channel, token, parsed)
+            case "kick":
+                await _call(
+                    channel, token, "KickPlayer",
+                    room_id=parsed.room, slot=parsed.seat, reason=parsed.reason,
+                )  # fmt: skip
+                print(f"seat {parsed.seat} of {parsed.room} was taken away: {parsed.reason}")
+            case "close":
+                await _call(channel, token, "CloseRoom", room_id=parsed.room, reason=parsed.reason)
+                print(f"{parsed.room} is closed: {parsed.reason}")
+    finally:
+        await channel.close()
+    return 0
+
+
+async def _call(channel: Any, token: str, method: str, **fields: Any) -> Any:
+    from rallypoint.client import channel as channels
+    from rallypoint.v1 import admin_pb2
+
+    request = getattr(admin_pb2, f"{method}Request")(**fields)
+    answer = getattr(admin_pb2, f"{method}Response")
+    path = f"{SERVICE}/{method}"
+    return await channels.call(channel, path, request, answer=answer, token=token)
+
+
+async def _list(channel: Any, token: str, parsed: argparse.Namespace) -> None:
+    found = await _call(channel, token, "ListLiveRooms", game=parsed.game)
+    if parsed.json:
+        return print(_json(found))
+    head = ("room", "game", "node", "players", "age", "tick ms", "late ms", "B/s", "code")
+    rows = [
+        (
+            room.room_id,
+            room.game,
+            room.node_id,
+            f"{room.connected}/{room.max_players}",
+            f"{room.age_s:.0f} s",
+            f"{room.tick_ms:.2f}",
+            f"{room.lag_ms:.1f}",
+            f"{room.bytes_per_s:.0f}",
+            room.code or "-",
+        )
+        for room in found.rooms
+    ]
+    print("\n".join(_aligned([head, *rows])))
+    if found.total_rooms > len(rows):
+        print(f"and {found.total_rooms - len(rows)} more")
+    for node in found.nodes:
+        if not node.answers:
+            print(f"{node.node_id} does not answer")
+
+
+async def _show(channel: Any, token: str, parsed: argparse.Namespace) -> None:
+    found = await _call(channel, token, "GetLiveRoom", room_id=parsed.room)
+    if parsed.json:
+        return print(_json(found))
+    room = found.room
+    print(f"{room.room_id}  {room.game}  on {room.node_id}, epoch {room.epoch}, tick {room.tick}")
+    seats = [
+        (str(seat.seat.slot), seat.state, seat.seat.display_name, seat.seat.player_id)
+        for seat in found.seats
+    ]
+    print("\n".join(_aligned([("seat", "state", "name", "player"), *seats])))
+    for table in found.tables:
+        print(f"\n{table.name}")
+        rows = [(column.name, _shown(column.values)) for column in table.columns]
+        print("\n".join(f"  {line}" for line in _aligned(rows)))
+
+
+def _shown(values: Sequence[float]) -> str:
+    shown = " ".join(f"{value:g}" for value in values[:MOST_VALUES])
+    return f"{shown} … ({len(values)})" if len(values) > MOST_VALUES else shown
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def _json(message: Any) -> str:
+    from google.protobuf import json_format
+
+    return json.dumps(
+        json_format.MessageToDict(
+            message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        ),
+        indent=1,
+    )
