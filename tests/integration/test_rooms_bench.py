@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rallypoint.cli import bench_rooms, bench_run
+from rallypoint.cli import bench_peers, bench_rooms, bench_run
 
 SMALL = ["--players", "8", "--seconds", "2", "--warm-up", "1", "--json"]
 needs_c = pytest.mark.skipif(not bench_run.has_native_load(), reason="the C load is not built")
@@ -44,3 +44,15 @@ def test_the_search_ends_and_tells_the_floor(capfd: pytest.CaptureFixture[str]) 
     assert report["floor_us_per_player_s"] > 0
     assert report["times_floor"] > 1
     assert report["searched"][-1]["players"] == 16
+
+
+@needs_c
+def test_the_peer_plays_the_same_work(capfd: pytest.CaptureFixture[str]) -> None:
+    size = ["--players-total", "16", "--seconds", "1", "--warm-up", "1", "--rounds", "1"]
+    assert bench_peers.run([*size, "--designs", "websocket", "colyseus-tuned", "--json"]) == 0
+    report = json.loads(capfd.readouterr().out)
+    for row in report["results"].values():
+        assert row["errors"] == 0
+        assert 0.5 < row["delivered"] < 1.5
+        assert row["echo_ms"]["p50"] > 0
+    assert report["times_cheaper"]["websocket"] > 0

@@ -3,6 +3,7 @@
 #define RALLYPOINT_LOAD_WS_H
 
 #include "_load_client.h"
+#include "_load_colyseus.h"
 
 enum { WS_BINARY = 2, WS_CLOSE = 8, WS_PING = 9, WS_PONG = 10 };
 enum { CALL_JOIN = 1, CALL_INPUT = 2 };
@@ -58,7 +59,10 @@ static void lane_inputs(Shared *s, Client *c)
 
 static void ws_inputs(Shared *s, Client *c)
 {
-    lane_inputs(s, c);
+    if (s->transport == COLYSEUS)
+        colyseus_input(s, c);
+    else
+        lane_inputs(s, c);
 }
 
 static void hear_call(Shared *s, Client *c, const uint8_t *data, size_t len)
@@ -74,7 +78,9 @@ static void hear_call(Shared *s, Client *c, const uint8_t *data, size_t len)
 
 static void hear_ws_frame(Shared *s, Client *c, int opcode, const uint8_t *data, size_t len)
 {
-    if (opcode == WS_BINARY)
+    if (opcode == WS_BINARY && s->transport == COLYSEUS)
+        hear_colyseus(s, c, data, len);
+    else if (opcode == WS_BINARY)
         hear_call(s, c, data, len);
     else if (opcode == WS_PING)
         ws_send(s, c, WS_PONG, data, len);

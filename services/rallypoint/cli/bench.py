@@ -9,6 +9,7 @@ from collections.abc import Mapping
 BENCHES: Mapping[str, tuple[str, str]] = {
     "rooms": ("rallypoint.cli.bench_rooms", "rooms full of players: echo time, CPU per player"),
     "step": ("rallypoint.cli.bench_step", "one tick of all rooms, without sockets"),
+    "peers": ("rallypoint.cli.bench_peers", "the same rooms on us and on Colyseus, in turns"),
     "edge": ("rallypoint.cli.bench_edge", "one call and one frame at the gateway"),
     "matchmaking": ("rallypoint.cli.bench_matchmaking", "one cycle of the matcher"),
     "start": ("rallypoint.cli.bench_start", "from exec to ready, each service and the stack"),

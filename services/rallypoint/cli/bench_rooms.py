@@ -30,7 +30,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rallypoint.cli import bench_floor, bench_load, bench_run, bench_search, datadir, stack
 from rallypoint.cli.service import PROFILE
@@ -56,7 +56,7 @@ def run(arguments: list[str]) -> int:
         return 1
     try:
         if parsed.find_max:
-            report = asyncio.run(find_max(setup, seconds=parsed.seconds, most=parsed.at_most))
+            report = asyncio.run(_find_max(setup, parsed))
         elif native:
             report = asyncio.run(_fixed(setup, parsed))
         else:
@@ -123,36 +123,50 @@ async def _fixed(setup: bench_run.Setup, parsed: argparse.Namespace) -> dict[str
     return {**report, **floor, "workload": _workload(setup, workload), **bench_run.where(setup)}
 
 
+async def _find_max(setup: bench_run.Setup, parsed: argparse.Namespace) -> dict[str, Any]:
+    """The report of the largest size that holds."""
+    async with bench_run.Bench(setup) as bench:
+        held = await find_max(
+            bench, room=setup.room_players, seconds=parsed.seconds, most=parsed.at_most
+        )
+    floor = {} if parsed.without_floor else await with_floor(setup, held)
+    workload = {"players": setup.room_players, "seconds": parsed.seconds}
+    return {**held, **floor, "workload": _workload(setup, workload), **bench_run.where(setup)}
+
+
+class Grown(Protocol):
+    """Servers with players, more and more of them."""
+
+    async def grow(self, players: int) -> None:
+        """Have that many players in rooms, playing."""
+
+    async def measure(self, seconds: float) -> dict[str, Any]:
+        """The figures of the next `seconds`."""
+
+
 async def find_max(
-    setup: bench_run.Setup, *, seconds: float, most: int, first: int = FIRST
+    bench: Grown, *, room: int, seconds: float, most: int, first: int = FIRST
 ) -> dict[str, Any]:
     """Grow until it does not hold any more; the report of the last size that held."""
     samples: list[bench_search.Sample] = []
     held: dict[str, Any] | None = None
-    async with bench_run.Bench(setup) as bench:
-        step = bench_search.Step(players=min(first, most))
-        while not step.done:
-            await bench.grow(step.players)
-            await asyncio.sleep(SETTLE_S)
-            report = await bench.measure(seconds)
-            failure = bench_search.judge(report)
-            held = held if failure else report
-            sample = bench_search.Sample(
-                step.players, report["server_cpu_fraction"], report["others_fraction"], failure
-            )
-            samples.append(sample)
-            _say(sample, report)
-            step = bench_search.following(samples, room=setup.room_players, most=most)
+    step = bench_search.Step(players=min(first, most))
+    while not step.done:
+        await bench.grow(step.players)
+        await asyncio.sleep(SETTLE_S)
+        report = await bench.measure(seconds)
+        failure = bench_search.judge(report)
+        held = held if failure else report
+        sample = bench_search.Sample(
+            step.players, report["server_cpu_fraction"], report["others_fraction"], failure
+        )
+        samples.append(sample)
+        _say(sample, report)
+        step = bench_search.following(samples, room=room, most=most)
     if held is None:
         raise bench_run.LoadFailed(f"{samples[0].players} players failed: {samples[0].failure}")
-    return {
-        **held,
-        **await with_floor(setup, held),
-        "max_players": step.found,
-        "searched": [dataclasses.asdict(sample) for sample in samples],
-        "workload": _workload(setup, {"players": setup.room_players, "seconds": seconds}),
-        **bench_run.where(setup),
-    }
+    searched = [dataclasses.asdict(sample) for sample in samples]
+    return {**held, "max_players": step.found, "searched": searched}
 
 
 async def with_floor(setup: bench_run.Setup, report: dict[str, Any]) -> dict[str, Any]:
@@ -199,7 +213,9 @@ async def _python(setup: bench_run.Setup, parsed: argparse.Namespace) -> dict[st
             spec = dataclasses.replace(spec, url=running.url)
             log = datadir.logs(Path(directory)) / "load.log"
             events = _played(spec, setup, log)
-            report = await bench_run.measured(running, events, cpus=setup.server_cores)
+            report = await bench_run.measured(
+                lambda: bench_run.pids_of(running), events, cpus=setup.server_cores
+            )
     return {
         **report,
         "load": "python",

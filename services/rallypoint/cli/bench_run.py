@@ -20,7 +20,7 @@ import os
 import resource
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -70,8 +70,15 @@ def prepare_process() -> None:
     """Let this process and its children have many sockets, and where allowed go first."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    favor(os.getpid())
+
+
+def favor(pid: int) -> None:
+    """Let a process go first where that is allowed, and its session, by which Linux may share."""
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, NICE)
+        os.setpriority(os.PRIO_PROCESS, pid, NICE)
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(NICE))
 
 
 def wish_for(setup: Setup, directory: Path) -> plan.Wish:
@@ -98,6 +105,40 @@ def wish_for(setup: Setup, directory: Path) -> plan.Wish:
     )
 
 
+class Load:
+    """The C load as a process: commands in, events out. End it when done."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+        self._process = process
+        self._log = log
+
+    @classmethod
+    async def start(cls, spec: bench_swarm.Spec, *, log: Path, cpus: frozenset[int]) -> Self:
+        """Start one that plays `spec`."""
+        return cls(await start_load("rallypoint.cli.bench_swarm", spec, log=log, cpus=cpus), log)
+
+    async def told(self, do: str, **what: object) -> AsyncIterator[dict[str, Any]]:
+        """Tell it to do something and hear what becomes of it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"do": do, **what}).encode() + b"\n")
+        async for line in self._process.stdout:
+            yield json.loads(line)
+        raise LoadFailed(f"the load ended early:\n{datadir.log_tail(self._log, lines=20)}")
+
+    async def grow(self, do: str, **what: object) -> None:
+        """Tell it about more players and wait until they play."""
+        async for event in self.told(do, **what):
+            if event["event"] == "grown":
+                return
+
+    async def end(self) -> None:
+        """End the process."""
+        if self._process.returncode is None:
+            self._process.terminate()
+            await self._process.wait()
+
+
 class Bench:
     """A running stack and its load. Use as an async context manager."""
 
@@ -105,21 +146,22 @@ class Bench:
         self.setup = setup
         self._open = contextlib.AsyncExitStack()
         self._running: stack.Stack | None = None
-        self._load: asyncio.subprocess.Process | None = None
-        self._log = Path()
+        self._load: Load | None = None
 
     async def __aenter__(self) -> Self:
         prepare_process()
+        setup = self.setup
         try:
             directory = Path(
                 self._open.enter_context(tempfile.TemporaryDirectory(prefix="rallypoint-bench-"))
             )
-            self._log = datadir.logs(directory) / "load.log"
             self._running = await self._open.enter_async_context(
-                stack.Stack(wish_for(self.setup, directory), cpus=self.setup.server_cores)
+                stack.Stack(wish_for(setup, directory), cpus=setup.server_cores)
             )
-            self._load = await self._start_load(self._running.url)
-            self._open.push_async_callback(self._end_load)
+            spec = bench_swarm.Spec(self._running.url, setup.game, setup.transport, setup.input_hz)
+            log = datadir.logs(directory) / "load.log"
+            self._load = await Load.start(spec, log=log, cpus=setup.load_cores)
+            self._open.push_async_callback(self._load.end)
         except BaseException:
             await self._open.aclose()
             raise
@@ -138,43 +180,32 @@ class Bench:
 
         Meanwhile the servers may use every core, as a join costs far more than a second of play.
         """
+        assert self._load is not None
         self._pin(self.setup.server_cores | self.setup.load_cores)
-        async for event in self._told("grow", players=players):
-            if event["event"] == "grown":
-                break
+        await self._load.grow("grow", players=players)
         self._pin(self.setup.server_cores)
+        for pid in self.pids().values():
+            favor(pid)
 
     async def measure(self, seconds: float) -> dict[str, Any]:
         """The figures of the next `seconds`."""
+        assert self._load is not None
+        events = self._load.told("measure", seconds=seconds)
+        return await measured(self.pids, events, cpus=self.setup.server_cores)
+
+    def pids(self) -> dict[str, int]:
+        """The server processes."""
         assert self._running is not None
-        events = self._told("measure", seconds=seconds)
-        return await measured(self._running, events, cpus=self.setup.server_cores)
+        return pids_of(self._running)
 
     def _pin(self, cpus: frozenset[int]) -> None:
-        assert self._running is not None
-        for name in self._running.names:
-            child.pin(self._running.pid(name), cpus)
+        for pid in self.pids().values():
+            child.pin(pid, cpus)
 
-    async def _told(self, do: str, **what: object) -> AsyncIterator[dict[str, Any]]:
-        """Tell the load to do something and hear what becomes of it."""
-        assert self._load is not None
-        assert self._load.stdin is not None
-        assert self._load.stdout is not None
-        self._load.stdin.write(json.dumps({"do": do, **what}).encode() + b"\n")
-        async for line in self._load.stdout:
-            yield json.loads(line)
-        raise LoadFailed(f"the load ended early:\n{datadir.log_tail(self._log, lines=20)}")
 
-    async def _start_load(self, url: str) -> asyncio.subprocess.Process:
-        setup = self.setup
-        spec = bench_swarm.Spec(url, setup.game, setup.transport, setup.input_hz)
-        module = "rallypoint.cli.bench_swarm"
-        return await start_load(module, spec, log=self._log, cpus=setup.load_cores)
-
-    async def _end_load(self) -> None:
-        if self._load is not None and self._load.returncode is None:
-            self._load.terminate()
-            await self._load.wait()
+def pids_of(running: stack.Stack) -> dict[str, int]:
+    """The processes of a stack; 0 for one that is down."""
+    return {name: running.pid(name) for name in running.names}
 
 
 async def start_load(
@@ -196,23 +227,27 @@ async def start_load(
 
 
 async def measured(
-    running: stack.Stack, events: AsyncIterator[dict[str, Any]], *, cpus: frozenset[int]
+    pids: Callable[[], Mapping[str, int]],
+    events: AsyncIterator[dict[str, Any]],
+    *,
+    cpus: frozenset[int],
 ) -> dict[str, Any]:
-    """The load's result and what was used of `cpus`, the servers', while it measured."""
+    """The load's result and what the servers used of `cpus`, theirs, while it measured."""
     idle_s = 0.0
+    first: Mapping[str, int] = {}
     before: dict[str, child.Usage] = {}
     after: dict[str, child.Usage] = {}
     async for event in events:
         match event:
             case {"event": "playing"}:
-                before, idle_s = _usages(running), machine.idle_s(cpus)
+                first = pids()
+                before, idle_s = _usages(first), machine.idle_s(cpus)
             case {"event": "measured"}:
-                after, idle_s = _usages(running), machine.idle_s(cpus) - idle_s
+                after, idle_s = _usages(pids()), machine.idle_s(cpus) - idle_s
             case {"event": "result", "result": dict(result)}:
-                restarts = sum(running.restarts(name) for name in running.names)
-                result["errors"] += restarts
-                if restarts:
-                    result["errors_by_reason"]["RESTARTS"] = restarts
+                if restarted := [name for name, pid in pids().items() if pid != first[name]]:
+                    result["errors"] += len(restarted)
+                    result["errors_by_reason"]["RESTARTED"] = len(restarted)
                 figures = _server_figures(result, before, after)
                 free = len(cpus) - idle_s / result["seconds"] - figures["server_cpu_fraction"]
                 return {**result, **figures, "others_fraction": round(max(0.0, free), 3)}
@@ -248,8 +283,8 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _usages(running: stack.Stack) -> dict[str, child.Usage]:
-    return {name: child.usage(running.pid(name)) for name in running.names}
+def _usages(pids: Mapping[str, int]) -> dict[str, child.Usage]:
+    return {name: child.usage(pid) for name, pid in pids.items()}
 
 
 def _server_figures(

@@ -3,6 +3,7 @@
 Reads a Spec (JSON, first argument), then commands, one JSON line each, from standard input:
 
     {"do": "grow", "players": n}     n players in rooms, playing           ▸ {"event": "grown"}
+    {"do": "sit", "seats": […]}      the same with seats of a peer, each [process, room, session]
     {"do": "measure", "seconds": s}  count                     ▸ "playing", "measured", "result"
 
 and ends at the end of its input. Session, ticket and assignment come from the ordinary client, over
@@ -77,6 +78,15 @@ class Swarm:
         await self._wait_coming(at_most=0)
         self._load.speak()
 
+    async def sit(self, seats: Sequence[tuple[str, str, str]]) -> None:
+        """Take seats that a Colyseus server has reserved."""
+        for process, room, session_id in seats:
+            path = f"/{process}/{room}?sessionId={session_id}"
+            self._load.add(websocket_frames.handshake(self._host, _key(), path=path))
+            await self._wait_coming(at_most=COMING)
+        self._players += len(seats)
+        await self._wait_coming(at_most=0)
+
     async def measure(self, seconds: float) -> dict[str, Any]:
         """What happens in `seconds`."""
         before, cpu_s, began_s = self._load.counts(), _cpu_s(), time.monotonic()
@@ -125,10 +135,13 @@ def _over_web(host: str, token: str, request: bytes) -> tuple[bytes, bytes]:
 
 def _over_websocket(host: str, token: str, request: bytes) -> tuple[bytes, bytes, bytes]:
     """The handshake, the head of the inputs' lane, and the Join call."""
-    key = base64.b64encode(secrets.token_bytes(16)).decode()
     join = websocket_frames.head(f"{ROOM_SERVICE}/Join", token=token)
     lane = websocket_frames.head(SEND_INPUT, token=token, lane=True)
-    return websocket_frames.handshake(host, key), lane, websocket_frames.call(1, join, request)
+    return websocket_frames.handshake(host, _key()), lane, websocket_frames.call(1, join, request)
+
+
+def _key() -> str:
+    return base64.b64encode(secrets.token_bytes(16)).decode()
 
 
 OPENINGS: Mapping[str, Callable[[str, str, bytes], Sequence[bytes]]] = {
@@ -196,6 +209,11 @@ def packed_inputs(game: str, columns: tuple[schema.ColumnSpec, ...]) -> list[byt
     return made
 
 
+def colyseus_input(packed: bytes) -> bytes:
+    """An input of drift as Colyseus's SDK sends it: ROOM_INPUT_RELIABLE, both fields set."""
+    return b"\x13\x80%b\x81%b" % (packed[:4], packed[4:])
+
+
 def tell(event: str, **fields: object) -> None:
     """One line for whoever started us."""
     print(json.dumps({"event": event, **fields}), flush=True)
@@ -217,6 +235,8 @@ def _made(spec: Spec) -> _load.Load:
 
     columns = catalog.load((), (drift.EXTRA,))[spec.game].schema.input
     inputs = packed_inputs(spec.game, columns)
+    if spec.transport == "colyseus":
+        inputs = [colyseus_input(packed) for packed in inputs]
     where = urlsplit(spec.url)
     return _load.Load(
         host=where.hostname or "",
@@ -233,6 +253,9 @@ async def _obey(swarm: Swarm) -> None:
         match json.loads(line):
             case {"do": "grow", "players": int(players)}:
                 await swarm.grow(players)
+                tell("grown")
+            case {"do": "sit", "seats": list(seats)}:
+                await swarm.sit(seats)
                 tell("grown")
             case {"do": "measure", "seconds": seconds}:
                 tell("result", result=await swarm.measure(seconds))

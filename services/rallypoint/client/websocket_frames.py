@@ -28,10 +28,10 @@ masks = random.Random()
 # -- the handshake
 
 
-def handshake(host: str, key: str) -> bytes:
+def handshake(host: str, key: str, *, path: str = PATH) -> bytes:
     """The request that opens a WebSocket; `key` is 16 random bytes in base64."""
     return (
-        f"GET {PATH} HTTP/1.1\r\nhost: {host}\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
+        f"GET {path} HTTP/1.1\r\nhost: {host}\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
         f"sec-websocket-version: 13\r\nsec-websocket-key: {key}\r\n"
         f"sec-websocket-protocol: {SUBPROTOCOL}\r\n\r\n"
     ).encode()
