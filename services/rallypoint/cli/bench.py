@@ -12,6 +12,7 @@ BENCHES: Mapping[str, tuple[str, str]] = {
     "peers": ("rallypoint.cli.bench_peers", "the same rooms on us and on Colyseus, in turns"),
     "edge": ("rallypoint.cli.bench_edge", "one call and one frame at the gateway"),
     "matchmaking": ("rallypoint.cli.bench_matchmaking", "one cycle of the matcher"),
+    "chaos": ("rallypoint.cli.bench_chaos", "processes killed and frozen while matches go on"),
     "start": ("rallypoint.cli.bench_start", "from exec to ready, each service and the stack"),
 }
 
