@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 LOCKS := requirements/runtime.txt requirements/build.txt
 COMPILED := $(wildcard services/rallypoint/*/*.[ch])
 
-.PHONY: up test test-fast lint protos web clean
+.PHONY: up test test-fast lint chaos protos web clean
 
 up: $(VENV)/runtime.done protos web
 	@$(BIN)/rallypoint up $(ARGS)
@@ -19,6 +19,10 @@ test-fast: test
 
 lint: $(VENV)/dev.done protos
 	@$(BIN)/python tests/stages.py lint
+
+# The long form of tests/integration/test_chaos.py: some 40 minutes.
+chaos: $(VENV)/runtime.done protos
+	@$(BIN)/rallypoint bench chaos --rounds 220 --json
 
 protos: $(VENV)/runtime.done
 	@$(BIN)/python protos/generate.py
