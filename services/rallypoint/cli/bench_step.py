@@ -91,7 +91,7 @@ class Shard:
 
 
 def run(arguments: list[str]) -> int:
-    """Measure and print; 0."""
+    """Measure and print; 0, or 1 when rooms ended on the way."""
     parsed = _parser().parse_args(arguments)
     workload = Workload(
         game=parsed.game,
@@ -105,7 +105,7 @@ def run(arguments: list[str]) -> int:
     )
     report = measure(workload)
     print(json.dumps(report) if parsed.json else _text(report))
-    return 0
+    return 1 if report["ended"] else 0
 
 
 def _parser() -> argparse.ArgumentParser:

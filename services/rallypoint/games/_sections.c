@@ -190,11 +190,18 @@ static uint8_t *write_section(Encoder *self, const TableOf *table, Py_ssize_t la
     return out + inner;
 }
 
-static PyObject *write_lane(Encoder *self, Py_ssize_t lane, Writer writer)
+/* All sections of a lane into `scratch`; where they end. */
+static uint8_t *write_sections(Encoder *self, Py_ssize_t lane, Writer writer)
 {
     uint8_t *out = self->scratch;
     for (Py_ssize_t place = 0; place < self->tables; place++)
         out = write_section(self, self->table + place, lane, writer, out);
+    return out;
+}
+
+static PyObject *write_lane(Encoder *self, Py_ssize_t lane, Writer writer)
+{
+    uint8_t *out = write_sections(self, lane, writer);
     return PyBytes_FromStringAndSize((char *)self->scratch, out - self->scratch);
 }
 
@@ -208,6 +215,40 @@ static PyObject *deltas(Encoder *self, PyObject *argument)
     PyObject *list = PyList_New(lanes);
     for (Py_ssize_t lane = 0; list != NULL && lane < lanes; lane++) {
         PyObject *data = write_lane(self, lane, write_delta);
+        if (data == NULL)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, lane, data);
+    }
+    return list;
+}
+
+/* frames(lanes, heads, tail): the deltas, each with its head and the tail before it. */
+static PyObject *frames(Encoder *self, PyObject *args)
+{
+    Py_ssize_t lanes;
+    PyObject *heads, *tail;
+    if (!PyArg_ParseTuple(args, "nO!S", &lanes, &PyList_Type, &heads, &tail))
+        return NULL;
+    if (lanes < 0 || lanes > self->lanes || lanes > PyList_GET_SIZE(heads))
+        return PyErr_Format(PyExc_IndexError, "%zd lanes of %zd", lanes, self->lanes);
+    size_t tail_size = (size_t)PyBytes_GET_SIZE(tail);
+    PyObject *list = PyList_New(lanes);
+    for (Py_ssize_t lane = 0; list != NULL && lane < lanes; lane++) {
+        PyObject *head = PyList_GET_ITEM(heads, lane), *data = NULL;
+        if (PyBytes_Check(head)) {
+            uint8_t *out = write_sections(self, lane, write_delta);
+            size_t size = (size_t)(out - self->scratch), head_size = (size_t)PyBytes_GET_SIZE(head);
+            data = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(head_size + tail_size + size));
+            if (data != NULL) {
+                char *at = PyBytes_AS_STRING(data);
+                memcpy(at, PyBytes_AS_STRING(head), head_size);
+                memcpy(at + head_size, PyBytes_AS_STRING(tail), tail_size);
+                memcpy(at + head_size + tail_size, self->scratch, size);
+            }
+        } else {
+            PyErr_SetString(PyExc_TypeError, "heads are bytes");
+        }
         if (data == NULL)
             Py_CLEAR(list);
         else
@@ -426,6 +467,7 @@ static void encoder_dealloc(Encoder *self)
 
 static PyMethodDef encoder_methods[] = {
     {"deltas", (PyCFunction)deltas, METH_O, "Sections of the first lanes against the call before."},
+    {"frames", (PyCFunction)frames, METH_VARARGS, "Deltas with heads and a tail before them."},
     {"keyframes", (PyCFunction)keyframes, METH_O, "Sections of lanes against zeros."},
     {"forget", (PyCFunction)forget, METH_VARARGS, "Start anew with lanes start to stop."},
     {NULL, NULL, 0, NULL},

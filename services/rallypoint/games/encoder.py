@@ -53,6 +53,11 @@ class NumpyEncoder:
             cells.write_delta(lanes)
         return self._collect(lanes)
 
+    def frames(self, lanes: int, heads: list[bytes], tail: bytes) -> list[bytes]:
+        """`deltas` with each lane's head and the tail before them."""
+        sections = self.deltas(lanes)
+        return [head + tail + data for head, data in zip(heads, sections, strict=False)]
+
     def keyframes(self, lanes: Sequence[int]) -> list[bytes]:
         """Sections of the given lanes against zeros, as of the last `deltas`."""
         index = np.asarray(lanes, np.intp)

@@ -31,8 +31,6 @@ EVENT_TAG: Final = b"\x2a"
 class _Log:
     """A room's events: those not yet published, and those of the last two seconds."""
 
-    epoch: bytes = b""
-    ahead: int = 0
     next_id: int = 1
     fresh: list[bytes] = field(default_factory=list)
     recent: deque[tuple[int, bytes]] = field(default_factory=deque)
@@ -48,6 +46,9 @@ class FrameWriter:
         self._teams = _team_rows(definition, arena)
         self._sources = _sources(definition, arena, self._teams)
         self._logs = [_Log() for _ in range(arena.rooms)]
+        self._epochs = [b""] * arena.rooms
+        self._ahead: dict[int, int] = {}
+        self._eventful: set[int] = set()
         self._base_tick = 0
         self._tick = 0
 
@@ -58,7 +59,12 @@ class FrameWriter:
 
     def open(self, slot: int, epoch: int, seats: Sequence[Seat], *, ahead: int = 0) -> None:
         """Begin a room that nobody has seen; its ticks are `ahead` of the table's."""
-        self._logs[slot] = _Log(EPOCH_TAG + varint(epoch), ahead)
+        self._logs[slot] = _Log()
+        self._epochs[slot] = EPOCH_TAG + varint(epoch)
+        self._ahead.pop(slot, None)
+        if ahead:
+            self._ahead[slot] = ahead
+        self._eventful.discard(slot)
         self._shared.forget(slice(slot, slot + 1))
         for source in self._sources:
             source.forget(slot)
@@ -73,6 +79,10 @@ class FrameWriter:
     def emit(self, slot: int, tick: int, events: Sequence[Emitted]) -> None:
         """Number events and keep them for the next frame."""
         log = self._logs[slot]
+        self._eventful.add(slot)
+        oldest = tick - self._repeated_ticks
+        while log.recent and log.recent[0][0] < oldest:
+            log.recent.popleft()
         for event in events:
             data = encoded_event(log.next_id, event)
             log.next_id += 1
@@ -82,18 +92,19 @@ class FrameWriter:
     def deltas(self, rooms: int, tick: int) -> list[bytes]:
         """The frames of the first `rooms` rooms against those of the call before."""
         self._base_tick, self._tick = self._tick, tick
-        heads = {0: self._delta_head(0)}
-        sections = self._shared.deltas(rooms)
+        ticks = self._delta_head(0)
+        frames = self._shared.frames(rooms, self._epochs, ticks)
         for source in self._sources:
             source.publish(rooms)
-        frames = []
-        for log, section in zip(self._logs, sections, strict=False):
-            ticks = heads.get(log.ahead) or heads.setdefault(log.ahead, self._delta_head(log.ahead))
-            frame = log.epoch + ticks + section
-            if log.fresh:
-                frame += b"".join(log.fresh)
-                log.fresh.clear()
-            frames.append(frame)
+        for slot, ahead in self._ahead.items():
+            if slot < rooms:
+                epoch, whole = self._epochs[slot], frames[slot]
+                frames[slot] = epoch + self._delta_head(ahead) + whole[len(epoch) + len(ticks) :]
+        for slot in sorted(slot for slot in self._eventful if slot < rooms):
+            log = self._logs[slot]
+            frames[slot] += b"".join(log.fresh)
+            log.fresh.clear()
+            self._eventful.discard(slot)
         return frames
 
     def keyframes(self, slots: Sequence[int]) -> list[bytes]:
@@ -105,8 +116,8 @@ class FrameWriter:
             while log.recent and log.recent[0][0] < oldest:
                 log.recent.popleft()
             events = b"".join(data for _, data in log.recent)
-            ticks = TICK_TAG + varint(self._tick + log.ahead)
-            frames.append(log.epoch + ticks + section + events)
+            ticks = TICK_TAG + varint(self._tick + self._ahead.get(slot, 0))
+            frames.append(self._epochs[slot] + ticks + section + events)
         return frames
 
     def saved_events(self, slot: int, tick: int) -> tuple[int, tuple[tuple[int, bytes], ...]]:

@@ -31,6 +31,9 @@ class SectionEncoder(Protocol):
     def deltas(self, lanes: int) -> list[bytes]:
         """Sections of the first `lanes` lanes against those of the call before."""
 
+    def frames(self, lanes: int, heads: list[bytes], tail: bytes) -> list[bytes]:
+        """`deltas` with each lane's head and the tail before them."""
+
     def keyframes(self, lanes: Sequence[int]) -> list[bytes]:
         """Sections of the given lanes against zeros, as of the last `deltas`."""
 
@@ -50,6 +53,7 @@ class CompiledEncoder:
         described = [_described(table) for table in tables]
         self._encoder = _sections.Encoder(lanes, described)
         self.deltas = self._encoder.deltas
+        self.frames = self._encoder.frames
         self.keyframes = self._encoder.keyframes
 
     def forget(self, lanes: slice) -> None:

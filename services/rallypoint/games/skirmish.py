@@ -30,11 +30,11 @@ Players do not block each other. A shot flies straight: at tick t it is at
 4 SPAWN seat. **Options**: `time_limit_s` (120), `score_limit` (0 = none). No messages.
 """  # noqa: E501  # tables
 
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
+from rallypoint.games import geometry
 from rallypoint.games.chat import Chat
 from rallypoint.games.columns import Input, Table, flag, hidden, i8, q16, u8, u16, u32
 from rallypoint.games.game import ColumnGame, GameInfo, Refused
@@ -76,11 +76,8 @@ KILL: Final = 2
 PICKUP: Final = 3
 SPAWN: Final = 4
 
-# One obstacle per row: the last axis is the loop that numpy runs in C, and it should be long.
-_OBSTACLE_X = np.array([[x] for x, _, _ in OBSTACLES])
-_OBSTACLE_Y = np.array([[y] for _, y, _ in OBSTACLES])
-_OBSTACLE_R = np.array([[r] for _, _, r in OBSTACLES])
-_REACH = _OBSTACLE_R + RADIUS
+_OBSTACLES = geometry.Circles(OBSTACLES)
+_REACH = geometry.Circles(OBSTACLES, wider=RADIUS)
 _ANGLE = 2 * np.pi / 65536
 
 
@@ -199,27 +196,14 @@ class Skirmish(ColumnGame):
 
 
 def _move(players: Players, move: Move, alive: Array) -> None:
-    dx = move.dx / 100.0 * alive
-    dy = move.dy / 100.0 * alive
+    dx, dy = move.dx / 100.0, move.dy / 100.0
     over = np.maximum(np.sqrt(dx * dx + dy * dy), 1.0)
     x = _clipped(players.x + dx / over * STEP, RADIUS, WIDTH - RADIUS)
     y = _clipped(players.y + dy / over * STEP, RADIUS, HEIGHT - RADIUS)
-    _push_out(x.reshape(-1), y.reshape(-1))
+    _REACH.push_out(x, y)
     np.copyto(players.x, x, where=alive)
     np.copyto(players.y, y, where=alive)
     np.copyto(players.aim, move.aim, where=alive)
-
-
-def _push_out(x: Array, y: Array) -> None:
-    """Put who is in an obstacle at its edge, in place."""
-    ex, ey = x - _OBSTACLE_X, y - _OBSTACLE_Y
-    d2 = ex * ex + ey * ey
-    inside = d2 < _REACH * _REACH
-    if np.count_nonzero(inside):
-        at = met, who = np.nonzero(inside)
-        factor = _REACH[met, 0] / np.sqrt(d2[at])
-        x[who] = _OBSTACLE_X[met, 0] + ex[at] * factor
-        y[who] = _OBSTACLE_Y[met, 0] + ey[at] * factor
 
 
 def _clipped(values: Array, low: float, high: float) -> Array:
@@ -231,75 +215,55 @@ def _fire(rooms: Rooms, players: Players, shots: Shots, wanting: Array) -> None:
     cooldown = players.cooldown
     np.maximum(cooldown - 1, 0, out=cooldown)
     wanting &= cooldown == 0
-    if not np.count_nonzero(wanting):  # array.any() takes its time in Python
+    # Rows of `shots` are three per seat, so the place of a seat among all seats, times three, is
+    # that of its first shot among all shots; one index for both is faster than pairs.
+    (who,) = wanting.reshape(-1).nonzero()
+    if not len(who):
         return
-    room, seat = np.nonzero(wanting)
-    at = (room, seat * SHOTS_EACH + players.next_shot[room, seat])
-    players.next_shot[room, seat] = (players.next_shot[room, seat] + 1) % SHOTS_EACH
-    cooldown[room, seat] = FIRE_TICKS
-    aim = players.aim[room, seat]
-    shots.x[at] = shots.now_x[at] = players.x[room, seat]
-    shots.y[at] = shots.now_y[at] = players.y[room, seat]
-    shots.aim[at] = aim
-    shots.step_x[at] = np.cos(aim * _ANGLE) * SHOT_STEP
-    shots.step_y[at] = np.sin(aim * _ANGLE) * SHOT_STEP
-    shots.born[at] = rooms.tick[room] & 0xFFFF
-    shots.left[at] = SHOT_TICKS
-    shots.damage[at] = DAMAGE * (1 + players.boost[room, seat].astype(np.int32))
-    shots.live[at] = 1
+    number, aim = _flat(players.next_shot)[who], _flat(players.aim)[who]
+    at = who * SHOTS_EACH + number
+    _flat(players.next_shot)[who] = (number + 1) % SHOTS_EACH
+    _flat(cooldown)[who] = FIRE_TICKS
+    _flat(shots.x)[at] = _flat(shots.now_x)[at] = _flat(players.x)[who]
+    _flat(shots.y)[at] = _flat(shots.now_y)[at] = _flat(players.y)[who]
+    _flat(shots.aim)[at] = aim
+    _flat(shots.step_x)[at] = np.cos(aim * _ANGLE) * SHOT_STEP
+    _flat(shots.step_y)[at] = np.sin(aim * _ANGLE) * SHOT_STEP
+    _flat(shots.born)[at] = rooms.tick[who // players.x.shape[1]] & 0xFFFF
+    _flat(shots.left)[at] = SHOT_TICKS
+    _flat(shots.damage)[at] = DAMAGE * (1 + _flat(players.boost)[who].astype(np.int32))
+    _flat(shots.live)[at] = 1
+
+
+def _flat(column: Array) -> Array:
+    """All rooms' rows in one line, in place."""
+    return column.reshape(-1)
 
 
 def _fly(rooms: Rooms, players: Players, shots: Shots) -> None:
     """Move shots fired in earlier ticks; the first player met on the way is hit."""
     flying = shots.live != 0
     flying &= shots.born != (rooms.tick & 0xFFFF)[:, None]
-    if not np.count_nonzero(flying):
+    (at,) = flying.reshape(-1).nonzero()
+    if not len(at):
         return
-    room, row = at = np.nonzero(flying)
-    step_x, step_y = shots.step_x[at], shots.step_y[at]
-    from_x, from_y = shots.now_x[at], shots.now_y[at]
-    met = _met(players, room, row // SHOTS_EACH, (from_x, from_y, step_x, step_y))
-    x, y = from_x + step_x, from_y + step_y
-    shots.now_x[at], shots.now_y[at] = x, y
-    left = shots.left[at] - 1
-    shots.left[at] = left
+    dx, dy = _flat(shots.step_x)[at], _flat(shots.step_y)[at]
+    now_x, now_y, left = _flat(shots.now_x), _flat(shots.now_y), _flat(shots.left)
+    from_x, from_y, ticks = now_x[at], now_y[at], left[at] - 1
+    x, y = from_x + dx, from_y + dy
+    now_x[at], now_y[at], left[at] = x, y, ticks
+    room, row = np.divmod(at, shots.x.shape[1])
+    owner = row // SHOTS_EACH
+    steps = geometry.Steps(room, owner, from_x, from_y, dx, dy, SHOT_STEP)
+    met = steps.first_met(players.x, players.y, players.health, radius=HIT_RADIUS)
     struck = met >= 0
-    over = struck | (left <= 0) | _stopped(x, y)
-    if np.count_nonzero(over):
-        shots.live[room[over], row[over]] = 0
-    for index in np.flatnonzero(struck).tolist():
-        damage = int(shots.damage[room[index], row[index]])
-        _hit(
-            rooms,
-            players,
-            (int(room[index]), int(row[index]) // SHOTS_EACH, int(met[index])),
-            damage,
-        )
-
-
-def _met(players: Players, room: Array, owner: Array, path: Sequence[Array]) -> Array:
-    """The seat each shot meets first on its path (from x, y; step x, y), or -1."""
-    from_x, from_y, step_x, step_y = path
-    # Shaped (seats, shots), the longer axis last.
-    to_x = players.x.T.take(room, axis=1) - from_x
-    to_y = players.y.T.take(room, axis=1) - from_y
-    along = _clipped((to_x * step_x + to_y * step_y) / (SHOT_STEP * SHOT_STEP), 0.0, 1.0)
-    off_x, off_y = to_x - along * step_x, to_y - along * step_y
-    near = off_x * off_x + off_y * off_y < HIT_RADIUS * HIT_RADIUS
-    near &= players.health.T.take(room, axis=1) > 0
-    near[owner, np.arange(len(owner))] = False
-    if not np.count_nonzero(near):
-        return np.full(len(owner), -1)
-    first = np.where(near, along, 2.0).argmin(axis=0)
-    return np.where(np.logical_or.reduce(near, axis=0), first, -1)
-
-
-def _stopped(x: Array, y: Array) -> Array:
-    """Whether a wall or an obstacle is there."""
-    ex, ey = x - _OBSTACLE_X, y - _OBSTACLE_Y
-    inside = np.logical_or.reduce(ex * ex + ey * ey < _OBSTACLE_R * _OBSTACLE_R, axis=0)
-    outside = (x < 0) | (x > WIDTH) | (y < 0) | (y > HEIGHT)
-    return np.asarray(inside | outside)
+    over = struck | (ticks <= 0) | _OBSTACLES.inside(x, y)
+    over |= (x < 0) | (x > WIDTH) | (y < 0) | (y > HEIGHT)
+    _flat(shots.live)[at[over]] = 0
+    damage = _flat(shots.damage)
+    for index in struck.nonzero()[0].tolist():
+        who = int(room[index]), int(owner[index]), int(met[index])
+        _hit(rooms, players, who, int(damage[at[index]]))
 
 
 def _hit(rooms: Rooms, players: Players, who: tuple[int, int, int], damage: int) -> None:
@@ -319,10 +283,8 @@ def _hit(rooms: Rooms, players: Players, who: tuple[int, int, int], damage: int)
 
 def _pick_up(rooms: Rooms, players: Players, items: Items) -> None:
     _tick_items(players, items)
-    near = _near(players, items)
-    if not np.count_nonzero(near):
-        return
-    for room, seat, row in np.argwhere(near.transpose(2, 0, 1)).tolist():
+    met = geometry.touching((players.x, players.y), (items.x, items.y), radius=ITEM_RADIUS)
+    for room, seat, row in met:
         kind = int(items.kind[room, row])
         health = int(players.health[room, seat])
         if kind == 0 or health == 0 or (kind == HEALTH_ITEM and health == MAX_HEALTH):
@@ -333,16 +295,6 @@ def _pick_up(rooms: Rooms, players: Players, items: Items) -> None:
             players.boost[room, seat], players.boost_left[room, seat] = 1, BOOST_TICKS
         items.kind[room, row], items.back_in[room, row] = 0, ITEM_TICKS
         rooms.emit(room, PICKUP, bytes((seat, kind)))
-
-
-def _near(players: Players, items: Items) -> Array:
-    """Who touches what, shaped (seats, items, rooms): rooms last, as there are most of them."""
-    ex = players.x.T.copy()[:, None] - items.x.T.copy()
-    ey = players.y.T.copy()[:, None] - items.y.T.copy()
-    ex *= ex
-    ey *= ey
-    ex += ey
-    return np.asarray(ex < ITEM_RADIUS * ITEM_RADIUS)
 
 
 def _tick_items(players: Players, items: Items) -> None:

@@ -1,0 +1,36 @@
+"""Geometry of many things at once in C; only there where it could be compiled."""
+
+from typing import Literal
+
+from rallypoint.games.schema import Array
+
+def push_out(x: Array, y: Array, circle_x: Array, circle_y: Array, reach: Array, /) -> bool: ...
+def inside(
+    x: Array, y: Array, circle_x: Array, circle_y: Array, reach: Array, out: Array, /
+) -> bool: ...
+def first_met(
+    x: Array,
+    y: Array,
+    there: Array,
+    room: Array,
+    owner: Array,
+    from_x: Array,
+    from_y: Array,
+    step_x: Array,
+    step_y: Array,
+    out: Array,
+    rows: int,
+    reach2: float,
+    length2: float,
+    /,
+) -> bool: ...
+def touching(
+    x: Array,
+    y: Array,
+    other_x: Array,
+    other_y: Array,
+    rows: int,
+    others: int,
+    reach2: float,
+    /,
+) -> list[tuple[int, int, int]] | Literal[False]: ...
