@@ -309,62 +309,120 @@ static char *put(char *at, PyObject *bytes)
     return at + size;
 }
 
-/* The size of a frame (head, tick, part, route) without its own tag and length; -1 when it is none. */
-static Py_ssize_t frame_size(PyObject *frame)
+/* A room's frame in step: head, tick, its only part (not encoded yet) and route. */
+typedef struct {
+    PyObject *fields[4];
+} InStep;
+
+/* The size of a frame without its own tag and length. */
+static size_t frame_size(const InStep *frame)
 {
-    if (!PyTuple_CheckExact(frame) || PyTuple_GET_SIZE(frame) != 4)
-        return -1;
-    Py_ssize_t size = 1;
-    for (Py_ssize_t place = 0; place < 4; place++) {
-        PyObject *field = PyTuple_GET_ITEM(frame, place);
-        if (!PyBytes_Check(field))
-            return -1;
-        size += PyBytes_GET_SIZE(field);
-    }
-    return size + (Py_ssize_t)varint_size((size_t)PyBytes_GET_SIZE(PyTuple_GET_ITEM(frame, 2)));
+    size_t size = 1 + varint_size((size_t)PyBytes_GET_SIZE(frame->fields[2]));
+    for (int place = 0; place < 4; place++)
+        size += (size_t)PyBytes_GET_SIZE(frame->fields[place]);
+    return size;
 }
 
-static Py_ssize_t whole_size(PyObject *frames)
+static size_t whole_size(const InStep *frame)
 {
-    Py_ssize_t whole = 0;
-    for (Py_ssize_t place = 0; place < PyList_GET_SIZE(frames); place++) {
-        PyObject *frame = PyList_GET_ITEM(frames, place);
-        if (PyBytes_Check(frame)) {
-            whole += PyBytes_GET_SIZE(frame);
-            continue;
-        }
-        Py_ssize_t size = frame_size(frame);
-        if (size < 0) {
-            PyErr_SetString(PyExc_TypeError, "a frame is bytes, or head, tick, part and route");
-            return -1;
-        }
-        whole += 1 + (Py_ssize_t)varint_size((size_t)size) + size;
-    }
-    return whole;
+    size_t size = frame_size(frame);
+    return 1 + varint_size(size) + size;
+}
+
+static char *put_frame(char *at, const InStep *frame)
+{
+    *at++ = FRAMES_TAG;
+    at = put_varint(at, frame_size(frame));
+    at = put(put(at, frame->fields[0]), frame->fields[1]);
+    *at++ = PART_TAG;
+    at = put_varint(at, (size_t)PyBytes_GET_SIZE(frame->fields[2]));
+    return put(put(at, frame->fields[2]), frame->fields[3]);
+}
+
+static int all_bytes(const InStep *frame)
+{
+    for (int place = 0; place < 4; place++)
+        if (frame->fields[place] == NULL || !PyBytes_Check(frame->fields[place]))
+            return 0;
+    return 1;
+}
+
+/* A tuple of its four fields. */
+static int read_frame(PyObject *item, InStep *frame)
+{
+    if (!PyTuple_CheckExact(item) || PyTuple_GET_SIZE(item) != 4)
+        return 0;
+    for (int place = 0; place < 4; place++)
+        frame->fields[place] = PyTuple_GET_ITEM(item, place);
+    return all_bytes(frame);
 }
 
 static PyObject *join_frames(PyObject *Py_UNUSED(module), PyObject *frames)
 {
+    InStep frame;
+    size_t whole = 0;
     if (!PyList_CheckExact(frames))
         return PyErr_Format(PyExc_TypeError, "frames are a list");
-    Py_ssize_t whole = whole_size(frames);
-    PyObject *joined = whole < 0 ? NULL : PyBytes_FromStringAndSize(NULL, whole);
+    for (Py_ssize_t place = 0; place < PyList_GET_SIZE(frames); place++) {
+        PyObject *item = PyList_GET_ITEM(frames, place);
+        if (PyBytes_Check(item))
+            whole += (size_t)PyBytes_GET_SIZE(item);
+        else if (read_frame(item, &frame))
+            whole += whole_size(&frame);
+        else
+            return PyErr_Format(PyExc_TypeError, "a frame is bytes, or head, tick, part, route");
+    }
+    PyObject *joined = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)whole);
     if (joined == NULL)
         return NULL;
     char *at = PyBytes_AS_STRING(joined);
     for (Py_ssize_t place = 0; place < PyList_GET_SIZE(frames); place++) {
-        PyObject *frame = PyList_GET_ITEM(frames, place);
-        if (PyBytes_Check(frame)) {
-            at = put(at, frame);
-            continue;
+        PyObject *item = PyList_GET_ITEM(frames, place);
+        at = read_frame(item, &frame) ? put_frame(at, &frame) : put(at, item);
+    }
+    return joined;
+}
+
+static PyObject *item_of(PyObject *list, PyObject *number)
+{
+    Py_ssize_t at = PyLong_Check(number) ? PyLong_AsSsize_t(number) : -1;
+    return at >= 0 && at < PyList_GET_SIZE(list) ? PyList_GET_ITEM(list, at) : NULL;
+}
+
+/* A tuple (head, number of the tick, slot of the delta, route). */
+static int read_row(PyObject *row, PyObject *ticks, PyObject *deltas, InStep *frame)
+{
+    if (!PyTuple_CheckExact(row) || PyTuple_GET_SIZE(row) != 4)
+        return 0;
+    frame->fields[0] = PyTuple_GET_ITEM(row, 0);
+    frame->fields[1] = item_of(ticks, PyTuple_GET_ITEM(row, 1));
+    frame->fields[2] = item_of(deltas, PyTuple_GET_ITEM(row, 2));
+    frame->fields[3] = PyTuple_GET_ITEM(row, 3);
+    return all_bytes(frame);
+}
+
+static PyObject *join_rows(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *rows, *ticks, *deltas;
+    InStep frame;
+    size_t whole = 0;
+    if (!PyArg_ParseTuple(args, "O!O!O!", &PyList_Type, &rows, &PyList_Type, &ticks, &PyList_Type,
+                          &deltas))
+        return NULL;
+    for (Py_ssize_t place = 0; place < PyList_GET_SIZE(rows); place++) {
+        if (!read_row(PyList_GET_ITEM(rows, place), ticks, deltas, &frame)) {
+            PyErr_Clear();
+            return PyErr_Format(PyExc_TypeError, "a row is head, tick, slot, route");
         }
-        PyObject *part = PyTuple_GET_ITEM(frame, 2);
-        *at++ = FRAMES_TAG;
-        at = put_varint(at, (size_t)frame_size(frame));
-        at = put(put(at, PyTuple_GET_ITEM(frame, 0)), PyTuple_GET_ITEM(frame, 1));
-        *at++ = PART_TAG;
-        at = put_varint(at, (size_t)PyBytes_GET_SIZE(part));
-        at = put(put(at, part), PyTuple_GET_ITEM(frame, 3));
+        whole += whole_size(&frame);
+    }
+    PyObject *joined = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)whole);
+    if (joined == NULL)
+        return NULL;
+    char *at = PyBytes_AS_STRING(joined);
+    for (Py_ssize_t place = 0; place < PyList_GET_SIZE(rows); place++) {
+        read_row(PyList_GET_ITEM(rows, place), ticks, deltas, &frame);
+        at = put_frame(at, &frame);
     }
     return joined;
 }
@@ -395,6 +453,7 @@ static PyType_Spec door_spec = {
 static PyMethodDef functions[] = {
     {"take_inputs", take_inputs, METH_VARARGS, "Take a request's inputs; its other fields."},
     {"join_frames", join_frames, METH_O, "The frames of an AttachResponse."},
+    {"join_rows", join_rows, METH_VARARGS, "The same for rooms in step: rows, ticks, deltas."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -40,6 +40,13 @@ def take_inputs(data: bytes, rooms: Mapping[str, Any]) -> bytes:
     return _attach.take_inputs(data, rooms) if COMPILED else data
 
 
+def join_rows(rows: list[responses.Row], ticks: list[bytes], deltas: list[bytes]) -> bytes:
+    """The same for rooms whose clients are all in step."""
+    if COMPILED:
+        return _attach.join_rows(rows, ticks, deltas)
+    return responses.join_rows(rows, ticks, deltas)
+
+
 def join_frames(frames: list[responses.Frame]) -> bytes:
     """The frames of an encoded AttachResponse."""
     return _attach.join_frames(frames) if COMPILED else responses.join(frames)

@@ -96,6 +96,15 @@ class Observer(Protocol):
         """A player is gone for good."""
 
 
+class Changes:
+    """Counts what happens to rooms that decides who gets which frame."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
 class HostedRoom:
     """Belongs to one table's task, which `post` reaches. `slot` is its place in the engine, `state`
     the room as its game sees it."""
@@ -131,9 +140,10 @@ class HostedRoom:
         """Spreads the snapshots of rooms over the second."""
         self.frame_bytes = 0
         """Bytes of the frames so far, as one client in step gets them."""
+        self.changes = Changes()
         self._by_link: dict[GatewayLink, list[Stream]] = {}
         self._routes: dict[GatewayLink, bytes] = {}
-        self._head = responses.head(identity.room_id, identity.epoch)
+        self.head = responses.head(identity.room_id, identity.epoch)
 
     @property
     def fresh(self) -> bool:
@@ -162,6 +172,7 @@ class HostedRoom:
         stream.link.rooms[stream.client] = self
         self._by_link.setdefault(stream.link, []).append(stream)
         self._routes.pop(stream.link, None)
+        self.changes.count += 1
         return replaced
 
     def unseat(self, slot: int) -> Stream | None:
@@ -173,6 +184,7 @@ class HostedRoom:
             self.door.shut(slot)
         stream.link.forget(stream.client)
         self._routes.pop(stream.link, None)
+        self.changes.count += 1
         streams = self._by_link[stream.link]
         streams.remove(stream)
         if not streams:
@@ -183,6 +195,7 @@ class HostedRoom:
         """Send a keyframe next."""
         stream.fresh = True
         self._routes.pop(stream.link, None)
+        self.changes.count += 1
 
     def refresh_all(self, link: GatewayLink) -> None:
         """Send keyframes to all streams of a gateway that took no frame."""
@@ -213,12 +226,16 @@ class HostedRoom:
         for link, streams in self._by_link.items():
             yield link, [stream.client for stream in streams]
 
+    def routes(self) -> Iterable[tuple[GatewayLink, bytes]]:
+        """Each gateway with the route to its clients here; complete when all are in step."""
+        return self._routes.items()
+
     def frames(self, tick: bytes, data: RoomBytes) -> Iterator[tuple[GatewayLink, responses.Frame]]:
         """The room's frame for each gateway. All streams are in step afterwards."""
         for link, streams in self._by_link.items():
             route = self._routes.get(link)
             if route is not None:
-                yield link, (self._head, tick, data.delta, route)
+                yield link, (self.head, tick, data.delta, route)
             elif data.view is not None:
                 yield link, self._apart(tick, streams, data, data.view)
             else:
@@ -227,7 +244,7 @@ class HostedRoom:
     def _mixed(self, tick: bytes, link: GatewayLink, data: RoomBytes) -> bytes:
         """Some in step, some fresh."""
         streams = self._by_link[link]
-        fields = [self._head, tick]
+        fields = [self.head, tick]
         routes: list[bytes] = []
         for fresh, frame in ((False, data.delta), (True, data.key)):
             clients = [stream.client for stream in streams if stream.fresh is fresh]
@@ -241,7 +258,7 @@ class HostedRoom:
 
     def _apart(self, tick: bytes, streams: Sequence[Stream], data: RoomBytes, view: View) -> bytes:
         """Each seat has a route of its own; parts 0 and 1 are the shared delta and keyframe."""
-        fields = [self._head, tick, responses.part(data.delta), responses.part(data.key)]
+        fields = [self.head, tick, responses.part(data.delta), responses.part(data.key)]
         routes: list[bytes] = []
         placed: dict[int, int] = {}
         for stream in streams:

@@ -18,13 +18,12 @@ from rallypoint.games.definition import Definition
 from rallypoint.games.engine import GAME_ERROR, Ended, RoomSpec, RoomTable
 from rallypoint.games.saved import SavedRoom
 from rallypoint.room_state import attach, seating
-from rallypoint.room_state.domain import responses
 from rallypoint.room_state.domain.pacing import Pacer
 from rallypoint.room_state.domain.replies import ReplyLog
 from rallypoint.room_state.domain.seats import SeatBook
-from rallypoint.room_state.gateway_link import GatewayLink
-from rallypoint.room_state.hosted import SUPERSEDED, HostedRoom, Observer, RoomBytes, RoomIdentity
+from rallypoint.room_state.hosted import SUPERSEDED, HostedRoom, Observer, RoomIdentity
 from rallypoint.room_state.meter import TableMeter
+from rallypoint.room_state.publishing import Publisher, RoomsBySlot
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +46,9 @@ class TableRunner:
     def __init__(self, definition: Definition, *, index: int, closed: Closed) -> None:
         self.definition = definition
         self.table = RoomTable(definition, clock=time.perf_counter)
-        self.rooms: dict[int, HostedRoom] = {}
+        self.rooms = RoomsBySlot()
         self.meter = TableMeter(definition.info.name)
+        self._publisher = Publisher(self.table, self.rooms, refused=self.meter.refused)
         self._pacer = Pacer(1.0 / definition.info.tick_hz, index)
         self._closed = closed
         self._inbox: deque[Callable[[], None]] = deque()
@@ -176,7 +176,7 @@ class TableRunner:
             self.table.step()
             publish |= self.table.tick % self.definition.ticks_per_frame == 0
         self._collect()
-        size = self._publish() if publish else 0
+        size = self._publisher.publish() if publish else 0
         self.meter.ticked(time.perf_counter() - started, late_s=late_s, frame_bytes=size)
         self.meter.lost(dropped=self._pacer.dropped - dropped, rollbacks=self.table.rollbacks)
         if now >= self._expiry_due:
@@ -184,40 +184,6 @@ class TableRunner:
             self._expire(now)
         if publish and self._over:
             self._sweep()
-
-    def _publish(self) -> int:
-        """Send every room's frame; the bytes of all."""
-        batches: dict[GatewayLink, list[responses.Frame]] = {}
-        for room, data in self._room_bytes():
-            tick = responses.tick(self.table.tick_of(room.slot))
-            room.frame_bytes += len(data.delta)
-            for link, frame in room.frames(tick, data):
-                batches.setdefault(link, []).append(frame)
-        size = 0
-        for link, frames in batches.items():
-            batch = attach.join_frames(frames)
-            size += len(batch)
-            if not link.frames(batch):
-                self.meter.refused()
-                for room in self.rooms.values():
-                    room.refresh_all(link)
-        return size
-
-    def _room_bytes(self) -> list[tuple[HostedRoom, RoomBytes]]:
-        writer = self.table.writer
-        deltas = self.table.deltas()
-        fresh = [slot for slot, room in self.rooms.items() if room.fresh]
-        keys = dict(zip(fresh, writer.keyframes(fresh), strict=True)) if fresh else {}
-        if not writer.has_views:
-            return [
-                (room, RoomBytes(deltas[slot], keys.get(slot, b"")))
-                for slot, room in self.rooms.items()
-            ]
-        views = writer.views([room.watch() for room in self.rooms.values()])
-        return [
-            (room, RoomBytes(deltas[slot], keys.get(slot, b""), view))
-            for (slot, room), view in zip(self.rooms.items(), views, strict=True)
-        ]
 
     def _expire(self, now: float) -> None:
         for room in list(self.rooms.values()):

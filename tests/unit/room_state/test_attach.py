@@ -150,6 +150,29 @@ def test_frames_are_joined_alike(frames: list[responses.Frame]) -> None:
     assert attach.join_frames(frames) == responses.join(frames)
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(FIELDS, st.integers(0, 1), st.integers(0, 3), FIELDS), max_size=9),
+    st.lists(FIELDS, min_size=2, max_size=2),
+    st.lists(st.binary(max_size=400), min_size=4, max_size=4),
+)
+def test_rows_are_joined_alike(
+    rows: list[responses.Row], ticks: list[bytes], deltas: list[bytes]
+) -> None:
+    frames = [(head, ticks[number], deltas[slot], route) for head, number, slot, route in rows]
+    joined = attach.join_rows(rows, ticks, deltas)
+    assert joined == responses.join_rows(rows, ticks, deltas) == responses.join(frames)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "row", ["text", (b"", b""), (b"", 0, 1, b""), (b"", -1, 0, b""), (b"", 2**70, 0, b"")]
+)
+def test_what_is_no_row_is_refused(row: Any) -> None:
+    with pytest.raises(TypeError):
+        attach.join_rows([row], [b""], [b""])
+
+
 @needs_compiler
 @pytest.mark.parametrize("frames", [["text"], [(b"", b"")], [(b"", b"", "x", b"")], ()])
 def test_what_is_no_frame_is_refused(frames: Any) -> None:

@@ -21,6 +21,9 @@ PARTS_TAG: Final = b"\x12"
 Frame = bytes | tuple[bytes, bytes, bytes, bytes]
 """One of AttachResponse.frames: encoded, or head, tick, its only part not encoded yet, route."""
 
+Row = tuple[bytes, int, int, bytes]
+"""What a gateway gets of a room from tick to tick: head, number of its tick, its slot, route."""
+
 
 def head(room_id: str, epoch: int) -> bytes:
     """The fields of a RoomFrame that never change."""
@@ -53,6 +56,13 @@ def frame(*fields: bytes) -> bytes:
 def join(frames: Iterable[Frame]) -> bytes:
     """All of AttachResponse.frames."""
     return b"".join([sent if isinstance(sent, bytes) else _in_step(*sent) for sent in frames])
+
+
+def join_rows(rows: Iterable[Row], ticks: Sequence[bytes], deltas: Sequence[bytes]) -> bytes:
+    """The same for rooms whose clients are all in step: `ticks` and `deltas` by number and slot."""
+    return b"".join(
+        [_in_step(head, ticks[number], deltas[slot], route) for head, number, slot, route in rows]
+    )
 
 
 def _in_step(head: bytes, tick: bytes, delta: bytes, route: bytes) -> bytes:
