@@ -157,9 +157,13 @@ class Stack:
 
     # -- what a test does to it
 
-    def kill(self, name: str, *, number: signal.Signals = signal.SIGKILL) -> None:
-        """Signal a child; the stack starts it again when it dies of it."""
+    def kill(
+        self, name: str, *, number: signal.Signals = signal.SIGKILL, for_good: bool = False
+    ) -> None:
+        """Signal a child; the stack starts it again when it dies of it, unless that is for good
+        (then `release` does)."""
         seat = self._seats[name]
+        seat.hold |= for_good
         if seat.child is not None:
             if number in (signal.SIGKILL, signal.SIGTERM):
                 seat.ready.clear()

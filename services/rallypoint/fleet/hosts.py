@@ -38,7 +38,8 @@ class Hosts:
     ) -> None:
         """Have a node go on with a room; raises as `create` does."""
         async with rpc.calling():
-            await self._stub(node).RestoreRoom(request, timeout=timeout_s)
+            # A process that was just started may listen where we lately found nobody.
+            await self._stub(node).RestoreRoom(request, timeout=timeout_s, wait_for_ready=True)
 
     async def close_room(self, node: Node, room_id: str, reason: str, *, max_epoch: int) -> None:
         """Have a node end a room, if its epoch is not above this; raises as `create` does."""

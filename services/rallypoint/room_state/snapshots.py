@@ -25,7 +25,8 @@ from rallypoint.room_state.runner import Placed
 
 logger = logging.getLogger(__name__)
 
-PERIOD_S: Final = 1.0
+PERIOD_S: Final = 0.8
+"""With the time to store one, at most a second of play is lost."""
 SLICES: Final = 20
 WRITERS: Final = 8
 UNCHANGED_S: Final = 5.0
