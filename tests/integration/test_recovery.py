@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from rallypoint import client
 from rallypoint.cli import plan, ports, stack
 from rallypoint.client import room as rooms
 from rallypoint.client import seat as seats
-from rallypoint.internal.v1 import events_pb2
+from rallypoint.internal.v1 import events_pb2, snapshot_pb2
 from rallypoint.kit import subjects
 from rallypoint.kit.bus import Bus
 from rallypoint.kit.names import RoomId
@@ -237,5 +238,91 @@ def test_moves_of_before_stand_after_recovery(tmp_path: Path, runs: Runs) -> Non
             ended = await first[0].wait_ended()
             ranks = {place.slot: place.rank for place in ended.result.placements}
             assert ranks == {0: 1, 1: 2}
+
+    runs(scenario())
+
+
+async def rooms_at(running: stack.Stack, name: str) -> int:
+    return int(str((await running.status(name)).get("rooms", -1)))
+
+
+def test_frozen_process_that_wakes_up_is_heard_by_nobody(tmp_path: Path, runs: Runs) -> None:
+    async def scenario() -> None:
+        async with (
+            stack.Stack(wish(tmp_path, room_nodes=2)) as running,
+            on_bus(running) as bus,
+            playing(running, "duel", "skirmish") as players,
+        ):
+            await asyncio.sleep(1.5)
+            room_id = players[0].room.seat.room_id
+            zombie = process_of(await own(bus, room_id))
+            running.kill(zombie, number=signal.SIGSTOP)
+            await until(resumed(players, 2))
+            assert_resumed(players)
+            running.kill(zombie, number=signal.SIGCONT)
+            await until_true(lambda: _is(rooms_at(running, zombie), 0))
+            await asyncio.sleep(1.0)
+            for player in players:
+                player.seen.check()
+                assert player.room.joins == 1
+            found = await bus.kv("rooms").get(subjects.snapshot(RoomId(room_id)))
+            assert found is not None
+            assert snapshot_pb2.RoomSnapshot.FromString(found.value or b"").epoch > 1
+
+    runs(scenario())
+
+
+async def _is(value: Awaitable[int], wanted: int) -> bool:
+    return await value == wanted
+
+
+def test_play_resumes_although_nats_restarts_meanwhile(tmp_path: Path, runs: Runs) -> None:
+    async def scenario() -> None:
+        async with (
+            stack.Stack(wish(tmp_path, room_nodes=2)) as running,
+            playing(running, "duel", "skirmish") as players,
+        ):
+            await asyncio.sleep(1.5)
+            async with on_bus(running) as bus:
+                lost = process_of(await own(bus, players[0].room.seat.room_id))
+            running.kill(lost, for_good=True)
+            running.kill("nats")
+            await until(resumed(players, 2))
+            assert_resumed(players)
+
+    runs(scenario())
+
+
+def test_players_wait_while_no_node_has_room(tmp_path: Path, runs: Runs) -> None:
+    async def scenario() -> None:
+        async with (
+            stack.Stack(wish(tmp_path)) as running,
+            playing(running, "duel", "skirmish") as players,
+        ):
+            await asyncio.sleep(1.5)
+            running.kill("room-state-1", for_good=True)
+            await asyncio.sleep(8.0)
+            assert all(player.room.ended is None for player in players)
+            await running.release("room-state-1")
+            await until(resumed(players, 2))
+            assert_resumed(players)
+
+    runs(scenario())
+
+
+def test_room_whose_snapshot_is_unreadable_is_lost_and_said_so(tmp_path: Path, runs: Runs) -> None:
+    async def scenario() -> None:
+        async with (
+            stack.Stack(wish(tmp_path, room_nodes=2)) as running,
+            on_bus(running) as bus,
+            playing(running, "duel", "skirmish") as players,
+        ):
+            room_id = players[0].room.seat.room_id
+            running.kill(process_of(await own(bus, room_id)), for_good=True)
+            await asyncio.sleep(0.5)
+            await bus.kv("rooms").put(subjects.snapshot(RoomId(room_id)), b"\xff\xff")
+            for player in players:
+                async with asyncio.timeout(RESUME_CAP_S):
+                    assert (await player.room.wait_ended()).reason == "ROOM_LOST"
 
     runs(scenario())

@@ -65,8 +65,9 @@ class Settings:
     made with mode 0600 when absent."""
     jwks_issuers: tuple[str, ...] = ()
     """Studios' identities, each `iss aud algorithm file-or-url`."""
-    room_lost_after_s: float = 30.0
-    """How long a room's streams wait for a node that its record still names."""
+    room_lost_after_s: float = 45.0
+    """How long a room's streams wait for a node that its record still names; longer than fleet
+    looks for a place for the room."""
 
     def cluster_key_bytes(self) -> bytes:
         """The key of stream tokens; FailedPrecondition when it is not hex or too short."""

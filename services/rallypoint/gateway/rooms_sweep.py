@@ -5,7 +5,7 @@
 - Keyframes: for a stream that is behind or still without its keyframe one is asked for again, once
   its client reads: the probe is the keep-alive itself, and it drives the cut of slow readers too.
 - Silent rooms: a node may be cut off from everybody but us, and its room have gone on elsewhere; so
-  a room without frames for five seconds has its ownership record read again.
+  a room without frames for a second has its ownership record read again.
 - Sessions: a stream lives on while this gateway knows an access token of its player that has not
   expired; else it ends with a RECONNECT control and UNAUTHENTICATED.
 """
@@ -23,7 +23,7 @@ from rallypoint.kit import errors, metrics
 
 PERIOD_S = 0.1
 KEYFRAME_WAIT_S = 1.0
-SILENT_ROOM_S = 5.0
+SILENT_ROOM_S = 1.0
 _ASKING = (sync.Phase.FRESH, sync.Phase.BEHIND)
 KEEP_ALIVE = b""
 

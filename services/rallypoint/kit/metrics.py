@@ -179,5 +179,6 @@ ROOM_SNAPSHOT_BYTES = Counter("rallypoint_room_snapshot_bytes_total", "Bytes of 
 ROOM_SNAPSHOT_AGE_SECONDS = Gauge(
     "rallypoint_room_snapshot_age_seconds", "Since the room that waits longest was stored"
 )
+ROOM_FROZEN = Gauge("rallypoint_room_frozen_state", "1 while the node's rooms stand still")
 ROOM_ROOMS = Gauge("rallypoint_room_rooms_count", "Rooms running")
 ROOM_PLAYERS = Gauge("rallypoint_room_players_count", "Players connected")

@@ -24,5 +24,7 @@ class Settings:
     """The host other services reach it at; empty: the one it listens on."""
     result_wait_s: float = 2.0
     """How long players wait for their result to be stored before they are told it anyway."""
+    freeze_after_s: float = 10.0
+    """How long rooms go on without NATS and without fleet's ping."""
     attach_pending_bytes: int = 4 * 1024 * 1024
     """What may wait for a slow gateway; above it its clients get keyframes instead of deltas."""

@@ -70,6 +70,7 @@ class Node:
         self.definitions = definitions
         self.rooms: dict[str, Placed] = {}
         self.draining = False
+        self.frozen = False
         self.snapshots = Snapshots(bus, lambda: self.rooms, clock)
         self._spawn = spawn
         self._facts = facts
@@ -147,6 +148,23 @@ class Node:
         placed = self.rooms[identity.room_id] = Placed(room, runner)
         return placed
 
+    def freeze(self, *, frozen: bool) -> None:
+        """Let all rooms stand still, or go on."""
+        self.frozen = frozen
+        for runner in self._tables:
+            runner.freeze(frozen=frozen)
+
+    async def store_all(self) -> None:
+        """Store every room; those that are another node's end. Raises what the bus raises."""
+        for placed in list(self.rooms.values()):
+            try:
+                await self.snapshots.store(placed)
+            except Conflict:
+                await self._supersede(placed)
+
+    async def _supersede(self, placed: Placed) -> None:
+        await placed.runner.call(functools.partial(placed.runner.close, placed.room, SUPERSEDED))
+
     async def _found(self, room_id: str, epoch: int) -> Placed | None:
         """The room under this epoch, after one of a lower epoch was ended."""
         placed = self.rooms.get(room_id)
@@ -156,16 +174,14 @@ class Node:
             raise errors.Aborted("EPOCH_STALE", "the room has a higher epoch here")
         if placed.room.identity.epoch == epoch:
             return placed
-        await placed.runner.call(functools.partial(placed.runner.close, placed.room, SUPERSEDED))
+        await self._supersede(placed)
         return None
 
     async def _store(self, placed: Placed) -> None:
         try:
             await self.snapshots.store(placed)
         except Conflict as error:
-            await placed.runner.call(
-                functools.partial(placed.runner.close, placed.room, SUPERSEDED)
-            )
+            await self._supersede(placed)
             raise errors.Aborted("EPOCH_STALE", "the room is another node's by now") from error
 
     async def close(self, room_id: str, reason: str, *, max_epoch: int = 0) -> None:
@@ -258,6 +274,7 @@ class Node:
                 return runner
         index = len(self._tables)
         runner = TableRunner(definition, index=index, closed=self._on_closed)
+        runner.freeze(frozen=self.frozen)
         self._tables.append(runner)
         self._spawn(runner.run(), name=f"table.{definition.info.name}.{index}")
         return runner

@@ -54,6 +54,7 @@ class TableRunner:
         self._inbox: deque[Callable[[], None]] = deque()
         self._wake = asyncio.Event()
         self._ticking = False
+        self._frozen = False
         self._over = False
         self._expiry_due = 0.0
 
@@ -82,6 +83,12 @@ class TableRunner:
         self.post(run)
         return await done
 
+    def freeze(self, *, frozen: bool) -> None:
+        """Stand still, or go on from there."""
+        self._frozen = frozen
+        self._ticking = False
+        self._wake.set()
+
     async def run(self) -> None:
         """Tick for ever; idle while there is no room."""
         loop = asyncio.get_running_loop()
@@ -89,6 +96,8 @@ class TableRunner:
             await self._wait(loop)
             self._serve_inbox()
             now = loop.time()
+            if self._frozen:
+                continue
             if self.rooms and not self._ticking:
                 self._ticking = True
                 self._pacer.start(now)

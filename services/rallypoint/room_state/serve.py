@@ -14,6 +14,7 @@ from rallypoint.room_state.admin import RoomAdminService
 from rallypoint.room_state.closing import Closer
 from rallypoint.room_state.config import Settings
 from rallypoint.room_state.facts import RoomFacts
+from rallypoint.room_state.freezing import Freezing
 from rallypoint.room_state.listing import Listings
 from rallypoint.room_state.node import Node
 from rallypoint.room_state.registration import Registration
@@ -40,7 +41,13 @@ async def run(settings: Settings, runtime: Runtime, definitions: Mapping[str, De
         settings, definitions, spawn=runtime.spawn, facts=facts, closer=closer,
         bus=runtime.bus, clock=runtime.clock,
     )  # fmt: skip
-    service = RoomHostService(node, incarnation=runtime.incarnation, spawn=runtime.spawn)
+    freezing = Freezing(node, runtime.bus, after_s=settings.freeze_after_s)
+    service = RoomHostService(
+        node,
+        incarnation=runtime.incarnation,
+        spawn=runtime.spawn,
+        pinged=freezing.pinged,
+    )
     server = rpc.make_server(runtime)
     service.add_to(server)
     room_admin_pb2_grpc.add_RoomAdminServiceServicer_to_server(RoomAdminService(node), server)
@@ -53,6 +60,7 @@ async def run(settings: Settings, runtime: Runtime, definitions: Mapping[str, De
     runtime.spawn(facts.run(), name="facts")
     runtime.spawn(listings.run(), name="listings")
     runtime.spawn(node.snapshots.run(), name="snapshots")
+    runtime.spawn(freezing.run(), name="freezing")
     runtime.spawn(registration.run(), name="registration")
     runtime.spawn(registration.beat(), name="heartbeat")
     runtime.health.status(node.status)

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -29,10 +29,13 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class RoomHostService:
     """Handlers; the node does the work."""
 
-    def __init__(self, node: Node, *, incarnation: str, spawn: Spawn) -> None:
+    def __init__(
+        self, node: Node, *, incarnation: str, spawn: Spawn, pinged: Callable[[], None]
+    ) -> None:
         self._node = node
         self._incarnation = incarnation
         self._spawn = spawn
+        self._pinged = pinged
         self._links: set[GatewayLink] = set()
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -79,6 +82,7 @@ class RoomHostService:
 
     async def ping(self, request: host.PingRequest, context: Context) -> host.PingResponse:
         """Answer while the loop turns."""
+        self._pinged()
         return host.PingResponse(incarnation=self._incarnation)
 
     async def attach(
