@@ -17,6 +17,8 @@ from rallypoint.client.websocket import WebSocketChannel
 from rallypoint.gateway import calls, fanout
 from rallypoint.kit import errors
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 MASK = b"mask"
 

@@ -16,11 +16,15 @@ import pytest
 from tests.integration.conftest import Runs
 from tests.support.backends import backends
 
+from rallypoint.client import websocket_frames
 from rallypoint.gateway import fanout
-from rallypoint.gateway.domain import grpcweb
+from rallypoint.gateway.domain import grpcweb, websocket_calls
+from rallypoint.gateway.domain.grpcweb import Framing
 from rallypoint.gateway.fanout import Problem
 
 SIZE = 196
+FRAMINGS = (grpcweb.web, websocket_calls.framing(1), grpcweb.web, websocket_calls.framing(200))
+"""Of the clients in turn: streams of their own, and streams within WebSockets."""
 both = pytest.mark.parametrize("backend", backends())
 
 
@@ -47,6 +51,7 @@ class Player:
     slot: int
     server: Server
     client: socket.socket
+    framing: Framing
     data: bytearray = field(default_factory=bytearray)
     missed: set[int] = field(default_factory=set)
 
@@ -62,20 +67,21 @@ class Player:
 
     def numbers(self) -> list[int]:
         """The frames read, by their numbers."""
-        return list(_numbers(bytes(self.data)))
+        return list(_numbers(bytes(self.data), self.framing))
 
 
 def message(number: int) -> bytes:
     return struct.pack(">I", number) * (SIZE // 4)
 
 
-def _numbers(data: bytes) -> Iterator[int]:
-    size = len(grpcweb.web(message(0)))
+def _numbers(data: bytes, framing: Framing) -> Iterator[int]:
+    size = len(framing(message(0)))
     assert len(data) % size == 0, "a torn frame"
     for at in range(0, len(data), size):
         framed = data[at : at + size]
-        number = struct.unpack(">I", framed[-6:-2])[0]
-        assert framed == grpcweb.web(message(number)), "bytes out of order"
+        end = size - 2 if framing is grpcweb.web else size
+        number = struct.unpack(">I", framed[end - 4 : end])[0]
+        assert framed == framing(message(number)), "bytes out of order"
         yield number
 
 
@@ -110,8 +116,9 @@ async def players(
             if send_buffer:
                 end = server.transport.get_extra_info("socket")
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-            slot = fan_out.add(server.transport, grpcweb.web)
-            opened.append(Player(slot, server, client))
+            framing = FRAMINGS[number % len(FRAMINGS)]
+            slot = fan_out.add(server.transport, framing)
+            opened.append(Player(slot, server, client, framing))
         yield fan_out, opened
     finally:
         for player in opened:
@@ -222,5 +229,36 @@ def test_thousand_sockets_leave_nothing_behind(runs: Runs, backend: str) -> None
             gc.collect()
             left.append(len(os.listdir("/proc/self/fd")))
         assert left[0] == left[1] == left[2]
+
+    runs(scenario())
+
+
+@both
+def test_streams_of_one_websocket_never_tear_each_other(runs: Runs, backend: str) -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        async with players(backend, 1, send_buffer=4 * 1024) as (_, (player,)):
+            fan_out = fanout.make(backend, fanout.FanOutLimits(8 * 1024, 1e9), clock=loop.time)
+            calls = [websocket_calls.framing(call) for call in (1, 2)]
+            slots = [fan_out.add(player.server.transport, framing) for framing in calls]
+            missed: dict[int, set[int]] = {slot: set() for slot in slots}
+            for number in range(2000):
+                bodies = [message(number) * (1 + number % 5)] * 2
+                for slot, _ in fan_out.push(slots, bodies):
+                    missed[slot].add(number)
+                if number % 7 == 0:
+                    await asyncio.sleep(0)
+                if number % 50 < 25:
+                    player.read()
+            await _settle([player])
+            frames = list(websocket_frames.Frames().feed(bytes(player.data)))
+            for slot, call in zip(slots, (1, 2), strict=True):
+                got = [struct.unpack(">I", data[-4:])[0] for data in frames if data[0] == call]
+                assert got == [n for n in range(2000) if n not in missed[slot]]
+            assert missed[slots[0]]
+            fan_out.remove(slots[0])
+            fan_out.remove(slots[1])
+            again = fan_out.add(player.server.transport, calls[0])
+            assert fan_out.push([again], [message(1)]) == []
 
     runs(scenario())

@@ -22,6 +22,8 @@ from rallypoint.client.websocket import WebSocketChannel
 from rallypoint.kit import errors
 from rallypoint.v1 import room_pb2
 
+pytestmark = pytest.mark.usefixtures("each_backend")
+
 Fresh = Callable[[str], str]
 TOKEN = b"seat-token-of-slot-0"
 OTHER = b"seat-token-of-slot-1"

@@ -76,6 +76,7 @@ typedef struct {
     int fd;       /* -1: only Python can write to it */
     bool touched; /* its transport may hold unsent bytes: Python looks first */
     bool behind;  /* its last message was skipped: Python wants to hear of the next one written */
+    uint8_t call; /* its number within a WebSocket; 0: a stream with a connection of its own */
 } Slot;
 
 typedef struct {
@@ -86,19 +87,23 @@ typedef struct {
     unsigned long long bytes;
 } Sender;
 
-/* A message with the bytes that a gRPC-Web stream wants around it. */
+/* A message with the bytes that a gRPC-Web stream wants around it, and for a WebSocket if asked. */
 typedef struct {
     Buffer bytes;
     size_t message_at;
     size_t message_size;
+    Buffer in_socket; /* empty until the first client on a WebSocket */
+    size_t call_at;
 } Framed;
 
 /* Room for a message of `size` bytes, with the framing written around it; NULL without memory. */
 uint8_t *frame_web(Framed *framed, size_t size);
 
+void framed_free(Framed *framed);
+
 /* Write one framed message to slots; what happened is appended to *events, a list made when first
  * needed. -1 with an exception. */
-int send_run(Sender *sender, const uint32_t *slots, size_t count, const Framed *framed,
+int send_run(Sender *sender, const uint32_t *slots, size_t count, Framed *framed,
              PyObject **events);
 
 extern PyTypeObject SenderType;

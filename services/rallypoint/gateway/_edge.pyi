@@ -21,8 +21,11 @@ Event = tuple[int, int, bytes]
 class Sender:
     """Sockets by slot."""
 
-    def add(self, slot: int, fd: int, /) -> None:
-        """Take a slot, touched; fd -1: everything for it becomes PYTHON events."""
+    def add(self, slot: int, fd: int, call: int = 0, /) -> None:
+        """Take a slot, touched; fd -1: everything for it becomes PYTHON events.
+
+        `call` is the stream's number within a WebSocket; 0: it has a connection of its own.
+        """
 
     def remove(self, slot: int, /) -> None:
         """Forget a slot."""
@@ -31,8 +34,8 @@ class Sender:
         """Note whether something may wait before what comes next; whether there is a socket."""
 
     def push(self, slots: list[int], bodies: list[bytes], /) -> list[Event] | None:
-        """Write bodies[i], framed for gRPC-Web, to slots[i]. From 24 clients of the same body on
-        without the GIL."""
+        """Write bodies[i], framed as the slot wants it, to slots[i]. From 24 clients of the same
+        body on without the GIL."""
 
     def counts(self) -> tuple[int, int]:
         """Messages and bytes written."""

@@ -87,7 +87,7 @@ static void flush_dealloc(Flush *self)
     Py_XDECREF(self->data);
     Py_XDECREF(self->rest);
     free(self->parts.data);
-    free(self->framed.bytes.data);
+    framed_free(&self->framed);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 

@@ -9,6 +9,7 @@
 
 #define PREFIX_BYTES 5
 #define FRAMING_BYTES_MAX (16 + 2 + PREFIX_BYTES + 2)
+#define SOCKET_HEAD_MAX 10
 /* From so many sends on, other threads may run meanwhile. */
 #define RELEASE_FROM 24
 
@@ -62,7 +63,42 @@ uint8_t *frame_web(Framed *framed, size_t size)
     uint8_t *message = to + framed->message_at;
     memcpy(message + size, "\r\n", 2);
     bytes->size = framed->message_at + size + 2;
+    framed->in_socket.size = 0;
     return message;
+}
+
+/* The same message as one of a WebSocket (docs/wire.md §8): what differs is before its prefix. */
+static const Buffer *frame_socket(Framed *framed, uint8_t call)
+{
+    Buffer *bytes = &framed->in_socket;
+    if (bytes->size == 0) {
+        size_t size = framed->message_size + PREFIX_BYTES, payload = 1 + size;
+        uint8_t *to = buffer_room(bytes, payload + SOCKET_HEAD_MAX);
+        if (to == NULL)
+            return NULL;
+        size_t lengths = payload < 126 ? 0 : payload <= 0xFFFF ? 2 : 8;
+        to[0] = 0x82;
+        to[1] = lengths == 0 ? (uint8_t)payload : lengths == 2 ? 126 : 127;
+        for (size_t byte = 0; byte < lengths; byte++)
+            to[2 + byte] = (uint8_t)((uint64_t)payload >> 8 * (lengths - 1 - byte));
+        framed->call_at = 2 + lengths;
+        memcpy(to + framed->call_at + 1, framed->bytes.data + framed->message_at - PREFIX_BYTES,
+               size);
+        bytes->size = framed->call_at + payload;
+    }
+    bytes->data[framed->call_at] = call;
+    return bytes;
+}
+
+static const Buffer *framed_for(Framed *framed, uint8_t call)
+{
+    return call == 0 ? &framed->bytes : frame_socket(framed, call);
+}
+
+void framed_free(Framed *framed)
+{
+    free(framed->bytes.data);
+    free(framed->in_socket.data);
 }
 
 /* --- what happened --- */
@@ -70,15 +106,17 @@ uint8_t *frame_web(Framed *framed, size_t size)
 typedef struct {
     uint32_t slot;
     uint8_t kind;
+    uint8_t call;
     size_t written;
 } Happened;
 
 /* Write to one slot; false when Python has to hear of it. Needs no GIL. */
-static bool send_one(Sender *sender, uint32_t number, const Buffer *bytes, Happened *happened)
+static bool send_one(Sender *sender, uint32_t number, Framed *framed, Happened *happened)
 {
     Slot *slot = number < (size_t)sender->size ? &sender->slots[number] : NULL;
+    const Buffer *bytes = slot != NULL ? framed_for(framed, slot->call) : NULL;
     happened->slot = number;
-    if (slot == NULL || slot->fd < 0 || slot->touched) {
+    if (bytes == NULL || slot->fd < 0 || slot->touched) {
         happened->kind = EVENT_PYTHON;
         return false;
     }
@@ -97,6 +135,7 @@ static bool send_one(Sender *sender, uint32_t number, const Buffer *bytes, Happe
     if ((size_t)sent < bytes->size) {
         slot->touched = true;
         happened->written = (size_t)sent;
+        happened->call = slot->call;
         happened->kind = EVENT_SHORT;
         return false;
     }
@@ -107,12 +146,14 @@ static bool send_one(Sender *sender, uint32_t number, const Buffer *bytes, Happe
 }
 
 /* What Python needs of the message; one object for all who need the same. */
-static PyObject *event_bytes(const Happened *happened, const Framed *framed, PyObject **message)
+static PyObject *event_bytes(const Happened *happened, Framed *framed, PyObject **message)
 {
     const char *data = (const char *)framed->bytes.data;
-    if (happened->kind == EVENT_SHORT)
-        return PyBytes_FromStringAndSize(data + happened->written,
-                                         (Py_ssize_t)(framed->bytes.size - happened->written));
+    if (happened->kind == EVENT_SHORT) {
+        const Buffer *sent = framed_for(framed, happened->call);
+        return PyBytes_FromStringAndSize((const char *)sent->data + happened->written,
+                                         (Py_ssize_t)(sent->size - happened->written));
+    }
     if (happened->kind != EVENT_PYTHON)
         return PyBytes_FromStringAndSize(NULL, 0);
     if (*message == NULL)
@@ -133,7 +174,7 @@ static int append_event(PyObject **events, const Happened *happened, PyObject *b
     return failed;
 }
 
-int send_run(Sender *sender, const uint32_t *slots, size_t count, const Framed *framed,
+int send_run(Sender *sender, const uint32_t *slots, size_t count, Framed *framed,
              PyObject **events)
 {
     Happened few[RELEASE_FROM];
@@ -141,7 +182,7 @@ int send_run(Sender *sender, const uint32_t *slots, size_t count, const Framed *
     size_t found = 0;
     if (count < RELEASE_FROM) {
         for (size_t i = 0; i < count; i++)
-            found += !send_one(sender, slots[i], &framed->bytes, &happened[found]);
+            found += !send_one(sender, slots[i], framed, &happened[found]);
     } else {
         /* One more than needed: the place of the next one is written to before it is taken. */
         if ((happened = malloc((count + 1) * sizeof *happened)) == NULL) {
@@ -150,7 +191,7 @@ int send_run(Sender *sender, const uint32_t *slots, size_t count, const Framed *
         }
         Py_BEGIN_ALLOW_THREADS
         for (size_t i = 0; i < count; i++)
-            found += !send_one(sender, slots[i], &framed->bytes, &happened[found]);
+            found += !send_one(sender, slots[i], framed, &happened[found]);
         Py_END_ALLOW_THREADS
     }
     int failed = 0;
@@ -183,7 +224,8 @@ static PyObject *sender_add(Sender *self, PyObject *args)
 {
     Py_ssize_t slot;
     int fd;
-    if (!PyArg_ParseTuple(args, "ni:add", &slot, &fd) || checked_slot(slot) < 0)
+    uint8_t call = 0;
+    if (!PyArg_ParseTuple(args, "ni|b:add", &slot, &fd, &call) || checked_slot(slot) < 0)
         return NULL;
     if (slot >= self->size) {
         Py_ssize_t size = (slot + 1) * 2;
@@ -195,7 +237,7 @@ static PyObject *sender_add(Sender *self, PyObject *args)
         self->slots = slots;
         self->size = size;
     }
-    self->slots[slot] = (Slot){.fd = fd, .touched = true};
+    self->slots[slot] = (Slot){.fd = fd, .touched = true, .call = call};
     Py_RETURN_NONE;
 }
 
@@ -278,7 +320,7 @@ static PyObject *sender_push(Sender *self, PyObject *args)
     Framed framed = {0};
     PyObject *events = NULL;
     int failed = push_all(self, slots, bodies, &framed, &events);
-    free(framed.bytes.data);
+    framed_free(&framed);
     if (failed != 0) {
         Py_XDECREF(events);
         return NULL;

@@ -117,9 +117,13 @@ class StreamOutlet:
             self._transport.write(data)
         except RuntimeError:  # uvloop's, between a reset and `connection_lost`
             return False
+        self.touch()
+        return True
+
+    def touch(self) -> None:
+        """Say that the transport was written to: what the fan-out sends must come after it."""
         if self._slot is not None:
             self._core.fan_out.touch(self._slot)
-        return True
 
     def end(self, error: errors.RallypointError | None = None) -> None:
         """End with a status and cancel the handler."""

@@ -17,6 +17,7 @@ from typing import Any
 from rallypoint.gateway import _edge
 from rallypoint.gateway.domain import grpcweb
 from rallypoint.gateway.domain.grpcweb import Framing
+from rallypoint.gateway.domain.websocket_calls import CallFraming
 from rallypoint.gateway.fanout import (
     Clock,
     FanOutLimits,
@@ -36,17 +37,38 @@ class CFanOut:
     def __init__(self, limits: FanOutLimits, *, clock: Clock) -> None:
         self._uv = UvFanOut(limits, clock=clock)
         self._sender = _edge.Sender()
+        self._by_socket: dict[int, int] = {}
+        """Slots of streams within WebSockets, by descriptor; `_sockets` is the way back."""
+        self._sockets: dict[int, int] = {}
 
     def add(self, transport: Transport, framing: Framing) -> int:
         """Register a client."""
         slot = self._uv.add(transport, framing)
-        self._sender.add(slot, socket_of(transport) if framing is grpcweb.web else -1)
+        if framing is grpcweb.web:
+            self._sender.add(slot, socket_of(transport))
+        elif isinstance(framing, CallFraming):
+            self._add_call(slot, socket_of(transport), framing.call)
+        else:
+            self._sender.add(slot, -1)
         return slot
+
+    def _add_call(self, slot: int, fd: int, call: int) -> None:
+        """A stream within a WebSocket. Two of one connection would write into each other's
+        messages when the socket takes a part: both are left to the transport then."""
+        first = self._by_socket.get(fd)
+        if first is not None:
+            self._sender.add(first, -1)
+            fd = -1
+        elif fd >= 0:
+            self._by_socket[fd] = slot
+            self._sockets[slot] = fd
+        self._sender.add(slot, fd, call)
 
     def remove(self, slot: int) -> None:
         """Forget a client."""
         self._sender.remove(slot)
         self._uv.remove(slot)
+        self._by_socket.pop(self._sockets.pop(slot, -1), None)
 
     def touch(self, slot: int) -> None:
         """Let the transport be asked before the next message."""
@@ -77,7 +99,7 @@ class CFanOut:
         problems += self._uv.push(slots, bodies)
         for slot, problem in problems:
             if problem is Problem.CUT:
-                self._sender.remove(slot)
+                self.remove(slot)
         return problems
 
     def _settle(self, slot: int, kind: int, data: bytes) -> list[tuple[int, Problem]]:

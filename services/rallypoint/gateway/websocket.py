@@ -245,3 +245,4 @@ class Socket(asyncio.Protocol):
         # uvloop's error between a reset and `connection_lost`
         with contextlib.suppress(RuntimeError):
             self.transport.write(data)
+        self._calls.touch()

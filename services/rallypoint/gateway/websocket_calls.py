@@ -220,6 +220,12 @@ class SocketCalls:
         """Where the fan-out writes."""
         return self._line.transport
 
+    def touch(self) -> None:
+        """Say to the fan-out that the transport was written to, for all streams within it."""
+        for running in self._running.values():
+            if running.outlet is not None:
+                running.outlet.touch()
+
     async def wait_writable(self) -> None:
         """Wait until the transport takes more."""
         await self._line.wait_writable()

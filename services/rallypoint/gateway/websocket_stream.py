@@ -22,6 +22,9 @@ class Line(Protocol):
     def transport(self) -> asyncio.Transport:
         """Where to write."""
 
+    def touch(self) -> None:
+        """Say that the transport was written to."""
+
     async def wait_writable(self) -> None:
         """Wait until the transport takes more."""
 
@@ -52,6 +55,11 @@ class SocketOutlet(StreamOutlet):
         """Wait until less than the write buffer's limit is unsent."""
         if not self._closed:
             await self._line.wait_writable()
+
+    def _write(self, data: bytes) -> bool:
+        written = super()._write(data)
+        self._line.touch()
+        return written
 
     def _write_end(self, error: errors.RallypointError | None) -> None:
         self._line.end(self._number, self._call, error)

@@ -11,7 +11,7 @@ import functools
 from dataclasses import dataclass
 
 from rallypoint.gateway.domain import grpcweb, websocket
-from rallypoint.gateway.domain.grpcweb import PREFIX_BYTES, TRAILER, Framing
+from rallypoint.gateway.domain.grpcweb import PREFIX_BYTES, TRAILER
 from rallypoint.gateway.domain.websocket import Opcode
 from rallypoint.kit import errors
 
@@ -78,13 +78,22 @@ def answered(call: int, body: bytes, end: bytes) -> bytes:
     return answer(call, grpcweb.frame(body) + end)
 
 
-@functools.lru_cache(maxsize=256)
-def framing(call: int) -> Framing:
-    """How the messages of one call's stream are framed: one object for all who use its number."""
+class CallFraming:
+    """How the messages of one call's stream are framed. A `grpcweb.Framing`."""
 
-    def framed(body: bytes) -> bytes:
+    __slots__ = ("call",)
+
+    def __init__(self, call: int) -> None:
+        self.call = call
+
+    def __call__(self, body: bytes) -> bytes:
+        """The server's message around one of the stream."""
         size = len(body)
         head = websocket.head(Opcode.BINARY, CALL_BYTES + PREFIX_BYTES + size)
-        return b"%b%c\0%b%b" % (head, call, size.to_bytes(4, "big"), body)
+        return b"%b%c\0%b%b" % (head, self.call, size.to_bytes(4, "big"), body)
 
-    return framed
+
+@functools.lru_cache(maxsize=256)
+def framing(call: int) -> CallFraming:
+    """The one object for all streams of this number."""
+    return CallFraming(call)
