@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rallypoint.cli import bench_peers, bench_rooms, bench_run
+from rallypoint.cli import bench_peers, bench_rooms, bench_run, bench_scale, bench_soak
 
 SMALL = ["--players", "8", "--seconds", "2", "--warm-up", "1", "--json"]
 needs_c = pytest.mark.skipif(not bench_run.has_native_load(), reason="the C load is not built")
@@ -56,3 +56,26 @@ def test_the_peer_plays_the_same_work(capfd: pytest.CaptureFixture[str]) -> None
         assert 0.5 < row["delivered"] < 1.5
         assert row["echo_ms"]["p50"] > 0
     assert report["times_cheaper"]["websocket"] > 0
+
+
+@needs_c
+def test_a_soak_tells_its_intervals_and_a_verdict(capfd: pytest.CaptureFixture[str]) -> None:
+    short = ["--minutes", "0.05", "--interval", "1", "--players-total", "16", "--json"]
+    bench_soak.run(short)
+    report = json.loads(capfd.readouterr().out)
+    assert len(report["intervals"]) == 3
+    assert report["errors"] == 0
+    assert all(row["rss_mb"] > 0 and row["p99_ms"] > 0 for row in report["intervals"])
+    assert report["flat"] is (report["memory_mb"]["flat"] and report["p99_ms"]["flat"])
+
+
+@needs_c
+def test_several_nodes_and_gateways_share_the_players(capfd: pytest.CaptureFixture[str]) -> None:
+    size = ["--players-each", "16", "--seconds", "1", "--warm-up", "1", "--rounds", "1", "--json"]
+    bench_scale.run([*size, "--pairs", "2"])
+    report = json.loads(capfd.readouterr().out)
+    one, two = report["results"]["1"], report["results"]["2"]
+    assert (one["players"], two["players"]) == (16, 32)
+    assert {"gateway-2", "room-state-2"} <= two["by_process"].keys() - one["by_process"].keys()
+    assert report["efficiency"] > 0
+    assert 0.5 < two["delivered"] < 1.5

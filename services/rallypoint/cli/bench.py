@@ -10,6 +10,8 @@ BENCHES: Mapping[str, tuple[str, str]] = {
     "rooms": ("rallypoint.cli.bench_rooms", "rooms full of players: echo time, CPU per player"),
     "step": ("rallypoint.cli.bench_step", "one tick of all rooms, without sockets"),
     "peers": ("rallypoint.cli.bench_peers", "the same rooms on us and on Colyseus, in turns"),
+    "soak": ("rallypoint.cli.bench_soak", "rooms for minutes: memory and delays stay flat"),
+    "scale": ("rallypoint.cli.bench_scale", "several room nodes and gateways against one of each"),
     "edge": ("rallypoint.cli.bench_edge", "one call and one frame at the gateway"),
     "matchmaking": ("rallypoint.cli.bench_matchmaking", "one cycle of the matcher"),
     "chaos": ("rallypoint.cli.bench_chaos", "processes killed and frozen while matches go on"),
