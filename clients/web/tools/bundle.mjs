@@ -1,5 +1,5 @@
-// Bundle the page into dist/: hashed names for everything that may be cached for ever, index.html
-// for what may not. Sources map to the TypeScript, so a browser's debugger shows it.
+// Bundle the pages into dist/: hashed names for everything that may be cached for ever, index.html
+// and operator.html for what may not. Sources map to the TypeScript, so a browser's debugger shows it.
 import { build } from "esbuild";
 import { mkdir, readFile, readdir, rename, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
@@ -8,11 +8,16 @@ const home = path.resolve(import.meta.dirname, "..");
 const dist = path.join(home, "dist");
 const staged = path.join(home, "dist.new");
 
+const pages = [
+  { name: "app", entry: "src/page/main.ts", html: "src/page/index.html", to: "index.html" },
+  { name: "operator", entry: "src/operator/main.ts", html: "src/operator/index.html", to: "operator.html" },
+];
+
 await rm(staged, { recursive: true, force: true });
 await mkdir(staged, { recursive: true });
 const result = await build({
   absWorkingDir: home,
-  entryPoints: [{ in: "src/page/main.ts", out: "app" }],
+  entryPoints: pages.map((page) => ({ in: page.entry, out: page.name })),
   outdir: staged,
   entryNames: "assets/[name]-[hash]",
   assetNames: "assets/[name]-[hash]",
@@ -26,15 +31,16 @@ const result = await build({
   metafile: true,
   logLevel: "warning",
 });
-const names = Object.keys(result.metafile.outputs).map((name) =>
-  path.relative(staged, path.resolve(home, name)),
-);
-const named = (ending) => names.find((name) => name.endsWith(ending));
-const page = await readFile(path.join(home, "src/page/index.html"), "utf8");
-await writeFile(
-  path.join(staged, "index.html"),
-  page.replace("{{script}}", `/${named(".js")}`).replace("{{style}}", `/${named(".css")}`),
-);
+const outputs = Object.entries(result.metafile.outputs);
+const address = (output) => `/${path.relative(staged, path.resolve(home, output))}`;
+for (const page of pages) {
+  const [script, { cssBundle }] = outputs.find(([, output]) => output.entryPoint === page.entry);
+  const html = await readFile(path.join(home, page.html), "utf8");
+  await writeFile(
+    path.join(staged, page.to),
+    html.replace("{{script}}", address(script)).replace("{{style}}", address(cssBundle)),
+  );
+}
 // Only now may the old build go: a failed bundle leaves it in place.
 await mkdir(dist, { recursive: true });
 for (const name of await readdir(dist)) await rm(path.join(dist, name), { recursive: true });

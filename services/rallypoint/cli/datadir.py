@@ -154,6 +154,16 @@ def admin_token(directory: Path) -> Path:
     return directory / "admin.token"
 
 
+def admin_secret(directory: Path) -> str:
+    """What operators show; Refused when no stack was ever run there."""
+    try:
+        return admin_token(directory).read_text().strip()
+    except OSError as error:
+        raise Refused(
+            f"{directory} holds no secret of operators: name the stack with --data-dir"
+        ) from error
+
+
 def _write_secret(path: Path, content: bytes) -> None:
     """Write whole or not at all, and never readable by others."""
     written = path.with_suffix(f".{os.getpid()}")

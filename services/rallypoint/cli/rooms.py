@@ -56,14 +56,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _token(directory: Path) -> str:
-    if token := os.environ.get(TOKEN):
-        return token
-    try:
-        return datadir.admin_token(directory).read_text().strip()
-    except OSError as error:
-        raise datadir.Refused(
-            f"no secret to show: set {TOKEN}, or name the stack with --data-dir"
-        ) from error
+    return os.environ.get(TOKEN) or datadir.admin_secret(directory)
 
 
 async def _run(parsed: argparse.Namespace, url: str, token: str) -> int:

@@ -153,6 +153,9 @@ async def _greet(running: stack.Stack) -> None:
     said = ", ".join(sorted(str(backend) for backend in backends if backend)) or "unknown"
     logs = datadir.logs(running.wish.data_dir)
     up_view.say(f"ready in {running.stack_s:.1f} s: {running.url}")
+    if running.wish.web_root is not None:
+        token = datadir.admin_secret(running.wish.data_dir)
+        up_view.say(f"for operators: {running.url}/operator#{token}")
     up_view.say(f"gateway backend: {said}; logs in {logs}; Ctrl-C stops")
 
 

@@ -96,3 +96,17 @@ def test_nothing_but_the_files_is_served(files: StaticFiles, path: str) -> None:
 
 def test_missing_directory_serves_nothing(tmp_path: Path) -> None:
     assert len(StaticFiles(tmp_path / "none")) == 0
+
+
+def test_pages_have_their_names_as_addresses_unless_they_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "assets").mkdir()
+    for name in ("index.html", "operator.html", "assets/operator-ABCD2345.js"):
+        (tmp_path / name).write_text(name)
+    files = StaticFiles(tmp_path)
+    assert b"".join(files.respond("/operator", {}, close=False)).endswith(b"operator.html")
+    assert b"".join(files.respond("/", {}, close=False)).endswith(b"index.html")
+    closed = StaticFiles(tmp_path, without=("operator",))
+    for address in ("/operator", "/operator.html", "/assets/operator-ABCD2345.js"):
+        with pytest.raises(Refusal):
+            closed.respond(address, {}, close=False)
+    assert closed.respond("/", {}, close=False)

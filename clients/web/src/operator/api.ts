@@ -1,0 +1,49 @@
+// AdminService in the name of whoever holds the secret.
+import { AdminService } from "../gen/rallypoint/v1/admin_pb";
+import type { GetLiveRoomResponse, ListLiveRoomsResponse } from "../gen/rallypoint/v1/admin_pb";
+import { Channel } from "../rpc/channel";
+
+const KEY = "rallypoint.operator";
+
+export class OperatorApi {
+  readonly #channel: Channel;
+
+  constructor() {
+    const token = (): Promise<string> => Promise.resolve(secret());
+    this.#channel = new Channel({ url: "", credentials: { token, renew: token } });
+  }
+
+  list(): Promise<ListLiveRoomsResponse> {
+    return this.#channel.unary(AdminService.method.listLiveRooms, {});
+  }
+
+  show(roomId: string): Promise<GetLiveRoomResponse> {
+    return this.#channel.unary(AdminService.method.getLiveRoom, { roomId });
+  }
+
+  async kick(roomId: string, slot: number, reason: string): Promise<void> {
+    await this.#channel.unary(AdminService.method.kickPlayer, { roomId, slot, reason });
+  }
+
+  async close(roomId: string, reason: string): Promise<void> {
+    await this.#channel.unary(AdminService.method.closeRoom, { roomId, reason });
+  }
+}
+
+/** The secret of this tab: typed in, or brought by the link that `rallypoint up` prints. */
+export function secret(): string {
+  return sessionStorage.getItem(KEY) ?? "";
+}
+
+export function keepSecret(value: string): void {
+  if (value) sessionStorage.setItem(KEY, value);
+  else sessionStorage.removeItem(KEY);
+}
+
+/** Take the secret out of the address, where it would be seen and remembered. */
+export function takeSecretFromAddress(): void {
+  const brought = decodeURIComponent(location.hash.slice(1));
+  if (!brought) return;
+  keepSecret(brought);
+  history.replaceState(null, "", location.pathname);
+}
