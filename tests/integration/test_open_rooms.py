@@ -12,6 +12,7 @@ from tests.integration.fleet_stack import until
 from tests.integration.open_stack import create, enter, listed, open_stack
 
 from rallypoint.cli.brokers import Brokers
+from rallypoint.client import Rooms, connect
 from rallypoint.kit import errors, subjects
 from rallypoint.kit.names import RoomId
 from rallypoint.v1 import room_pb2
@@ -114,6 +115,32 @@ def test_list_shows_listed_rooms_as_they_are(
             assert hidden.room_id not in {room.room_id for room in await listed(bob)}
 
     runs(scenario())
+
+
+def test_client_joins_an_open_room_or_makes_one(
+    runs: Runs, brokers: Brokers, fresh: Fresh, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with open_stack(brokers, fresh("set"), tmp_path) as stack:
+            tag = {"tag": fresh("tag")}
+            found = []
+            for name in ("ada", "bob", "cleo"):
+                async with connect(stack.gateway.url, name=name, game="tictactoe") as session:
+                    rooms = Rooms(session)
+                    found.append(await rooms.join_or_create("tictactoe", metadata=tag))
+                    players = 1 + (len(found) - 1) % 2
+                    await until(lambda rooms=rooms, n=players: _newest(rooms, tag, n))
+            (first, _), (second, _), (third, _) = found
+            assert first == second != third
+
+    runs(scenario())
+
+
+async def _newest(rooms: Rooms, tag: dict[str, str], players: int) -> bool:
+    """Whether the list has come to know the newest room as it is."""
+    async for room in rooms.list(metadata=tag):
+        return room.players == players
+    return False
 
 
 def test_guessing_codes_is_limited(

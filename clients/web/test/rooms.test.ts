@@ -52,3 +52,26 @@ test("the list asks for rooms that let somebody in", async () => {
   });
   assert.deepEqual((await rooms().open()).map((room) => room.code), ["ABC234"]);
 });
+
+test("a room that has filled up meanwhile is passed over, and one is made when all have", async () => {
+  const codes = ["FULL22", "ABC234"];
+  gateway.on(listRooms, (_, caller) => {
+    caller.send({ rooms: codes.map((code) => ({ code, metadata: { map: "ice" } })) });
+    caller.end();
+  });
+  gateway.on(joinByCode, (request, caller) => {
+    if (request.code === "FULL22") return caller.end({ code: Code.RESOURCE_EXHAUSTED });
+    caller.send({ roomId: "open" });
+    return caller.end();
+  });
+  gateway.on(createRoom, (_, caller) => {
+    caller.send({ roomId: "own" });
+    caller.end();
+  });
+  const wish = { game: "skirmish", metadata: { map: "ice" } };
+  assert.equal((await rooms().joinOrCreate(wish)).roomId, "open");
+  assert.deepEqual(gateway.calls, ["ListRooms", "JoinByCode", "JoinByCode"]);
+  assert.equal((await rooms().joinOrCreate({ ...wish, metadata: { map: "fire" } })).roomId, "own");
+  codes.pop();
+  assert.equal((await rooms().joinOrCreate(wish)).roomId, "own");
+});

@@ -9,10 +9,14 @@ from google.protobuf.message import Message
 
 from rallypoint.client import channel as channels
 from rallypoint.client.session import Session
-from rallypoint.kit import names
+from rallypoint.kit import errors, names
 from rallypoint.v1 import room_pb2
 
 SERVICE = "/rallypoint.v1.RoomService"
+GONE = (
+    errors.NotFound, errors.FailedPrecondition, errors.PermissionDenied, errors.ResourceExhausted,
+)  # fmt: skip
+"""What a listed room answers that is over, locked or full by now."""
 
 
 class Rooms:
@@ -39,6 +43,22 @@ class Rooms:
         """A seat in the room of a code."""
         request = room_pb2.JoinByCodeRequest(code=code)
         return await self._call("JoinByCode", request, room_pb2.JoinByCodeResponse)
+
+    async def join_or_create(self, game: str, **wanted: Any) -> tuple[str, bytes]:
+        """Room and seat token in the newest open room of a game, or in a listed one of one's own.
+
+        `wanted` is what a room that is made gets; its metadata is what an open one must have.
+        """
+        rooms = self.list(game, metadata=wanted.get("metadata"), open_only=True)
+        async for room in rooms:
+            try:
+                found = await self.join(room.code)
+            except GONE:
+                continue
+            await rooms.aclose()
+            return found.room_id, found.seat_token
+        made = await self.create(game, listed=True, **wanted)
+        return made.room_id, made.seat_token
 
     async def list(
         self, game: str = "", *, metadata: Mapping[str, str] | None = None, open_only: bool = False

@@ -47,6 +47,8 @@ class OpenRoomSettings:
     """CreateRoom calls of one player in the long run."""
     rooms_per_player_burst: float = 6.0
     """CreateRoom calls of one player at once."""
+    rooms_per_address_per_min: float = 30.0
+    """CreateRoom calls of one address, since guests cost nothing; in a trusted range, no limit."""
     wrong_codes_per_min: float = 10.0
     """Codes that led nowhere, of one player or of one address, before they have to wait."""
     place_timeout_s: float = 5.0
@@ -79,6 +81,8 @@ class OpenRooms:
         self._nodes = nodes
         made_per_s = settings.rooms_per_player_per_min / 60
         self._makers = buckets.Buckets(buckets.Rate(made_per_s, settings.rooms_per_player_burst))
+        from_one = settings.rooms_per_address_per_min
+        self._addresses = buckets.Buckets(buckets.Rate(from_one / 60, from_one))
         wrong = settings.wrong_codes_per_min
         self._guesses = buckets.Buckets(buckets.Rate(wrong / 60, wrong))
         self._waiting: dict[str, float] = {}
@@ -116,15 +120,21 @@ class OpenRooms:
         if not self._settings.open_rooms_set:
             raise errors.FailedPrecondition("OPEN_ROOMS_OFF", "players make no rooms here")
         wanted = self._wanted(session, request)
-        wait_s = self._makers.take(session.player_id, self._clock())
-        if wait_s:
-            raise limits.exhausted("ROOM_RATE", wait_s)
+        self._ration(session, call.peer)
         async with rpc.calling():
             made = await self._fleet.Allocate(wanted, timeout=self._settings.place_timeout_s)
         mine = next(seat for seat in made.seats if seat.player_id == session.player_id)
         return room_pb2.CreateRoomResponse(
             room_id=made.room_id, code=made.code, seat_token=mine.seat_token
         )
+
+    def _ration(self, session: Session, peer: str) -> None:
+        now = self._clock()
+        wait_s = self._makers.take(session.player_id, now)
+        if not wait_s and peer not in self._trusted:
+            wait_s = self._addresses.take(buckets.address_key(peer), now)
+        if wait_s:
+            raise limits.exhausted("ROOM_RATE", wait_s)
 
     def _wanted(
         self, session: Session, request: room_pb2.CreateRoomRequest

@@ -3,7 +3,7 @@ import { RoomService, RoomVisibility } from "../gen/rallypoint/v1/room_pb";
 import type { CreateRoomResponse, JoinByCodeResponse, RoomListing } from "../gen/rallypoint/v1/room_pb";
 import { Backoff, pause } from "../rpc/backoff";
 import type { Channel } from "../rpc/channel";
-import { RallypointError } from "../rpc/error";
+import { Code, RallypointError } from "../rpc/error";
 import { randomId } from "../session/encoding";
 
 export interface RoomWish {
@@ -18,6 +18,7 @@ export interface RoomWish {
 }
 
 const TRIES = 4;
+const GONE = new Set([Code.NOT_FOUND, Code.FAILED_PRECONDITION, Code.PERMISSION_DENIED, Code.RESOURCE_EXHAUSTED]);
 
 export class Rooms {
   readonly #channel: Channel;
@@ -44,6 +45,20 @@ export class Rooms {
     return this.#again(() => this.#channel.unary(RoomService.method.joinByCode, { code }));
   }
 
+  /** A seat in the newest open room of a game, or in a listed one of one's own. */
+  async joinOrCreate(wish: RoomWish): Promise<{ readonly roomId: string; readonly seatToken: Uint8Array }> {
+    const fits = (room: RoomListing): boolean => Object.entries(wish.metadata ?? {}).every(([name, value]) => room.metadata[name] === value);
+    for (const room of (await this.open(wish.game)).filter(fits)) {
+      try {
+        return await this.join(room.code);
+      } catch (error) {
+        // Over, locked or full by now.
+        if (!(error instanceof RallypointError && GONE.has(error.code))) throw error;
+      }
+    }
+    return this.create({ ...wish, listed: true });
+  }
+
   /** Listed rooms that let somebody in now, newest first: the first page. */
   async open(game = ""): Promise<readonly RoomListing[]> {
     const request = { game, hasFreeSeats: true, notLocked: true };
@@ -56,7 +71,8 @@ export class Rooms {
       try {
         return await call();
       } catch (error) {
-        const mayHelp = error instanceof RallypointError && error.transient;
+        // A full room, or a rate that is met, is for the player to know.
+        const mayHelp = error instanceof RallypointError && error.transient && error.code !== Code.RESOURCE_EXHAUSTED;
         if (!mayHelp || backoff.failures + 1 >= TRIES) throw error;
         await pause(backoff.next(error.retryAfterMs ?? 0));
       }
