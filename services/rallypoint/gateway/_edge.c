@@ -18,7 +18,7 @@ PyMODINIT_FUNC PyInit__edge(void)
         {"PYTHON", EVENT_PYTHON}, {"FULL", EVENT_FULL},   {"BROKEN", EVENT_BROKEN},
         {"SHORT", EVENT_SHORT},   {"AGAIN", EVENT_AGAIN},
     };
-    PyTypeObject *public[] = {&SenderType, &RoutesType};
+    PyTypeObject *public[] = {&SenderType, &RoutesType, &DrainType};
     if (PyType_Ready(&FlushType) < 0)
         return NULL;
     PyObject *module = PyModule_Create(&edge_module);

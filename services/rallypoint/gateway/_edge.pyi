@@ -4,6 +4,9 @@ One thread only, the event loop's. `Sender` knows sockets by the slots of a fan-
 `Routes` is `fanout.Routes`, `Flush` is `fanout.Flush`.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 PYTHON: int
 """An event of a message: it could not be written here; comes with the message."""
 FULL: int
@@ -52,6 +55,51 @@ class Routes:
     def discard(self, client: int, /) -> None: ...
     def clear(self) -> None: ...
     def read(self, data: bytes, /) -> Flush: ...
+
+class Drain:
+    """Connections whose requests are known but for their inputs: an epoll of their own."""
+
+    def arm(
+        self,
+        fd: int,
+        owner: object,
+        before: bytes,
+        after: bytes,
+        answer: bytes,
+        token: bytes,
+        seat: bytes,
+        room: object,
+        key: str,
+        until_s: float,
+        now: float,
+        /,
+    ) -> int:
+        """Read a socket from now on, for requests that are
+
+            before · content-length · after · flag 0 · length · token · fields (domain/inputs.py)
+
+        and get `answer`. The fields go on behind `seat` to `room.node`, while that is there,
+        `room.hold` is None, `until_s` is ahead and the bucket `key` is not empty.
+        """
+
+    def disarm(self, slot: int, /) -> None:
+        """Read it no more. KeyError when it has been given back."""
+
+    def seen_at(self, slot: int, /) -> float:
+        """When the last request was taken, or it was armed."""
+
+    def drain(
+        self, now: float, now_s: float, lead_s: float, take: Callable[[str, float], float], /
+    ) -> tuple[int, list[tuple[Any, bytes, int, float]], list[tuple[Any, bytes, bytes]], bool]:
+        """Take what came: how many inputs; node, AttachRequest fields, count and how long they may
+        wait; owners given back (disarmed) with what came and what of an answer is unsent; whether
+        there may be more. Reads and writes without the GIL."""
+
+    def fileno(self) -> int:
+        """Readable when something came."""
+
+    def close(self) -> None:
+        """Disarm everything."""
 
 class Flush:
     """An encoded AttachResponse under way."""

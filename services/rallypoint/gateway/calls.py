@@ -92,6 +92,20 @@ UnaryHandler = Callable[[Call, Any], Reply | Awaitable[Reply]]
 StreamHandler = Callable[[Call, Any, Outlet], Coroutine[Any, Any, None]]
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What takes further messages like one that was taken, without their handler (`web_drain`)."""
+
+    opening: bytes
+    """What they start with."""
+    seat: bytes
+    """What a node gets in its place."""
+    room: Any
+    """A room with `node`, `hold`, `rhythm` and `used`, as they are then."""
+    until_s: float
+    """When it ends, unix time."""
+
+
 class Express(Protocol):
     """How a method takes the messages that it can serve at once, for calls of a known session.
 
@@ -103,6 +117,9 @@ class Express(Protocol):
 
     def carry_out(self, asked: Any, now: float) -> None:
         """Do it, at loop time `now`. The answer is the empty message."""
+
+    def standing(self, session: Any, payload: bytes) -> Standing | None:
+        """What may take more of the kind of a recognized message; None: each is asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,325 @@
+/* The drain: requests of armed connections are read, judged and answered in batches.
+
+   read all (no GIL) ▸ judge each: known, session, room, bucket ▸ answer those taken (no GIL).
+   Whatever is not exactly what is expected goes back to Python, with the bytes, untouched. */
+
+#include "_edge_armed.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define BATCH 256
+#define NOWHERE UINT32_MAX
+
+typedef struct {
+    PyObject_HEAD
+    int epoll;
+    Armed *armed;
+    uint32_t size;
+    uint32_t free;
+    Buffer arena;
+} Drain;
+
+/* --- who is armed --- */
+
+static void armed_release(Drain *self, uint32_t slot)
+{
+    Armed *armed = &self->armed[slot];
+    Armed was = *armed;
+    epoll_ctl(self->epoll, EPOLL_CTL_DEL, was.fd, NULL);
+    *armed = (Armed){.fd = -1, .next_free = self->free};
+    self->free = slot;
+    PyObject *held[] = {was.owner, was.before, was.after, was.answer,
+                        was.token, was.seat,   was.room,  was.key};
+    for (size_t i = 0; i < sizeof held / sizeof *held; i++)
+        Py_DECREF(held[i]);
+}
+
+static int free_place(Drain *self, uint32_t *slot)
+{
+    if (self->free == NOWHERE) {
+        uint32_t size = self->size ? self->size * 2 : 64;
+        Armed *armed = realloc(self->armed, size * sizeof *armed);
+        if (armed == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        self->armed = armed;
+        for (uint32_t i = self->size; i < size; i++)
+            armed[i] = (Armed){.fd = -1, .next_free = i + 1 < size ? i + 1 : NOWHERE};
+        self->free = self->size;
+        self->size = size;
+    }
+    *slot = self->free;
+    return 0;
+}
+
+/* arm(fd, owner, before, after, answer, token, seat, room, key, until_s, now) -> slot */
+static PyObject *drain_arm(Drain *self, PyObject *args)
+{
+    Armed armed = {0};
+    uint32_t slot;
+    if (!PyArg_ParseTuple(args, "iOSSSSSOUdd:arm", &armed.fd, &armed.owner, &armed.before,
+                          &armed.after, &armed.answer, &armed.token, &armed.seat, &armed.room,
+                          &armed.key, &armed.until_s, &armed.seen_at))
+        return NULL;
+    if (free_place(self, &slot) < 0)
+        return NULL;
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = slot};
+    if (epoll_ctl(self->epoll, EPOLL_CTL_ADD, armed.fd, &event) < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    self->free = self->armed[slot].next_free;
+    self->armed[slot] = armed;
+    PyObject *held[] = {armed.owner, armed.before, armed.after, armed.answer,
+                        armed.token, armed.seat,   armed.room,  armed.key};
+    for (size_t i = 0; i < sizeof held / sizeof *held; i++)
+        Py_INCREF(held[i]);
+    return PyLong_FromUnsignedLong(slot);
+}
+
+static Armed *armed_at(Drain *self, PyObject *number)
+{
+    unsigned long slot = PyLong_AsUnsignedLong(number);
+    if (slot == (unsigned long)-1 && PyErr_Occurred())
+        return NULL;
+    if (slot < self->size && self->armed[slot].fd >= 0)
+        return &self->armed[slot];
+    PyErr_SetString(PyExc_KeyError, "nothing is armed there");
+    return NULL;
+}
+
+static PyObject *drain_disarm(Drain *self, PyObject *number)
+{
+    Armed *armed = armed_at(self, number);
+    if (armed == NULL)
+        return NULL;
+    armed_release(self, (uint32_t)(armed - self->armed));
+    Py_RETURN_NONE;
+}
+
+static PyObject *drain_seen_at(Drain *self, PyObject *number)
+{
+    Armed *armed = armed_at(self, number);
+    return armed == NULL ? NULL : PyFloat_FromDouble(armed->seen_at);
+}
+
+/* --- one batch --- */
+
+/* Read what is there, without the GIL; the number of connections, -1 without memory. */
+static int read_all(Drain *self, Came *came)
+{
+    struct epoll_event events[BATCH];
+    int found = epoll_wait(self->epoll, events, BATCH, 0);
+    int count = found > 0 ? found : 0;
+    self->arena.size = 0;
+    for (int i = 0; i < count; i++) {
+        Came *one = &came[i];
+        *one = (Came){.slot = events[i].data.u32, .at = self->arena.size};
+        uint8_t *to = buffer_room(&self->arena, READ_BYTES);
+        if (to == NULL)
+            return -1;
+        Armed *armed = &self->armed[one->slot];
+        do {
+            one->size = recv(armed->fd, to, READ_BYTES, MSG_DONTWAIT);
+        } while (one->size < 0 && errno == EINTR);
+        if (one->size > 0) {
+            one->known = recognize(armed, to, (size_t)one->size, &one->fields);
+            self->arena.size += (size_t)one->size;
+        }
+    }
+    return count;
+}
+
+typedef struct {
+    double now;    /* loop time */
+    double now_s;  /* unix time */
+    double lead_s; /* how long before its tick an input leaves */
+    PyObject *take;
+} Terms;
+
+/* 1 when the bucket has a token for it, 0 when not, -1 with an exception. */
+static int take_token(const Terms *terms, PyObject *key, PyObject *now)
+{
+    PyObject *args[] = {key, now};
+    PyObject *wait = PyObject_Vectorcall(terms->take, args, 2, NULL);
+    if (wait == NULL)
+        return -1;
+    int refused = PyObject_IsTrue(wait);
+    Py_DECREF(wait);
+    return refused < 0 ? -1 : !refused;
+}
+
+/* Judge all; what may not pass is known no more. The number taken, or -1. */
+static Py_ssize_t judge_all(Drain *self, Came *came, int count, const Terms *terms, Groups *groups)
+{
+    Py_ssize_t taken = 0;
+    PyObject *now = PyFloat_FromDouble(terms->now);
+    int passed = now == NULL ? -1 : 0;
+    for (int i = 0; i < count && passed >= 0; i++) {
+        Came *one = &came[i];
+        if (!one->known)
+            continue;
+        Armed *armed = &self->armed[one->slot];
+        const uint8_t *fields = self->arena.data + one->at + one->fields;
+        passed = armed->until_s > terms->now_s ? has_node(armed) : 0;
+        if (passed == 1)
+            passed = take_token(terms, armed->key, now);
+        if (passed == 1) {
+            armed->seen_at = terms->now;
+            taken++;
+            passed = group_input(groups, armed, fields, (size_t)one->size - one->fields,
+                                 terms->now, terms->lead_s);
+        } else {
+            one->known = false;
+        }
+    }
+    Py_XDECREF(now);
+    return passed < 0 ? -1 : taken;
+}
+
+/* Answer those taken, without the GIL. */
+static void answer_all(Drain *self, Came *came, int count)
+{
+    for (int i = 0; i < count; i++) {
+        Came *one = &came[i];
+        if (!one->known)
+            continue;
+        PyObject *answer = self->armed[one->slot].answer;
+        do {
+            one->answered = send(self->armed[one->slot].fd, PyBytes_AS_STRING(answer),
+                                 (size_t)PyBytes_GET_SIZE(answer), MSG_DONTWAIT | MSG_NOSIGNAL);
+        } while (one->answered < 0 && errno == EINTR);
+    }
+}
+
+/* Disarm one connection and tell its owner what came and what of the answer is unsent. */
+static int give_back(Drain *self, const Came *one, PyObject *list)
+{
+    const char *data = (const char *)self->arena.data + one->at;
+    PyObject *owner = Py_NewRef(self->armed[one->slot].owner);
+    PyObject *item;
+    if (!one->known) {
+        Py_ssize_t size = one->size > 0 ? one->size : 0;
+        item = Py_BuildValue("(Ny#y#)", owner, data, size, data, (Py_ssize_t)0);
+    } else {
+        PyObject *answer = self->armed[one->slot].answer;
+        Py_ssize_t sent = one->answered > 0 ? one->answered : 0;
+        item = Py_BuildValue("(Ny#y#)", owner, data, (Py_ssize_t)0,
+                             PyBytes_AS_STRING(answer) + sent, PyBytes_GET_SIZE(answer) - sent);
+    }
+    armed_release(self, one->slot);
+    int failed = item == NULL ? -1 : PyList_Append(list, item);
+    Py_XDECREF(item);
+    return failed;
+}
+
+static PyObject *give_back_all(Drain *self, const Came *came, int count)
+{
+    PyObject *list = PyList_New(0);
+    for (int i = 0; i < count && list != NULL; i++) {
+        const Came *one = &came[i];
+        bool done = one->known && one->answered == PyBytes_GET_SIZE(self->armed[one->slot].answer);
+        if (!done && give_back(self, one, list) < 0)
+            Py_CLEAR(list);
+    }
+    return list;
+}
+
+/* drain(now, now_s, lead_s, take) -> (taken, groups, back, full) */
+static PyObject *drain_drain(Drain *self, PyObject *args)
+{
+    Came came[BATCH];
+    Terms terms;
+    Groups groups = {0};
+    PyObject *by_node = NULL, *back = NULL;
+    int count;
+    if (!PyArg_ParseTuple(args, "dddO:drain", &terms.now, &terms.now_s, &terms.lead_s, &terms.take))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    count = read_all(self, came);
+    Py_END_ALLOW_THREADS
+    if (count < 0)
+        return PyErr_NoMemory();
+    Py_ssize_t taken = judge_all(self, came, count, &terms, &groups);
+    if (taken >= 0) {
+        Py_BEGIN_ALLOW_THREADS
+        answer_all(self, came, count);
+        Py_END_ALLOW_THREADS
+        by_node = groups_as_list(&groups);
+        back = by_node == NULL ? NULL : give_back_all(self, came, count);
+    }
+    groups_free(&groups);
+    if (back == NULL) {
+        Py_XDECREF(by_node);
+        return NULL;
+    }
+    return Py_BuildValue("(nNNO)", taken, by_node, back, count == BATCH ? Py_True : Py_False);
+}
+
+/* --- the type --- */
+
+static PyObject *drain_fileno(Drain *self, PyObject *unused)
+{
+    (void)unused;
+    return PyLong_FromLong(self->epoll);
+}
+
+static PyObject *drain_close(Drain *self, PyObject *unused)
+{
+    (void)unused;
+    for (uint32_t slot = 0; slot < self->size; slot++)
+        if (self->armed[slot].fd >= 0)
+            armed_release(self, slot);
+    if (self->epoll >= 0)
+        close(self->epoll);
+    self->epoll = -1;
+    Py_RETURN_NONE;
+}
+
+static PyObject *drain_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    (void)args;
+    (void)kwargs;
+    Drain *self = (Drain *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    self->free = NOWHERE;
+    self->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (self->epoll < 0) {
+        Py_DECREF(self);
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    return (PyObject *)self;
+}
+
+static void drain_dealloc(Drain *self)
+{
+    Py_XDECREF(drain_close(self, NULL));
+    free(self->armed);
+    free(self->arena.data);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyMethodDef drain_methods[] = {
+    {"arm", (PyCFunction)drain_arm, METH_VARARGS, NULL},
+    {"disarm", (PyCFunction)drain_disarm, METH_O, NULL},
+    {"seen_at", (PyCFunction)drain_seen_at, METH_O, NULL},
+    {"drain", (PyCFunction)drain_drain, METH_VARARGS, NULL},
+    {"fileno", (PyCFunction)drain_fileno, METH_NOARGS, NULL},
+    {"close", (PyCFunction)drain_close, METH_NOARGS, NULL},
+    {0},
+};
+
+PyTypeObject DrainType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "rallypoint.gateway._edge.Drain",
+    .tp_basicsize = sizeof(Drain),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = drain_new,
+    .tp_dealloc = (destructor)drain_dealloc,
+    .tp_methods = drain_methods,
+};

@@ -1,0 +1,181 @@
+"""The drain in C over socket pairs: what it takes, and what it gives back."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rallypoint.gateway.domain import grpcweb, inputs
+from rallypoint.gateway.domain.rhythm import Rhythm
+
+edge = pytest.importorskip("rallypoint.gateway._edge")
+
+BEFORE, AFTER, ANSWER = b"POST /x HTTP/1.1\r\ncontent-length: ", b"\r\na: b\r\n\r\n", b"fine" * 50
+TOKEN, SEAT = b"\x0a\x03abc", b"\x0a\x02\x08\x01"
+FIELDS = b"\x10\x05\x18\x81\x01\x22\x03xyz"
+
+
+@dataclass
+class Room:
+    """What an armed connection knows of its room."""
+
+    node: object | None = "node"
+    hold: object | None = None
+    rhythm: Rhythm = field(default_factory=lambda: Rhythm(period_s=0.05, seen_at=99.99))
+    used: bool = False
+
+
+class Line:
+    """One armed connection and its client."""
+
+    def __init__(self) -> None:
+        self.drain = edge.Drain()
+        self.client, self.server = socket.socketpair()
+        self.client.setblocking(False)
+        self.room = Room()
+        self.waits: list[float] = []
+        self.slot = self.drain.arm(
+            self.server.fileno(), self, BEFORE, AFTER, ANSWER, TOKEN, SEAT, self.room, "p", 1e9, 1.0
+        )
+
+    def close(self) -> None:
+        self.drain.close()
+        self.client.close()
+        self.server.close()
+
+    def take(self, key: str, now: float) -> float:
+        assert (key, now) == ("p", 100.0)
+        return self.waits.pop() if self.waits else 0.0
+
+    def once(self, now_s: float = 0.0) -> Any:
+        return self.drain.drain(100.0, now_s, 0.006, self.take)
+
+
+@pytest.fixture
+def line() -> Iterator[Line]:
+    opened = Line()
+    yield opened
+    opened.close()
+
+
+def request(fields: bytes = FIELDS, *, length: int | None = None, frame: bytes = b"") -> bytes:
+    body = frame or grpcweb.frame(TOKEN + fields)
+    return BEFORE + b"%d" % (len(body) if length is None else length) + AFTER + body
+
+
+def test_inputs_are_answered_and_grouped_by_node(line: Line) -> None:
+    line.client.send(request())
+    taken, groups, back, full = line.once()
+    assert (taken, back, full) == (1, [], False)
+    ((node, data, count, wait_s),) = groups
+    assert (node, count) == ("node", 1)
+    assert data == b"\x22%c%b%b" % (len(SEAT + FIELDS), SEAT, FIELDS)
+    assert wait_s == pytest.approx(line.room.rhythm.wait_s(100.0, lead_s=0.006))
+    assert line.client.recv(1000) == ANSWER
+    assert line.room.used
+    assert line.drain.seen_at(line.slot) == 100.0
+    assert line.once() == (0, [], [], False)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        request()[:-1],
+        request() * 2,
+        request() + b"P",
+        request(length=7),
+        request(length=99),
+        BEFORE + b"0" + request()[len(BEFORE) :],
+        b"X" + request()[1:],
+        request(frame=b"\x01" + grpcweb.frame(TOKEN + FIELDS)[1:]),
+        request(frame=grpcweb.frame(TOKEN + FIELDS) + b"\0\0\0\0\0"),
+        request(frame=grpcweb.frame(b"\x0a\x03abd" + FIELDS)),
+        request(b"\x2a\x01x"),
+        request(b"\x22\x41" + b"x" * 65),
+        request(b"\x22\x00" * 9),
+        request(b"\x18\x01\x10\x01"),
+        request(b"\x10\x80\x80\x80\x80\x80\x01"),
+    ],
+)
+def test_whatever_differs_comes_back_untouched(line: Line, data: bytes) -> None:
+    line.waits = [1.0]
+    line.client.send(data)
+    assert line.once() == (0, [], [(line, data, b"")], False)
+    assert line.waits
+    with pytest.raises(KeyError):
+        line.drain.disarm(line.slot)
+
+
+def test_end_of_the_client_comes_back_without_bytes(line: Line) -> None:
+    line.client.close()
+    assert line.once() == (0, [], [(line, b"", b"")], False)
+
+
+def test_time_room_and_bucket_send_back(line: Line) -> None:
+    line.client.send(request())
+    assert line.once(now_s=1e9)[2] == [(line, request(), b"")]
+    for spoil in ("node", "hold", "bucket"):
+        other = Line()
+        other.room.node = None if spoil == "node" else "node"
+        other.room.hold = "moving" if spoil == "hold" else None
+        other.waits = [0.5] if spoil == "bucket" else []
+        other.client.send(request())
+        assert other.once() == (0, [], [(other, request(), b"")], False)
+        other.close()
+
+
+def test_answer_that_does_not_fit_comes_back_in_part(line: Line) -> None:
+    line.server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    taken, back = 0, []
+    while not back:
+        line.client.send(request())
+        found, _, back, _ = line.once()
+        taken += found
+        assert taken < 10_000
+    ((owner, data, unsent),) = back
+    assert owner is line
+    assert data == b""
+    received = b""
+    while len(received) + len(unsent) < taken * len(ANSWER):
+        received += line.client.recv(1 << 16)
+    assert received + unsent == ANSWER * taken
+
+
+@given(payload=st.binary(max_size=40) | st.sampled_from([FIELDS, b"", b"\x22\x01x" * 8]))
+@settings(max_examples=200)
+def test_plain_is_what_python_calls_plain(payload: bytes) -> None:
+    line = Line()
+    line.client.send(request(payload))
+    taken = line.once()[0]
+    assert taken == (inputs.split(TOKEN + payload) is not None)
+    line.close()
+
+
+def test_nothing_is_held_after_a_disarm() -> None:
+    room, owner = Room(), object()
+    before = sys.getrefcount(room), sys.getrefcount(owner)
+    drain = edge.Drain()
+    pairs = [socket.socketpair() for _ in range(200)]
+    for _ in range(3):
+        slots = [
+            drain.arm(near.fileno(), owner, BEFORE, AFTER, ANSWER, TOKEN, SEAT, room, "p", 1e9, 1.0)
+            for near, _ in pairs
+        ]
+        for slot in slots:
+            drain.disarm(slot)
+    for near, _ in pairs[:50]:
+        drain.arm(near.fileno(), owner, BEFORE, AFTER, ANSWER, TOKEN, SEAT, room, "p", 1e9, 1.0)
+    drain.close()
+    gc.collect()
+    assert (sys.getrefcount(room), sys.getrefcount(owner)) == before
+    for near, far in pairs:
+        near.close()
+        far.close()
