@@ -1,6 +1,7 @@
-"""The express lane: what it takes is answered as before, and it lets nobody in.
+"""The express lane and the drain: what they take is answered as before, and they let nobody in.
 
-Every scenario runs over an edge with the lane and one without; their answers must be the same.
+Every scenario runs over edges without the lane, with it, and with the drain in C behind it; their
+answers must be the same.
 """
 
 from __future__ import annotations
@@ -13,24 +14,29 @@ from dataclasses import dataclass
 
 import pytest
 from tests.integration.conftest import Runs
-from tests.support.backends import chosen
 from tests.support.edge import HOST, SETTINGS, Response, Running, Service, Wire, wire
 
-from rallypoint.gateway import attach, calls, fanout, limits, rooms, tokens
+from rallypoint.gateway import attach, calls, fanout, limits, rooms, tokens, web_drain
 from rallypoint.gateway.domain import grpcweb
 from rallypoint.gateway.domain import tokens as stream_tokens
 from rallypoint.gateway.rooms_board import Board
 from rallypoint.gateway.rooms_node import Node
 from rallypoint.gateway.rooms_registry import Place, Registry
+from rallypoint.gateway.web_express import ARM_AFTER
 from rallypoint.gateway.web_server import Edge
+from rallypoint.gateway.web_settings import EdgeSettings
 from rallypoint.kit import metrics
 from rallypoint.v1.room_pb2 import SendInputRequest
-
-pytestmark = pytest.mark.usefixtures("each_backend")
 
 KEY = b"k" * 32
 ROOM = "room-1"
 PATH = rooms.SERVICE + "SendInput"
+
+
+LONG, LANE, DRAIN = "long way", "lane", "drain"
+WAYS = [LONG, LANE, *[DRAIN] * fanout.is_compiled()]
+HOT = 7
+"""Requests until a connection is hot: two go the long way, then the lane, then the drain."""
 
 
 class Clock:
@@ -53,8 +59,11 @@ class Door:
     client: Wire
     clock: Clock
     board: Board
+    nodes: list[Node]
     access: tokens.AccessTokens
     running: Running
+    guard: limits.Guard
+    drain: web_drain.InputDrain | None = None
     passed: int = 0
     """Requests that the lane took."""
 
@@ -68,17 +77,22 @@ class Door:
 
 
 @asynccontextmanager
-async def door(*, lane: bool, burst: float = 1000.0) -> AsyncIterator[Door]:
+async def door(
+    way: str, *, burst: float = 1000.0, edge_settings: EdgeSettings = SETTINGS
+) -> AsyncIterator[Door]:
     """Run it; the room's node is known but away, so inputs wait for it."""
     loop, clock = asyncio.get_running_loop(), Clock()
-    fan_out = fanout.make(chosen(), fanout.FanOutLimits(), clock=loop.time)
+    fan_out = fanout.make("auto", fanout.FanOutLimits(), clock=loop.time)
     board = Board(fan_out, lambda stream: b"", loop.time)
 
     async def locate(room_id: str) -> Place | None:
         return Place("node-1", 1) if room_id == ROOM else None
 
+    nodes: list[Node] = []
+
     def open_node(address: str) -> Node:
-        return Node(address, board, gateway_id="g", settings=attach.LinkSettings())
+        nodes.append(Node(address, board, gateway_id="g", settings=attach.LinkSettings()))
+        return nodes[-1]
 
     api = rooms.RoomApi(
         board,
@@ -97,22 +111,33 @@ async def door(*, lane: bool, burst: float = 1000.0) -> AsyncIterator[Door]:
         opened.passed += passes
         return passes
 
+    drain = input_drain(guard, api, clock) if way == DRAIN else None
     async with asyncio.TaskGroup() as tasks:
         edge = Edge(
             calls.Methods(api.methods()),
-            settings=SETTINGS,
+            settings=edge_settings,
             fan_out=fan_out,
             tasks=tasks,
             guard=guard,
-            again=again if lane else None,
+            again=None if way == LONG else again,
+            drain=drain,
         )
         running = Running(edge, await edge.listen(HOST, 0), Service(fan_out), fan_out)
         try:
             async with wire(running) as client:
-                opened = Door(client, clock, board, access, running)
+                opened = Door(client, clock, board, nodes, access, running, guard, drain)
                 yield opened
         finally:
             await edge.drain(timeout_s=1)
+
+
+def input_drain(guard: limits.Guard, api: rooms.RoomApi, clock: Clock) -> web_drain.InputDrain:
+    from rallypoint.gateway import _edge
+
+    loop = asyncio.get_running_loop()
+    return web_drain.InputDrain(
+        _edge.Drain(), guard, api.plain, loop=loop, now_s=clock.now, lead_s=0.0
+    )
 
 
 def post(access: str, data: bytes) -> bytes:
@@ -143,12 +168,16 @@ Script = Callable[[Door], Awaitable[list[tuple[int, int, str]]]]
 async def hot(opened: Door) -> tuple[str, bytes]:
     """Send until the connection is hot; the tokens that were used."""
     access, token = opened.access_token(), opened.stream_token()
-    for seq in range(4):
+    for seq in range(HOT):
         response = await opened.client.call(
             post(access, grpcweb.frame(message(token, seq=seq + 1)))
         )
         assert told(response) == (200, 0, "")
-    assert opened.board.counts.inputs == 4
+    assert opened.board.counts.inputs == HOT
+    if opened.drain is not None:
+        assert opened.passed == ARM_AFTER
+        assert opened.drain.connections == 1
+        assert opened.drain.inputs == HOT - ARM_AFTER - 2
     return access, token
 
 
@@ -255,10 +284,11 @@ SCRIPTS: list[Script] = [
 ]
 
 
+@pytest.mark.parametrize("way", WAYS[1:])
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: str(script.__name__))
-def test_answers_are_those_of_the_long_way(runs: Runs, script: Script) -> None:
+def test_answers_are_those_of_the_long_way(runs: Runs, script: Script, way: str) -> None:
     async def scenario() -> None:
-        async with door(lane=False) as long_way, door(lane=True) as express:
+        async with door(LONG) as long_way, door(way) as express:
             wanted = await script(long_way)
             assert await script(express) == wanted
             assert express.board.counts.inputs == long_way.board.counts.inputs
@@ -267,43 +297,46 @@ def test_answers_are_those_of_the_long_way(runs: Runs, script: Script) -> None:
     runs(scenario())
 
 
-def test_session_is_refused_once_its_time_is_over(runs: Runs) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_session_is_refused_once_its_time_is_over(runs: Runs, way: str) -> None:
     async def scenario() -> None:
-        async with door(lane=True) as opened:
+        async with door(way) as opened:
             assert await expired(opened) == [(200, 0, ""), *[(200, 16, "TOKEN_EXPIRED")] * 2]
-            assert opened.board.counts.inputs == 5
+            assert opened.board.counts.inputs == HOT + 1
 
     runs(scenario())
 
 
-@pytest.mark.parametrize("lane", [False, True])
-def test_bucket_holds_as_many_calls_with_the_lane_as_without(runs: Runs, lane: bool) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_bucket_holds_as_many_calls_on_every_way(runs: Runs, way: str) -> None:
     async def scenario() -> None:
-        async with door(lane=lane, burst=10.0) as opened:
+        async with door(way, burst=HOT + 6.0) as opened:
             access, token = await hot(opened)
             request = post(access, grpcweb.frame(message(token)))
             answers = await say(opened, *[request] * 8)
             assert answers == [*[(200, 0, "")] * 6, *[(200, 8, "PLAYER_RATE")] * 2]
-            assert opened.board.counts.inputs == 10
+            assert opened.board.counts.inputs == HOT + 6
 
     runs(scenario())
 
 
-def test_lane_counts_its_calls(runs: Runs) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_calls_are_counted_on_every_way(runs: Runs, way: str) -> None:
     async def scenario() -> None:
         counter = metrics.GATEWAY_CALLS.labels(PATH, "OK")
         before = counter._value.get()
-        async with door(lane=True) as opened:
+        async with door(way) as opened:
             await hot(opened)
-            assert opened.passed == 2
-        assert counter._value.get() == before + 4
+            assert opened.passed == {LONG: 0, LANE: HOT - 2, DRAIN: ARM_AFTER}[way]
+        assert counter._value.get() == before + HOT
 
     runs(scenario())
 
 
-def test_draining_gateway_closes_a_hot_connection(runs: Runs) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_draining_gateway_closes_a_hot_connection(runs: Runs, way: str) -> None:
     async def scenario() -> None:
-        async with door(lane=True) as opened:
+        async with door(way) as opened:
             await hot(opened)
             draining = asyncio.create_task(opened.running.edge.drain(timeout_s=1))
             assert await opened.client.ends() == b""

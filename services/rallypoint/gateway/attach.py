@@ -79,6 +79,7 @@ class Link:
         self._settings = settings
         self._control = AttachRequest()
         self._inputs: list[bytes] = []
+        self._held_inputs = 0
         self._armed: asyncio.TimerHandle | None = None
         self._due_s = 0.0
         self._wake = asyncio.Event()
@@ -86,14 +87,18 @@ class Link:
         self.dropped_inputs = 0
 
     def input(self, encoded: bytes, *, now: float, rhythm: Rhythm) -> None:
-        """Take one encoded `inputs` field of an AttachRequest; the hot path."""
-        inputs = self._inputs
-        if len(inputs) >= self._settings.pending_inputs_max:
-            self.dropped_inputs += 1
-            return
-        inputs.append(encoded)
+        """Take one encoded `inputs` field of an AttachRequest."""
+        wait_s = rhythm.wait_s(now, lead_s=self._settings.tick_lead_s)
+        self.inputs(encoded, count=1, now=now, wait_s=wait_s)
+
+    def inputs(self, encoded: bytes, *, count: int, now: float, wait_s: float) -> None:
+        """Take `count` encoded `inputs` fields, of which none may wait longer than `wait_s`."""
         settings = self._settings
-        wait_s = rhythm.wait_s(now, lead_s=settings.tick_lead_s)
+        if self._held_inputs + count > settings.pending_inputs_max:
+            self.dropped_inputs += count
+            return
+        self._inputs.append(encoded)
+        self._held_inputs += count
         due_s = now + (wait_s if wait_s > settings.flush_s else settings.flush_s)
         if self._armed is None or due_s < self._due_s:
             self._arm(due_s)
@@ -127,7 +132,8 @@ class Link:
 
     def _drop_held(self) -> None:
         self._armed = None
-        self.dropped_inputs += len(self._inputs)
+        self.dropped_inputs += self._held_inputs
+        self._held_inputs = 0
         self._inputs.clear()
 
     async def run(self) -> None:
@@ -216,6 +222,7 @@ class Link:
         self._disarm()
         batch = b"".join([self._control.SerializeToString(), *self._inputs])
         self._inputs.clear()
+        self._held_inputs = 0
         self._control.Clear()
         return batch
 

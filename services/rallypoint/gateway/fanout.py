@@ -25,6 +25,7 @@ install) to sockets; `auto` is `c` where there is one. A backend keeps to `FanOu
 from __future__ import annotations
 
 import importlib
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -150,6 +151,17 @@ class FanOut(Protocol):
 
     def statistics(self) -> FanOutStatistics:
         """What happened so far."""
+
+
+def socket_of(transport: Any) -> int:
+    """The descriptor that a plaintext connection's bytes can be written to; -1 without one."""
+    ask = getattr(transport, "get_extra_info", None)
+    if ask is None or ask("sslcontext") is not None:
+        return -1
+    connection = ask("socket")
+    if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return -1
+    return int(connection.fileno())
 
 
 def _uv(limits: FanOutLimits, *, clock: Clock) -> FanOut:

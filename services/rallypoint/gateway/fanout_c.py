@@ -9,7 +9,6 @@ clients and slow readers this is.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -25,6 +24,7 @@ from rallypoint.gateway.fanout import (
     Problem,
     Routes,
     Transport,
+    socket_of,
 )
 from rallypoint.gateway.fanout_uv import UvFanOut
 
@@ -127,14 +127,3 @@ class CFanOut:
         by_uv = self._uv.statistics()
         messages, size = self._sender.counts()
         return replace(by_uv, messages=by_uv.messages + messages, bytes=by_uv.bytes + size)
-
-
-def socket_of(transport: Any) -> int:
-    """The descriptor that a plaintext connection's bytes can be written to; -1 without one."""
-    ask = getattr(transport, "get_extra_info", None)
-    if ask is None or ask("sslcontext") is not None:
-        return -1
-    connection = ask("socket")
-    if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
-        return -1
-    return int(connection.fileno())

@@ -98,6 +98,8 @@ class Guard:
         self._inputs = buckets.Buckets(
             buckets.Rate(settings.inputs_per_player_per_s, settings.inputs_per_player_burst)
         )
+        self.take_input = self._inputs.take
+        """Takes one input from a player's bucket."""
         self._tickets = buckets.Buckets(
             buckets.Rate(settings.tickets_per_player_per_s, settings.tickets_per_player_burst)
         )
@@ -107,6 +109,8 @@ class Guard:
         failures = settings.failed_auth_per_ip_per_min
         self._failures = buckets.Buckets(buckets.Rate(failures / 60, failures))
         self._blocked: dict[str, float] = {}
+        self._blocked_until = 0.0
+        self._on_block: list[Callable[[str], None]] = []
 
     def __call__(self, call: calls.Call, method: calls.Method) -> None:
         """Let the call pass or raise Unauthenticated or ResourceExhausted."""
@@ -126,10 +130,20 @@ class Guard:
 
         False takes nothing: the guard itself has to be asked, and says why. Implements `Again`.
         """
+        if self._blocked and now > self._blocked_until:
+            self._blocked.clear()
         if self._blocked or method.rationed or not self._access.lives(session):
             return False
         small = method.max_bytes == calls.INPUT_MAX_BYTES
         return not (self._inputs if small else self._unary).take(session.player_id, now)
+
+    def until_s(self, session: Session) -> float:
+        """When a session ends, unix time."""
+        return self._access.until_s(session)
+
+    def watch_blocks(self, blocked: Callable[[str], None]) -> None:
+        """Tell of every address (its key) that is refused from then on."""
+        self._on_block.append(blocked)
 
     def failed(self, peer: str) -> None:
         """Count a refused credential of an address; above the limit it has to wait."""
@@ -187,6 +201,9 @@ class Guard:
         if len(self._blocked) >= 10_000:
             del self._blocked[next(iter(self._blocked))]
         self._blocked[key] = until
+        self._blocked_until = max(self._blocked_until, until)
+        for blocked in self._on_block:
+            blocked(key)
 
 
 def exhausted(reason: str, wait_s: float) -> errors.ResourceExhausted:

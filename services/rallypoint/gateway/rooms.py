@@ -70,7 +70,7 @@ class RoomApi:
         self._settings = settings
         self._grips: dict[bytes, Grip] = {}
         self._now: Callable[[], float] = clock.now
-        self._plain = PlainInputs(board, self._grips, now_s=clock.now)
+        self.plain = PlainInputs(board, self._grips, now_s=clock.now)
 
     def methods(self) -> list[calls.Method]:
         """What the edges serve."""
@@ -88,7 +88,7 @@ class RoomApi:
                 room_pb2.SendInputResponse,
                 self.send_input,
                 max_bytes=calls.INPUT_MAX_BYTES,
-                express=self._plain,
+                express=self.plain,
             ),
             calls.UnaryMethod(
                 SERVICE + "SendMessage",
@@ -224,7 +224,7 @@ class RoomApi:
         # the client sent must not reach the node as a field of ours.
         request.ClearField("stream_token")
         request.DiscardUnknownFields()
-        self._plain.forward(grip, request.SerializeToString(), now=self._board.clock())
+        self.plain.forward(grip, request.SerializeToString(), now=self._board.clock())
         return _DONE
 
     def _check(self, grip: Grip, call: calls.Call) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rallypoint.gateway import calls
 from rallypoint.gateway.domain import frames, inputs
 from rallypoint.gateway.rooms_board import Board
+from rallypoint.gateway.rooms_node import Node
 from rallypoint.gateway.rooms_stream import Room
 from rallypoint.gateway.tokens import Session
 from rallypoint.internal.v1.room_host_pb2 import SeatRef
@@ -55,6 +57,20 @@ class PlainInputs:
     def carry_out(self, asked: tuple[Grip, bytes], now: float) -> None:
         """Pass them on at loop time `now`."""
         self.forward(asked[0], asked[1], now=now)
+
+    def standing(self, session: Session, payload: bytes) -> calls.Standing | None:
+        """What takes more inputs with this stream token, while room and times allow."""
+        parts = inputs.split(payload)
+        grip = self._grips.get(parts[0]) if parts is not None else None
+        if parts is None or grip is None or not grip.serves(session, self._now_s()):
+            return None
+        opening = payload[: len(payload) - len(parts[1])]
+        return calls.Standing(opening, grip.seat_field, grip.room, grip.expires_s)
+
+    def deliver(self, node: Node, data: bytes, *, count: int, now: float, wait_s: float) -> None:
+        """Hand `count` encoded inputs to their rooms' node at loop time `now`."""
+        node.link.inputs(data, count=count, now=now, wait_s=wait_s)
+        self._counts.inputs += count
 
     def forward(self, grip: Grip, fields: bytes, *, now: float) -> None:
         """Hand `fields`, those of a ClientInput but its seat, to the room's node."""

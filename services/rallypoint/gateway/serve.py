@@ -24,12 +24,14 @@ from rallypoint.gateway import (
     tokens,
     tokens_keys,
     tokens_studio,
+    web_drain,
 )
 from rallypoint.gateway.admin_access import Operators
 from rallypoint.gateway.config import Settings
 from rallypoint.gateway.native import NativeEdge
 from rallypoint.gateway.node_channels import NodeChannels
 from rallypoint.gateway.rooms_board import Board
+from rallypoint.gateway.rooms_inputs import PlainInputs
 from rallypoint.gateway.rooms_list import RoomList
 from rallypoint.gateway.rooms_moves import Moves
 from rallypoint.gateway.rooms_node import Node
@@ -63,6 +65,7 @@ class Gateway:
     registry: Registry
     sweep: Sweep
     recovery: Recovery
+    inputs: PlainInputs
     room_list: RoomList
     open_rooms: OpenRooms
     nodes: NodeChannels
@@ -120,6 +123,7 @@ def _edges(
         guard=gateway.guard,
         again=gateway.guard.again,
         files=_files(gateway, settings),
+        drain=_input_drain(gateway, settings, runtime) if fan_out.name == "c" else None,
     )
     if settings.native_port < 0:
         return web, None
@@ -142,6 +146,20 @@ def _files(gateway: Gateway, settings: Settings) -> StaticFiles | None:
         return None
     without = () if gateway.operators.exist else ("operator",)
     return StaticFiles(settings.web_root, without=without)
+
+
+def _input_drain(gateway: Gateway, settings: Settings, runtime: Runtime) -> web_drain.InputDrain:
+    """The drain in C."""
+    from rallypoint.gateway import _edge  # only where it was compiled
+
+    return web_drain.InputDrain(
+        _edge.Drain(),
+        gateway.guard,
+        gateway.inputs,
+        loop=asyncio.get_running_loop(),
+        now_s=runtime.clock.now,
+        lead_s=settings.link.tick_lead_s,
+    )
 
 
 async def _listen(settings: Settings, web: Edge, native: NativeEdge | None) -> None:
@@ -218,6 +236,7 @@ def compose(
         board=board,
         registry=registry,
         sweep=_sweep(settings, runtime, board, registry=registry, access=access),
+        inputs=room_api.plain,
         recovery=Recovery(board, registry, give_up_s=settings.room_lost_after_s),
         room_list=room_list,
         open_rooms=open_rooms,
@@ -343,6 +362,7 @@ def _status(gateway: Gateway, edge: Edge) -> dict[str, Any]:
         "inputs_per_s": round(gateway.sweep.inputs_per_s, 1),
         "connections": edge.statistics().connections,
         "backend": edge.backend,
+        "armed": edge.statistics().armed,
         "behind": edge.fan_out_statistics().behind,
         "nodes": {node.address: node.link.attached for node in gateway.registry.nodes},
     }

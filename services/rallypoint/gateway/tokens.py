@@ -93,7 +93,11 @@ class AccessTokens:
 
     def lives(self, session: Session) -> bool:
         """Whether the time of a verified token is not over."""
-        return session.expires_s + LEEWAY_S > self._clock.now()
+        return self.until_s(session) > self._clock.now()
+
+    def until_s(self, session: Session) -> float:
+        """When the time of a session is over, unix time."""
+        return session.expires_s + LEEWAY_S
 
     def _verify(self, token: str) -> Session:
         import jwt

@@ -9,6 +9,7 @@ from rallypoint.gateway import calls, calls_faults
 from rallypoint.gateway.calls_stream import StreamCore
 from rallypoint.gateway.domain import grpcweb, http_response
 from rallypoint.gateway.domain.http_request import Refusal
+from rallypoint.gateway.web_drain import InputDrain
 from rallypoint.gateway.web_plan import Planner, RpcPlan
 from rallypoint.gateway.web_settings import EdgeSettings
 from rallypoint.kit import errors, metrics
@@ -64,6 +65,7 @@ class Core:
     again: calls.Again | None
     streams: StreamCore
     details: Details
+    drain: InputDrain | None
 
     def spawn(
         self, run: Callable[[], Coroutine[Any, Any, None]], *, name: str, fail: Callable[[], None]

@@ -17,18 +17,26 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from rallypoint.gateway import calls, web_metrics
 from rallypoint.gateway.domain import grpcweb
 from rallypoint.gateway.domain.http_request import Hot
+from rallypoint.gateway.web_drain import Arming
 from rallypoint.gateway.web_plan import RpcPlan
 
 MAX_PASSES = 12
 """Of one connection: a request has 1 to 8 inputs, and numbers in it grow by a byte now and then."""
+ARM_AFTER = 3
+"""Requests in a row served by the lane before the connection is armed (`web_drain`)."""
+ARM_AFTER_MAX = 128
+"""The same, for a connection that has come back again and again."""
 MAX_PREFIX_BYTES = 2048
 """Longer heads are served, but not remembered."""
+
+_LENGTH = re.compile(rb"\r\ncontent-length: ([1-9][0-9]{0,3})(?=\r\n)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +50,18 @@ class _Pass:
     session: Any
     tally: web_metrics.Tally
     answer: bytes
+    peer: str
 
 
 class Lane:
     """The express lane of one connection."""
 
-    __slots__ = ("_again", "_passes")
+    __slots__ = ("_again", "_arm_after", "_passes", "_served")
 
     def __init__(self, again: calls.Again | None) -> None:
         self._again = again
+        self._served = 0
+        self._arm_after = ARM_AFTER
         self._passes: dict[int, _Pass] = {}
 
     def serve(self, data: bytes, transport: asyncio.Transport, now: float) -> bool:
@@ -65,7 +76,40 @@ class Lane:
         known.express.carry_out(asked, now)
         transport.write(known.answer)
         known.tally.quick += 1
+        self._served += 1
         return True
+
+    @property
+    def repeats(self) -> bool:
+        """Whether so many requests in a row were served here that the next will be alike."""
+        return self._served >= self._arm_after
+
+    def arming(self, data: bytes) -> Arming | None:
+        """What to know of the connection to serve more like `data`, which was just served."""
+        known = self._passes[len(data)]
+        self._served = 0
+        standing = known.express.standing(known.session, data[known.size :])
+        if standing is None:
+            return None
+        head = known.prefix[: -grpcweb.PREFIX_BYTES]
+        lengths = list(_LENGTH.finditer(head))
+        if len(lengths) != 1:
+            return None
+        start, end = lengths[0].span(1)
+        return Arming(
+            head[:start],
+            head[end:],
+            known.answer,
+            session=known.session,
+            standing=standing,
+            peer=known.peer,
+            tally=known.tally,
+        )
+
+    def returned(self) -> None:
+        """The connection is not armed any more: wait longer with the next time."""
+        self._served = 0
+        self._arm_after = min(2 * self._arm_after, ARM_AFTER_MAX)
 
     def learn(self, plan: RpcPlan, hot: Hot | None, call: calls.Call, body: bytes) -> None:
         """Remember a call that was just answered with an empty message, if its like may repeat."""
@@ -90,6 +134,7 @@ class Lane:
             session=call.session,
             tally=plan.tally,
             answer=_empty_answer(plan.head),
+            peer=plan.peer,
         )
 
 

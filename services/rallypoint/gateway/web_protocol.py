@@ -55,6 +55,8 @@ class Connection(asyncio.Protocol):
         self._unsent_before = 0
         self._discarded = 0
         self._full = False
+        self.armed: int | None = None
+        """Its place in the drain, which reads its socket then."""
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -78,6 +80,8 @@ class Connection(asyncio.Protocol):
                 self.expires = now + self._core.settings.idle_timeout_s
                 if self._full:
                     self._hold()
+                elif self._lane.repeats:
+                    self._offer(data)
                 return
         if self._lingering or self._refused is not None:
             self._discard(len(data))
@@ -109,6 +113,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel what still runs."""
+        if self._core.drain is not None:
+            self._core.drain.forget(self)
         self._registry.forget(self)
         self._full = False
         self._writable.set()
@@ -145,6 +151,8 @@ class Connection(asyncio.Protocol):
 
     def expire(self) -> None:
         """The sweep found `expires` in the past."""
+        if self.armed is not None and self._was_busy_armed():
+            return
         if self.transport.is_closing() and not self.unsent:
             self.expires = NEVER
         elif self.unsent:
@@ -160,6 +168,8 @@ class Connection(asyncio.Protocol):
     def drain(self) -> None:
         """Close as soon as nothing is running; streams are ended with their farewell."""
         self._draining = True
+        if self._core.drain is not None:
+            self._core.drain.release(self)
         if self._outlet is not None:
             self._outlet.retire(calls_faults.draining())
         elif self._task is None and self._parser.between and not self._lingering:
@@ -194,6 +204,42 @@ class Connection(asyncio.Protocol):
     def idle(self) -> bool:
         """True when no call is running."""
         return not self._busy()
+
+    # --- the drain ---
+
+    def _offer(self, data: bytes) -> None:
+        """Let the drain read what will be like `data`."""
+        drain = self._core.drain
+        arming = self._lane.arming(data)
+        if drain is not None and arming is not None:
+            drain.offer(self, arming)
+
+    @property
+    def is_quiet(self) -> bool:
+        """True when nothing runs, waits or is unsent."""
+        return self._at_rest() and not self.unsent and not self.transport.is_closing()
+
+    def returned(self, data: bytes, unsent: bytes) -> None:
+        """The drain reads no more."""
+        self._lane.returned()
+        self.expires = self._core.loop.time() + self._core.settings.idle_timeout_s
+        if self.transport.is_closing():
+            return
+        if unsent:
+            self.transport.write(unsent)
+        self.transport.resume_reading()
+        if data:
+            self.data_received(data)
+
+    def _was_busy_armed(self) -> bool:
+        """Whether the drain heard of the client meanwhile; if not, the drain lets go of it."""
+        drain = self._core.drain
+        assert drain is not None
+        self.expires = drain.seen_at(self) + self._core.settings.idle_timeout_s
+        if self.expires > self._core.loop.time():
+            return True
+        drain.release(self)
+        return False
 
     # --- requests ---
 

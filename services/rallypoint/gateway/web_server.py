@@ -19,6 +19,7 @@ from rallypoint.gateway.domain import buckets
 from rallypoint.gateway.fanout import FanOut, FanOutStatistics
 from rallypoint.gateway.static import StaticFiles
 from rallypoint.gateway.web_core import Core, Details, Held
+from rallypoint.gateway.web_drain import InputDrain
 from rallypoint.gateway.web_plan import Planner
 from rallypoint.gateway.web_protocol import Connection
 from rallypoint.gateway.web_settings import EdgeSettings
@@ -38,6 +39,8 @@ class EdgeStatistics:
     """Of them with a call or a stream."""
     unsent_bytes: int
     """Answers and frames that clients have not read yet, beyond the kernel's buffers."""
+    armed: int
+    """Of them read by the drain."""
     addresses: int
     """Different clients' addresses (IPv6 by /64)."""
 
@@ -56,6 +59,7 @@ class Edge:
         again: calls.Again | None = None,
         files: StaticFiles | None = None,
         details: Details = status.to_details,
+        drain: InputDrain | None = None,
     ) -> None:
         self._settings = settings
         loop = asyncio.get_running_loop()
@@ -69,6 +73,7 @@ class Edge:
             again=again,
             streams=StreamCore(loop, tasks, fan_out, settings.max_pending_bytes),
             details=details,
+            drain=drain,
         )
         rate = settings.new_connections_per_ip_per_s
         self._arrivals = buckets.Buckets(buckets.Rate(rate, 2 * rate))
@@ -161,6 +166,7 @@ class Edge:
             connections=len(self._connections),
             busy=sum(not connection.idle for connection in self._connections),
             unsent_bytes=sum(connection.unsent for connection in self._connections),
+            armed=self._core.drain.connections if self._core.drain is not None else 0,
             addresses=len(self._per_address),
         )
 
@@ -189,4 +195,6 @@ class Edge:
                 connection.transport.abort()
         if self._sweeper is not None:
             self._sweeper.cancel()
+        if self._core.drain is not None:
+            self._core.drain.close()
         self._core.planner.publish()

@@ -1,0 +1,221 @@
+"""The drain: inputs of connections that send nothing else, taken in C a batch at a time.
+
+A connection whose requests have repeated is armed: its socket leaves the event loop for an epoll
+of its own, and every `PERIOD_S` what came is read, compared, judged and answered in one call
+(`_edge.Drain`). What is judged anew for each input: its form, the times of session and stream
+token, the player's bucket, whether the room's node is known and the room stays where it is.
+
+Whatever differs (another head or token, half a request, two at once, an end, an empty bucket, a
+moving room) comes back here with its bytes, and the connection goes on in the event loop as if it
+had never left: nothing was counted or taken for it. It is armed again when requests repeat again,
+each time a little later. The answer says that an input was received, as on the long way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rallypoint.gateway import calls, web_metrics
+from rallypoint.gateway.domain import buckets
+from rallypoint.gateway.fanout import socket_of
+
+if TYPE_CHECKING:
+    from rallypoint.gateway import _edge
+
+PERIOD_S = 0.005
+QUIET_DRAINS = 20
+"""After so many that brought nothing the socket itself wakes us again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arming:
+    """What makes a connection's requests known."""
+
+    before: bytes
+    """A request's head up to the content-length."""
+    after: bytes
+    """The head behind it."""
+    answer: bytes
+    session: Any
+    standing: calls.Standing
+    peer: str
+    """The client's address; behind a proxy the one that the proxy names."""
+    tally: web_metrics.Tally
+
+
+class Line(Protocol):
+    """A connection that can be armed."""
+
+    transport: asyncio.Transport
+    armed: int | None
+    """Its place in the drain."""
+
+    @property
+    def is_quiet(self) -> bool:
+        """True when nothing runs, waits or is unsent: it may leave the event loop."""
+
+    def returned(self, data: bytes, unsent: bytes) -> None:
+        """Go on in the event loop, with the end of an answer and what came, if anything."""
+
+
+class Bounds(Protocol):
+    """What the guard says of players (`limits.Guard`)."""
+
+    @property
+    def take_input(self) -> Callable[[str, float], float]:
+        """Takes from a player's bucket at loop time `now`; 0, or the seconds to wait."""
+
+    def until_s(self, session: Any) -> float:
+        """When a session ends, unix time."""
+
+    def watch_blocks(self, blocked: Callable[[str], None]) -> None:
+        """Tell of addresses that are refused from now on."""
+
+
+class Deliver(Protocol):
+    """Who passes inputs on (`rooms_inputs.PlainInputs`)."""
+
+    def deliver(self, node: Any, data: bytes, *, count: int, now: float, wait_s: float) -> None:
+        """Pass on `count` inputs for a node, encoded, that may wait so long at loop time `now`."""
+
+
+@dataclass(slots=True)
+class _Armed:
+    line: Line
+    address: str
+
+
+class InputDrain:
+    """Armed connections of one edge, all of the same method."""
+
+    def __init__(
+        self,
+        drain: _edge.Drain,
+        bounds: Bounds,
+        deliver: Deliver,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        now_s: Callable[[], float],
+        lead_s: float,
+    ) -> None:
+        self._drain = drain
+        self._bounds = bounds
+        self._deliver = deliver
+        self._loop = loop
+        self._now_s = now_s
+        self._lead_s = lead_s
+        self._armed: dict[int, _Armed] = {}
+        self._tally = web_metrics.UNKNOWN
+        self._timer: asyncio.TimerHandle | None = None
+        self._quiet = 0
+        self._closed = False
+        self.inputs = 0
+        """Inputs taken since start."""
+        bounds.watch_blocks(self._refuse)
+        loop.add_reader(drain.fileno(), self._wake)
+
+    @property
+    def connections(self) -> int:
+        """How many are armed now."""
+        return len(self._armed)
+
+    def offer(self, line: Line, arming: Arming) -> None:
+        """Arm a connection once what was written to it is on its way."""
+        self._loop.call_soon(self._arm, line, arming)
+
+    def _arm(self, line: Line, arming: Arming) -> None:
+        fd = socket_of(line.transport)
+        if fd < 0 or line.armed is not None or not line.is_quiet:
+            return
+        standing, session = arming.standing, arming.session
+        line.transport.pause_reading()
+        self._tally = arming.tally
+        line.armed = self._drain.arm(
+            fd,
+            line,
+            arming.before,
+            arming.after,
+            arming.answer,
+            standing.opening,
+            standing.seat,
+            standing.room,
+            session.player_id,
+            min(standing.until_s, self._bounds.until_s(session)),
+            self._loop.time(),
+        )
+        self._armed[line.armed] = _Armed(line, buckets.address_key(arming.peer))
+
+    def seen_at(self, line: Line) -> float:
+        """When an armed connection last sent something, loop time."""
+        return self._drain.seen_at(line.armed) if line.armed is not None else 0.0
+
+    def forget(self, line: Line) -> None:
+        """Disarm a connection, which is over or goes back by itself."""
+        if line.armed is not None:
+            self._drain.disarm(line.armed)
+            del self._armed[line.armed]
+            line.armed = None
+
+    def release(self, line: Line) -> None:
+        """Disarm a connection; it goes on in the event loop."""
+        if line.armed is not None:
+            self.forget(line)
+            line.returned(b"", b"")
+
+    def close(self) -> None:
+        """Disarm all and read no more. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        for armed in list(self._armed.values()):
+            self.release(armed.line)
+        self._loop.remove_reader(self._drain.fileno())
+        if self._timer is not None:
+            self._timer.cancel()
+        self._drain.close()
+
+    def _refuse(self, address: str) -> None:
+        """An address is refused: its connections are looked at by the guard again."""
+        for armed in [armed for armed in self._armed.values() if armed.address == address]:
+            self.release(armed.line)
+
+    # --- time ---
+
+    def _wake(self) -> None:
+        """Something came after a silence: from here on look by the clock."""
+        self._loop.remove_reader(self._drain.fileno())
+        self._quiet = 0
+        self._turn()
+
+    def _turn(self) -> None:
+        if self.once():
+            self._quiet = 0
+        else:
+            self._quiet += 1
+        if self._quiet < QUIET_DRAINS:
+            self._timer = self._loop.call_later(PERIOD_S, self._turn)
+        else:
+            self._timer = None
+            self._loop.add_reader(self._drain.fileno(), self._wake)
+
+    def once(self) -> bool:
+        """Take what came; whether anything did."""
+        now = self._loop.time()
+        taken, by_node, back, full = self._drain.drain(
+            now, self._now_s(), self._lead_s, self._bounds.take_input
+        )
+        if taken:
+            self.inputs += taken
+            self._tally.quick += taken
+            for node, data, count, wait_s in by_node:
+                self._deliver.deliver(node, data, count=count, now=now, wait_s=wait_s)
+        for line, data, unsent in back:
+            del self._armed[line.armed]
+            line.armed = None
+            line.returned(data, unsent)
+        if full:
+            self._loop.call_soon(self.once)
+        return bool(taken or back)
