@@ -61,7 +61,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackProcess]:
     web_clients.page()
     tictactoe = {**queue("tictactoe"), "game": "tictactoe", "options": {}}
     queues = [queue("skirmish"), queue("sprint", time_limit_s=12), queue("lonely"), tictactoe]
-    with stack_process.running(tmp_path_factory.mktemp("up"), queues=queues) as started:
+    data_dir = tmp_path_factory.mktemp("up")
+    with stack_process.running(data_dir, queues=queues, room_nodes=2) as started:
         yield started
 
 

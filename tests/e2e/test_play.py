@@ -145,6 +145,23 @@ def test_killed_gateway_is_survived(pair: Pair, stack: StackProcess) -> None:
     moved(ada, bo, inward(bo))
 
 
+def test_play_goes_on_after_the_room_s_node_was_killed(pair: Pair, stack: StackProcess) -> None:
+    ada, bo = pair
+    moved(bo, ada, inward(ada))
+    ada.page.wait_for_timeout(1500)
+    where = float(bo.seen(ada.slot)["x"])
+    connection = "window.rallypoint.match.connection"
+    stack.kill(stack.room_node(ada.room_id))
+    for player in pair:
+        player.wait(f"{connection}.epoch > 1n", "the room goes on", within_s=60)
+    assert abs(float(bo.seen(ada.slot)["x"]) - where) < 300
+    moved(bo, ada, inward(ada))
+    moved(ada, bo, inward(bo))
+    for player in pair:
+        assert player.read(f"{connection}.statistics().reconnects") == 0
+        assert player.page.locator(".banner").is_hidden()
+
+
 def test_match_ends_and_ratings_change(pair: Pair) -> None:
     ada, bo = pair
     bo.page.get_by_role("button", name="Leave", exact=True).click()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -12,10 +13,16 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from rallypoint.internal.v1 import events_pb2
+from rallypoint.kit import subjects
+from rallypoint.kit.bus import Bus
+from rallypoint.kit.names import RoomId
 
 START_S = 60.0
 STOP_S = 30.0
@@ -34,6 +41,23 @@ class StackProcess:
         """The present process id of a child, 0 while there is none."""
         state = json.loads((self.data_dir / "state.json").read_text())
         return next((int(p["pid"]) for p in state["processes"] if p["name"] == name), 0)
+
+    def room_node(self, room_id: str) -> str:
+        """The child that runs a room."""
+        # A thread of its own: where Playwright runs, a loop runs already.
+        with ThreadPoolExecutor(1) as threads:
+            return threads.submit(asyncio.run, self._room_node(room_id)).result()
+
+    async def _room_node(self, room_id: str) -> str:
+        state = json.loads((self.data_dir / "state.json").read_text())
+        bus = await Bus.connect(state["nats_url"], name="test")
+        try:
+            entry = await bus.kv(subjects.OWNERS.name).get(subjects.own(RoomId(room_id)))
+        finally:
+            await bus.close()
+        assert entry is not None
+        record = events_pb2.OwnRecord.FromString(entry.value or b"")
+        return f"room-state-{record.node_id.rpartition('-')[2]}"
 
     def kill(self, name: str) -> int:
         """Kill a child with SIGKILL; `up` starts it again. Returns the dead process's id."""
@@ -69,11 +93,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(data_dir: Path, *, queues: Sequence[dict[str, Any]]) -> Iterator[StackProcess]:
+def running(
+    data_dir: Path, *, queues: Sequence[dict[str, Any]], room_nodes: int = 1
+) -> Iterator[StackProcess]:
     """Start the stack with these queues and stop it as Ctrl-C would."""
     port = free_port()
     words = [sys.executable, "-m", "rallypoint", "up", "--port", str(port)]
-    words += ["--data-dir", str(data_dir)]
+    words += ["--data-dir", str(data_dir), "--room-nodes", str(room_nodes)]
     for document in queues:
         words += ["--queue", json.dumps(document)]
     process = subprocess.Popen(

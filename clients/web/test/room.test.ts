@@ -81,4 +81,5 @@ test("the newest two seat tokens are kept", () => {
   const twice = withToken(withToken(seat, Uint8Array.of(2)), Uint8Array.of(3));
   assert.deepEqual(twice.tokens, [Uint8Array.of(3), Uint8Array.of(2)]);
   assert.deepEqual(withToken(twice, Uint8Array.of(3)).tokens, twice.tokens);
+  assert.deepEqual(withToken(twice, new Uint8Array()).tokens, twice.tokens);
 });

@@ -45,8 +45,9 @@ export class SeatStore {
   }
 }
 
-/** The seat after a welcome brought a new token. */
+/** The seat after a welcome brought a new token; without one those held stay good. */
 export function withToken(seat: Seat, token: Uint8Array): Seat {
+  if (token.length === 0) return seat;
   const older = seat.tokens.filter((held) => toBase64(held) !== toBase64(token));
   return { ...seat, tokens: [token, ...older].slice(0, KEPT_TOKENS) };
 }
