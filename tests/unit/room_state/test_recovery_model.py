@@ -81,6 +81,8 @@ class Cluster(RuleBasedStateMachine):
         self.gateways = [Gateway(0), Gateway(0)]
         self.watchers = [Watcher(0, Seat("r", b"a")), Watcher(1, Seat("r", b"b"))]
         self.stored = [self.snapshot]
+        for number in (0, 1):
+            self.join(number, number)
 
     # --- nodes ---
 
@@ -97,7 +99,7 @@ class Cluster(RuleBasedStateMachine):
                 gateway.in_step = True
                 gateway.arriving.append((node, room.epoch, room.tick, key))
 
-    @rule(node=nodes, what=st.sampled_from(["snapshot", "result"]))
+    @rule(node=nodes, what=st.sampled_from(["snapshot"] * 5 + ["result"]))
     def write(self, node: int, what: str) -> None:
         """A write leaves the node; the broker takes its time."""
         room = self.running[node]
@@ -127,10 +129,11 @@ class Cluster(RuleBasedStateMachine):
     def freeze_or_wake(self, node: int) -> None:
         self.frozen[node] = not self.frozen[node]
 
-    @rule(node=nodes)
-    def die(self, node: int) -> None:
+    @rule(node=nodes, luck=st.integers(0, 4))
+    def die(self, node: int, luck: int) -> None:
         """The process is gone, its writes on the way are not; it comes back empty."""
-        self.running[node] = None
+        if luck == 0:
+            self.running[node] = None
 
     # --- fleet: it may be wrong about who is dead ---
 
@@ -140,11 +143,19 @@ class Cluster(RuleBasedStateMachine):
         self.own = Own(to, self.own.epoch + 1, self.revisions)
         self.restoring.append(self.own)
 
+    @rule(to=nodes)
+    def recover(self, to: int) -> None:
+        """A whole move as it mostly is: at once."""
+        self.move(to)
+        self._restore(self.own)
+
     @precondition(lambda self: self.restoring)
     @rule(data=st.data())
     def restore(self, data: st.DataObject) -> None:
         """RestoreRoom arrives, late and in any order; a frozen process does not answer."""
-        wanted = data.draw(st.sampled_from(self.restoring))
+        self._restore(data.draw(st.sampled_from(self.restoring)))
+
+    def _restore(self, wanted: Own) -> None:
         if self.frozen[wanted.node]:
             return
         self.restoring.remove(wanted)
@@ -167,6 +178,14 @@ class Cluster(RuleBasedStateMachine):
         if gateway.node != self.own.node:
             gateway.node, gateway.in_step = self.own.node, False
             gateway.arriving.clear()
+
+    @rule(node=nodes)
+    def play(self, node: int) -> None:
+        """A step whose frames arrive at once, with those before them."""
+        self.tick(node)
+        for number, gateway in enumerate(self.gateways):
+            while gateway.arriving:
+                self.deliver(number)
 
     @rule(number=gateways)
     def deliver(self, number: int) -> None:
