@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import Page
 from tests.e2e.conftest import Join
-from tests.e2e.test_rooms import make_room, to_rooms
+from tests.e2e.test_friends import make_room, to_rooms
 from tests.support.browser import SHOTS, Player
 from tests.support.stack_process import StackProcess, wait_until
 

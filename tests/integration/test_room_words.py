@@ -14,7 +14,8 @@ from tests.integration.open_stack import create, enter, open_stack
 from rallypoint.cli.brokers import Brokers
 from rallypoint.games import CHAT, Chat
 from rallypoint.games.definition import define
-from rallypoint.games.game import GameInfo, RoomGame, message
+from rallypoint.games.game import GameInfo, Refused, RoomGame, message
+from rallypoint.games.room import Seat
 from rallypoint.kit import errors
 from rallypoint.v1 import room_pb2
 
@@ -26,6 +27,11 @@ class Hall(RoomGame):
     info = GameInfo(name="hall", max_players=4, tick_hz=20, late_join=True, tick_budget_ms=10)
     plugins = (Chat(),)
     stalling = False
+
+    def on_admit(self, player: Seat) -> int | None:
+        if len(self.room.seats) == 3:
+            raise Refused("CROWDED")
+        return None
 
     @message(SHOUT, rate="2/s")
     def shout(self, seat: int, body: bytes) -> bytes:
@@ -94,6 +100,9 @@ def test_players_talk_at_a_rate_and_are_locked_out_and_thrown_out(
             await say(bob, his, CHAT, b"hello  there", 1)
             await until(lambda: (CHAT, b"\x01hello there") in events(hers))
 
+            await enter(await stack.player(fresh("cleo")), made.code)
+            with pytest.raises(errors.InvalidArgument, match="CROWDED"):
+                await enter(await stack.player(fresh("dave")), made.code)
             await say(ada, hers, LOCK, b"", 4)
             with pytest.raises(errors.FailedPrecondition, match="ROOM_LOCKED"):
                 await enter(await stack.player(fresh("eve")), made.code)

@@ -9,6 +9,7 @@ A tick of a column game works on all rooms. When it raises, everything is put ba
 and ends with GAME_ERROR, the others go on. The other hooks concern one room from the start.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,12 +28,12 @@ from rallypoint.games.frames import FrameWriter
 from rallypoint.games.game import Refused
 from rallypoint.games.inputs import InputRings
 from rallypoint.games.lifecycle import GAME_ERROR as GAME_ERROR
-from rallypoint.games.lifecycle import TICK_BUDGET
+from rallypoint.games.lifecycle import TICK_BUDGET, Decisions
 from rallypoint.games.lifecycle import Ended as Ended
 from rallypoint.games.lifecycle import GameFailed as GameFailed
 from rallypoint.games.lifecycle import RoomSpec as RoomSpec
 from rallypoint.games.rates import Limiter
-from rallypoint.games.room import Effects, Room, Rooms, Said, Seat, SeatState
+from rallypoint.games.room import Effects, Room, Rooms, Seat, SeatState
 from rallypoint.games.saved import EVENT_GAP, SavedRoom, layout_hash
 from rallypoint.kit import errors
 
@@ -53,7 +54,7 @@ class _Open:
     limiter: Limiter = field(default_factory=lambda: Limiter({}))
 
 
-class RoomTable:
+class RoomTable(Decisions):
     """Rooms of one game that share columns; a room is addressed by its slot.
 
     `clock` is what the tick budget of rooms is counted with.
@@ -62,6 +63,7 @@ class RoomTable:
     def __init__(
         self, definition: Definition, capacity: int = CAPACITY, *, clock: Clock = lambda: 0.0
     ) -> None:
+        super().__init__()
         self.definition = definition
         self.capacity = capacity
         self.tick = 0
@@ -78,10 +80,6 @@ class RoomTable:
         self._live = np.zeros(capacity, np.bool_)
         self._ticks = np.zeros(capacity, np.int64)
         self._first_tick = np.zeros(capacity, np.int64)
-        self._ended: list[Ended] = []
-        self._kicks: list[tuple[int, int, str]] = []
-        self._said: list[tuple[int, Said]] = []
-        self._slow: list[int] = []
         self._timed: set[int] = set()
         self._bound: dict[tuple[int, int], Bound] = {}
 
@@ -202,31 +200,17 @@ class RoomTable:
         """End a room from outside."""
         self._end(Ended(slot, reason=reason))
 
-    def take_ended(self) -> list[Ended]:
-        """Rooms that ended since the last call, each once."""
-        ended, self._ended = self._ended, []
-        return ended
-
-    def take_kicks(self) -> list[tuple[int, int, str]]:
-        """Seats (slot, seat, reason) that games took away since the last call."""
-        kicks, self._kicks = self._kicks, []
-        return kicks
-
-    def take_said(self) -> list[tuple[int, Said]]:
-        """What games said to players who are there, by slot, since the last call."""
-        said, self._said = self._said, []
-        return said
-
-    def take_slow(self) -> list[int]:
-        """Slots of rooms that were often over their tick budget, each once, since the last call."""
-        slow, self._slow = self._slow, []
-        return slow
-
     # --- seats ---
 
     def seat_state(self, slot: int, seat: int) -> SeatState:
         """How a seat is."""
         return SeatState(int(self._seats.state[slot, seat]))
+
+    def admits(self, slot: int, player: Seat) -> Seat:
+        """The seat that the game would give a player who comes later, who may get another team;
+        raises Refused when it turns them away, and GameFailed."""
+        team = self._ask("on_admit", slot, player)
+        return player if team is None else dataclasses.replace(player, team=team)
 
     def add_seat(self, slot: int, seat: Seat) -> None:
         """Hold a seat for a player who comes later; one that was left becomes theirs."""
@@ -276,11 +260,16 @@ class RoomTable:
     def answer(self, slot: int, seat: int, kind: int, body: bytes) -> bytes:
         """A message arrived; raises Refused for what the game refuses, ResourceExhausted beyond
         its rate, and GameFailed else."""
-        room, entry, began = self.room(slot), self._open[slot], self._budget.clock()
+        room, entry = self.room(slot), self._open[slot]
         if entry is not None:
             entry.limiter.take(seat, kind, room.tick * room.dt_s)
+        return bytes(self._ask("on_message", slot, seat, kind, body))
+
+    def _ask(self, hook: str, slot: int, *arguments: Any) -> Any:
+        """Call a hook that may refuse; return its answer."""
+        room, began = self.room(slot), self._budget.clock()
         try:
-            reply = self._host.call("on_message", room, seat, kind, body)
+            answer = self._host.call(hook, room, *arguments)
         except Refused:
             room.effects = Effects()
             raise
@@ -290,7 +279,7 @@ class RoomTable:
         finally:
             self._budget.spend(slot, self._budget.clock() - began)
         self._commit(slot, room.effects)
-        return bytes(reply)
+        return answer
 
     # --- time ---
 

@@ -15,7 +15,7 @@ from rallypoint.games.columns import Input, Table
 from rallypoint.games.messages import Refused as Refused
 from rallypoint.games.messages import message as message
 from rallypoint.games.plugin import Plugin
-from rallypoint.games.room import Room, Rooms
+from rallypoint.games.room import Room, Rooms, Seat
 
 SERVER_MAX_PLAYERS: Final = 255
 
@@ -82,6 +82,11 @@ class ColumnGame(_Declared):
     def on_create(self, room: Room) -> None:
         """Set up a room; all its columns are zero. Raise Refused for options that make no sense."""
 
+    def on_admit(self, room: Room, player: Seat) -> int | None:
+        """Somebody wants a seat later: raise Refused to turn them away, or return their team;
+        without one everybody is a team of their own. `player.slot` is the seat they would get."""
+        return None
+
     def on_join(self, room: Room, seat: int) -> None:
         """A player came for the first time."""
 
@@ -117,6 +122,11 @@ class RoomGame(_Declared):
 
     def on_create(self) -> None:
         """Set up the room; all its columns are zero. Raise Refused for senseless options."""
+
+    def on_admit(self, player: Seat) -> int | None:
+        """Somebody wants a seat later: raise Refused to turn them away, or return their team;
+        without one everybody is a team of their own. `player.slot` is the seat they would get."""
+        return None
 
     def on_join(self, seat: int) -> None:
         """A player came for the first time."""

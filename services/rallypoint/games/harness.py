@@ -95,10 +95,10 @@ class RoomHarness:
         self._collect()
 
     def add_player(self, player_id: str = "") -> int:
-        """Hold the next seat for a player who comes later; `join` it then."""
+        """Hold the next seat for a player who comes later; `join` it then. Raises Refused."""
         slot = len(self._seqs)
         seat = Seat(slot, player_id or f"player-{slot}", f"Player {slot}", slot)
-        self._engine.add_seat(self._slot, seat)
+        self._engine.add_seat(self._slot, self._engine.admits(self._slot, seat))
         self._seqs.append(0)
         self._spec = replace(self._spec, seats=[*self._spec.seats, seat])
         self._decoders.append(codec.Decoder(self.definition.schema))

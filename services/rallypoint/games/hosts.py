@@ -8,7 +8,7 @@ from rallypoint.games.game import ColumnGame, RoomGame
 from rallypoint.games.plugin import Plugin
 from rallypoint.games.room import Effects, Room, Rooms
 
-AROUND: Final = {"on_join", "on_drop", "on_rejoin", "on_leave"}
+AROUND: Final = {"on_admit", "on_join", "on_drop", "on_rejoin", "on_leave"}
 """Hooks that plug-ins have too, besides `on_create` and `on_tick`."""
 
 
@@ -165,8 +165,9 @@ class PluggedHost:
         """Call a hook or a timer's method by name."""
         if hook in AROUND:
             self._each(self._before, hook, room, *arguments)
-            self._host.call(hook, room, *arguments)
-            return self._each(self._after, hook, room, *arguments)
+            answer = self._host.call(hook, room, *arguments)
+            self._each(self._after, hook, room, *arguments)
+            return answer
         if hook == "on_message" and (plugin := self._answering.get(arguments[1])) is not None:
             seat, kind, body = arguments
             return getattr(plugin, plugin.message_methods[kind])(room, seat, body) or b""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from rallypoint.games.room import Outcome, Seat
+from rallypoint.games.room import Outcome, Said, Seat
 
 GAME_ERROR: Final = "GAME_ERROR"
 TICK_BUDGET: Final = "TICK_BUDGET"
@@ -30,6 +30,36 @@ class Ended:
     outcome: Outcome | None = None
     reason: str = ""
     error: Exception | None = None
+
+
+class Decisions:
+    """What the rooms of a table want to happen outside it, until somebody takes it up."""
+
+    def __init__(self) -> None:
+        self._ended: list[Ended] = []
+        self._kicks: list[tuple[int, int, str]] = []
+        self._said: list[tuple[int, Said]] = []
+        self._slow: list[int] = []
+
+    def take_ended(self) -> list[Ended]:
+        """Rooms that ended since the last call, each once."""
+        ended, self._ended = self._ended, []
+        return ended
+
+    def take_kicks(self) -> list[tuple[int, int, str]]:
+        """Seats (slot, seat, reason) that games took away since the last call."""
+        kicks, self._kicks = self._kicks, []
+        return kicks
+
+    def take_said(self) -> list[tuple[int, Said]]:
+        """What games said to players who are there, by slot, since the last call."""
+        said, self._said = self._said, []
+        return said
+
+    def take_slow(self) -> list[int]:
+        """Slots of rooms that were often over their tick budget, each once, since the last call."""
+        slow, self._slow = self._slow, []
+        return slow
 
 
 class GameFailed(Exception):

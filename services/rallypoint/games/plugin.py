@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from rallypoint.games.columns import Table
 from rallypoint.games.messages import Answering
-from rallypoint.games.room import Room
+from rallypoint.games.room import Room, Seat
 
 
 class Plugin(Answering):
@@ -30,6 +30,9 @@ class Plugin(Answering):
 
     def on_create(self, room: Room) -> None:
         """A room is set up; raise Refused for options that make no sense."""
+
+    def on_admit(self, room: Room, player: Seat) -> None:
+        """Somebody wants a seat later; raise Refused to turn them away."""
 
     def on_join(self, room: Room, seat: int) -> None:
         """A player came for the first time."""

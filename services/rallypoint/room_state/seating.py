@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from rallypoint.games.definition import Definition
 from rallypoint.games.engine import GameFailed, RoomTable
-from rallypoint.games.room import SeatState
+from rallypoint.games.room import Seat, SeatState
 from rallypoint.internal.v1 import room_host_pb2 as host
 from rallypoint.internal.v1.allocation_pb2 import SeatGrant, SeatRequest
 from rallypoint.kit import errors
@@ -56,32 +56,43 @@ def admit(
     if room.ended is not None:
         raise errors.NotFound("ROOM_UNKNOWN", "the room has ended")
     book, info = room.book, table.definition.info
-    new = [player for player in players if book.held(player.player_id) is None]
+    new = {player.player_id: player for player in players if book.held(player.player_id) is None}
     if new and not info.late_join:
         raise errors.FailedPrecondition("LATE_JOIN_OFF", "the game lets nobody in later")
     if new and room.state.locked:
         raise errors.FailedPrecondition("ROOM_LOCKED", "the room lets nobody in now")
-    book.check_admission([player.player_id for player in new])
-    grants = []
-    for player in players:
-        slot = book.held(player.player_id)
-        if slot is None:
-            slot = _seat(table, room, player, now + info.reserve_s)
-        token = book.grant(slot)
-        grants.append(SeatGrant(player_id=player.player_id, slot=slot, seat_token=token))
-    return grants
+    for seat in _admitted(table, room, [*new.values()]):
+        _seat(table, room, seat, now + info.reserve_s)
+    held = [(player.player_id, book.held(player.player_id)) for player in players]
+    return [
+        SeatGrant(player_id=player_id, slot=slot, seat_token=book.grant(slot))
+        for player_id, slot in held
+        if slot is not None
+    ]
 
 
-def _seat(table: RoomTable, room: HostedRoom, player: SeatRequest, reserve_until: float) -> int:
+def _admitted(table: RoomTable, room: HostedRoom, players: Sequence[SeatRequest]) -> list[Seat]:
+    """The seats that players would get; raises when one of them is not let in."""
+    slots = room.book.offered([player.player_id for player in players])
+    wanted = [
+        Seat(slot, player.player_id, player.display_name, team=slot)
+        for slot, player in zip(slots, players, strict=True)
+    ]
+    try:
+        return [table.admits(room.slot, seat) for seat in wanted]
+    except GameFailed as failure:
+        raise errors.Internal("GAME_ERROR", "the game could not let players in") from failure
+
+
+def _seat(table: RoomTable, room: HostedRoom, wanted: Seat, reserve_until: float) -> None:
     seat = room.book.admit(
-        player.player_id, player.display_name, team=player.team, reserve_until=reserve_until
+        wanted.player_id, wanted.display_name, team=wanted.team, reserve_until=reserve_until
     )
     room.replies.pop(seat.slot, None)
     table.add_seat(room.slot, seat)
     if not table.definition.crowded:
         control = room_pb2.Control(kind=room_pb2.CONTROL_KIND_SEAT, seat=schema_proto.seat(seat))
         room.tell(control)
-    return seat.slot
 
 
 def drop(table: RoomTable, room: HostedRoom, stream: Stream, now: float) -> None:

@@ -72,8 +72,8 @@ def test_who_was_kicked_gets_no_seat() -> None:
 def test_party_gets_seats_for_all_or_for_none() -> None:
     seats = book()
     with pytest.raises(errors.ResourceExhausted, match="ROOM_FULL"):
-        seats.check_admission(["p1", "p2", "p3"])
-    seats.check_admission(["p1", "p2"])
+        seats.offered(["p1", "p2", "p3"])
+    assert seats.offered(["p1", "p2"]) == [1, 2]
 
 
 def test_seat_held_for_nobody_who_comes_runs_out() -> None:

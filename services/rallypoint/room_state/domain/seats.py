@@ -212,18 +212,19 @@ class SeatBook:
         """A fresh token for a seat; those given out last stay good."""
         return self._grant(self._records[slot])
 
-    def check_admission(self, player_ids: Collection[str]) -> None:
-        """Whether all of these, who have no seat, can get one: ResourceExhausted ROOM_FULL without
-        so many free ones, PermissionDenied KICKED when one was thrown out."""
+    def offered(self, player_ids: Collection[str]) -> list[int]:
+        """The seats that players who have none would get, in turn: ResourceExhausted ROOM_FULL
+        without so many free ones, PermissionDenied KICKED when one was thrown out."""
         if not self._kicked.isdisjoint(player_ids):
             raise errors.PermissionDenied("KICKED", "the player was thrown out of the room")
-        if len(set(player_ids)) > len(self._free()):
+        free, wanted = self._free(), len(set(player_ids))
+        if wanted > len(free):
             raise errors.ResourceExhausted("ROOM_FULL", "no seat is free")
+        return free[:wanted]
 
     def admit(self, player_id: str, display_name: str, *, team: int, reserve_until: float) -> Seat:
-        """A seat for a player who has none; raises as `check_admission` does."""
-        self.check_admission([player_id])
-        slot = self._free()[0]
+        """A seat for a player who has none; raises as `offered` does."""
+        (slot,) = self.offered([player_id])
         seat = Seat(slot, player_id, display_name, team)
         record = _Record(seat, deadline=reserve_until)
         if slot < len(self._records):

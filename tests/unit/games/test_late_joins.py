@@ -2,10 +2,11 @@
 
 import pytest
 
-from rallypoint.games import RoomHarness
+from rallypoint.games import Chat, RoomHarness
 from rallypoint.games.columns import Table, u8
-from rallypoint.games.game import ColumnGame, GameInfo, RoomGame, message
-from rallypoint.games.room import Room, Rooms, SeatState
+from rallypoint.games.engine import GameFailed
+from rallypoint.games.game import ColumnGame, GameInfo, Refused, RoomGame, message
+from rallypoint.games.room import Room, Rooms, Seat, SeatState
 
 
 class Count(Table, rows=1):
@@ -56,6 +57,29 @@ def test_metadata_that_is_too_long_is_the_games_error() -> None:
     with pytest.raises(Exception, match="GAME_ERROR"):
         room.reply(0, 1)
     assert isinstance(room.error, ValueError)
+
+
+class Club(RoomGame):
+    info = GameInfo(name="club", max_players=4, late_join=True)
+    plugins = (Chat(),)
+
+    def on_admit(self, player: Seat) -> int | None:
+        if player.player_id == "eve":
+            raise Refused("NOT_INVITED")
+        if player.player_id == "bug":
+            raise RuntimeError("no such player")
+        return player.slot % 2
+
+
+def test_game_turns_players_away_and_says_their_team() -> None:
+    room = RoomHarness(Club, players=1)
+    with pytest.raises(Refused, match="NOT_INVITED"):
+        room.add_player("eve")
+    assert [room.add_player(), room.add_player()] == [1, 2]
+    assert [seat.team for seat in room.room.seats] == [0, 1, 0]
+    with pytest.raises(GameFailed):
+        room.add_player("bug")
+    assert room.room.seats[-1].slot == 2
 
 
 class Doors(ColumnGame):
