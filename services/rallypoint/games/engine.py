@@ -135,7 +135,7 @@ class RoomTable(Decisions):
 
     def snapshot(self, slot: int) -> SavedRoom:
         """A room as it is now, for `restore`; raises what the game's on_snapshot raises."""
-        room, seats = self.room(slot), range(self.definition.seats)
+        room = self.room(slot)
         entry = self._open[slot]
         next_event, events = self.writer.saved_events(slot, self.tick)
         return SavedRoom(
@@ -147,7 +147,7 @@ class RoomTable(Decisions):
             timers=tuple((due - self.tick, name) for due, name in entry.timers) if entry else (),
             next_event=next_event,
             events=events,
-            inputs=tuple(self._rings.saved(self._index(slot, seat)) for seat in seats),
+            inputs=self._rings.saved(self._index(slot, 0), self.definition.seats),
             locked=room.locked,
             metadata=tuple(sorted(room.metadata.items())),
         )

@@ -104,13 +104,20 @@ class InputRings:
         for values in self._values():
             values[seat] = 0
 
-    def saved(self, seat: int) -> SavedInputs:
-        """A seat's inputs, to go on with in another table."""
-        return SavedInputs(
-            applied=int(self.applied[seat]),
-            newest=int(self._newest[seat]),
-            waiting=tuple(self._waiting(seat)),
-            current=b"".join([values[seat].tobytes() for values in self._values()]),
+    def saved(self, first: int, count: int = 1) -> tuple[SavedInputs, ...]:
+        """The inputs of adjacent seats, to go on with in another table."""
+        seats = slice(first, first + count)
+        octets = [values[seats].view(np.uint8).reshape(count, -1) for values in self._values()]
+        current = np.concatenate(octets, axis=1) if octets else np.zeros((count, 0), np.uint8)
+        rows = zip(self.applied[seats].tolist(), self._newest[seats], current, strict=True)
+        return tuple(
+            SavedInputs(
+                applied=applied,
+                newest=int(newest),
+                waiting=tuple(self._waiting(seat)),
+                current=row.tobytes(),
+            )
+            for seat, (applied, newest, row) in enumerate(rows, start=first)
         )
 
     def restore(self, seat: int, saved: SavedInputs) -> None:

@@ -39,6 +39,8 @@ class Captured:
 
     def differs(self, other: Captured) -> bool:
         """Whether anything but the time is not the same."""
+        if self.engine.columns != other.engine.columns:  # nearly always enough to know
+            return True
         return _timeless(self) != _timeless(other)
 
     def spec(self, epoch: int) -> RoomSpec:
@@ -79,11 +81,48 @@ def _timeless(item: Captured) -> tuple[Any, ...]:
     return replace(engine, tick=0, age=0, timers=(), events=()), book, item.replies
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The encoded part of a snapshot that seldom changes, and of which room at which moment."""
+
+    item: Captured
+    data: bytes
+
+    def fits(self, item: Captured) -> bool:
+        """Whether it is that of this moment too."""
+        known = self.item
+        return (
+            known.identity is item.identity
+            and known.book == item.book
+            and known.replies == item.replies
+        )
+
+
+def to_bytes(item: Captured, known: Head | None = None) -> tuple[bytes, Head]:
+    """What is stored; `known` is the head of an earlier call, if there was one.
+
+    The encodings of two messages, one after the other, are that of both merged.
+    """
+    if known is None or not known.fits(item):
+        known = Head(item, _head(item).SerializeToString())
+    return known.data + _rest(item).SerializeToString(), known
+
+
 def to_message(item: Captured) -> snapshot_pb2.RoomSnapshot:
-    """What is stored."""
-    identity = item.identity
+    """What is stored, as a message."""
+    message = _head(item)
+    message.MergeFrom(_rest(item))
+    return message
+
+
+def _rest(item: Captured) -> snapshot_pb2.RoomSnapshot:
     taken_at = Timestamp()
     taken_at.FromNanoseconds(int(item.at * 1e9))
+    return snapshot_pb2.RoomSnapshot(taken_at=taken_at, engine=_engine(item.engine))
+
+
+def _head(item: Captured) -> snapshot_pb2.RoomSnapshot:
+    identity = item.identity
     return snapshot_pb2.RoomSnapshot(
         room_id=identity.room_id,
         epoch=identity.epoch,
@@ -92,7 +131,6 @@ def to_message(item: Captured) -> snapshot_pb2.RoomSnapshot:
         set=identity.set,
         options=identity.options,
         trace=identity.trace,
-        taken_at=taken_at,
         seats=[_seat(seat, item.replies.get(seat.seat.slot)) for seat in item.book.seats],
         capacity=item.book.capacity,
         reuse_seats=item.book.reuse,
@@ -100,7 +138,6 @@ def to_message(item: Captured) -> snapshot_pb2.RoomSnapshot:
         code=identity.code,
         visibility=identity.visibility,
         created_s=identity.created_s,
-        engine=_engine(item.engine),
     )
 
 

@@ -17,7 +17,7 @@ from rallypoint.room_state.gateway_link import GatewayLink
 from rallypoint.v1 import room_pb2
 
 if TYPE_CHECKING:
-    from rallypoint.room_state.captured import Captured
+    from rallypoint.room_state.captured import Captured, Head
 
 FIRST_APART = 2
 """The part after the shared delta and keyframe."""
@@ -134,6 +134,7 @@ class HostedRoom:
         self.storing = asyncio.Lock()
         """Held by who writes the room's snapshot."""
         self.stored: Captured | None = None
+        self.stored_head: Head | None = None
         self.stored_at = 0.0
         self.savable = True
         self.phase = zlib.crc32(identity.room_id.encode())

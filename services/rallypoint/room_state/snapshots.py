@@ -147,7 +147,7 @@ class Snapshots:
         room, identity = placed.room, item.identity
         if room.ended is not None:
             return
-        data = captured.to_message(item).SerializeToString()
+        data, room.stored_head = captured.to_bytes(item, room.stored_head)
         own = subjects.own(RoomId(identity.room_id))
         key = subjects.snapshot(RoomId(identity.room_id))
         try:

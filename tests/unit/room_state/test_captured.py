@@ -73,6 +73,27 @@ def test_stored_room_reads_back_equal(game: type[Game]) -> None:
     assert other.room(0).options == {"time_limit_s": 9}
 
 
+def test_kept_head_is_used_while_it_fits() -> None:
+    room, table = room_of(skirmish.Skirmish)
+    first = captured.take(room, table, now=10.0, at=1.0)
+    data, head = captured.to_bytes(first)
+    assert captured.from_bytes(data) == captured.from_bytes(
+        captured.to_message(first).SerializeToString()
+    )
+    table.step()
+    later = captured.take(room, table, now=10.0, at=2.0)
+    data, same = captured.to_bytes(later, head)
+    assert same is head
+    assert captured.from_bytes(data).engine == later.engine
+    room.replies[1].keep(5, Reply(0, "", b"yes"), mark=b"other")
+    room.book.drop(0, 10.0)
+    changed = captured.take(room, table, now=10.0, at=3.0)
+    data, other = captured.to_bytes(changed, head)
+    back = captured.from_bytes(data)
+    assert other is not head
+    assert (back.book, back.replies, back.at) == (changed.book, changed.replies, 3.0)
+
+
 def test_only_time_is_no_difference() -> None:
     room, table = room_of(tictactoe.TicTacToe)
     first = captured.take(room, table, now=10.0, at=1.0)
