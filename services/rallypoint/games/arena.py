@@ -83,7 +83,8 @@ class Arena:
         if self._places is None:
             self._places = self._find_places()
         first, step = self._places
-        return self._bytes.take(first + room * step).tobytes()
+        octets: Array = self._bytes.take(first + room * step)
+        return octets.tobytes()
 
     def _find_places(self) -> tuple[Array, Array]:
         """Where each byte of room 0 lies, and how much further on that of the next room does."""

@@ -24,6 +24,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 
 from rallypoint.kit import (
+    bus_acks,
     bus_kv,
     bus_stream,
     bus_wire,
@@ -96,6 +97,7 @@ class Bus:
         self._closing = False
         self._listeners: set[Callable[[], None]] = set()
         self._seen: list[str] = []
+        self._acks = bus_acks.Acks(client, name)
 
     @classmethod
     async def connect(cls, url: str, *, name: str, access: Access = security.OPEN) -> Bus:
@@ -130,6 +132,7 @@ class Bus:
             max_outstanding_pings=2,
             inbox_prefix=f"_INBOX.{self._name}",
         )
+        await self._acks.open()
 
     @property
     def is_connected(self) -> bool:
@@ -178,8 +181,13 @@ class Bus:
 
     async def store(self, subject: str, data: bytes, headers: Mapping[str, str]) -> int:
         """Publish to a stream with these headers; return the sequence the ack names."""
-        reply = await self.request(subject, data, headers=headers)
-        return int(bus_wire.parse_reply(reply.data)["seq"])
+        if not self._client.is_connected:
+            raise BusUnavailable("NATS is disconnected")
+        try:
+            ack = await self._acks.store(subject, data, headers, timeout_s=REQUEST_TIMEOUT_S)
+        except (bus_acks.NoAnswer, nats.errors.Error, OSError) as error:
+            raise BusUnavailable(f"no ack of {subject}: {error!r}") from error
+        return int(bus_wire.parse_reply(ack)["seq"])
 
     async def request(
         self,

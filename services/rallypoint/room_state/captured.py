@@ -7,14 +7,15 @@ be done later.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from rallypoint.games.engine import RoomSpec
+from rallypoint.games.frames import varint
 from rallypoint.games.room import Seat, SeatState
 from rallypoint.games.saved import SavedInputs, SavedRoom
 from rallypoint.internal.v1 import snapshot_pb2
@@ -25,6 +26,11 @@ from rallypoint.room_state.hosted import HostedRoom, RoomIdentity
 
 if TYPE_CHECKING:
     from rallypoint.games.engine import RoomTable
+
+ENGINE_TAG: Final = b"\x52"
+INPUTS_TAG: Final = b"\x4a"
+seq_bytes = varint.__wrapped__
+"""`varint` without its memory: a seq never comes again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,20 +111,48 @@ def to_bytes(item: Captured, known: Head | None = None) -> tuple[bytes, Head]:
     """
     if known is None or not known.fits(item):
         known = Head(item, _head(item).SerializeToString())
-    return known.data + _rest(item).SerializeToString(), known
+    engine = _engine(item.engine).SerializeToString() + _encoded_inputs(item.engine.inputs)
+    taken_at = snapshot_pb2.RoomSnapshot(taken_at=_taken_at(item)).SerializeToString()
+    return b"%b%b%b%b%b" % (known.data, taken_at, ENGINE_TAG, varint(len(engine)), engine), known
 
 
 def to_message(item: Captured) -> snapshot_pb2.RoomSnapshot:
     """What is stored, as a message."""
     message = _head(item)
-    message.MergeFrom(_rest(item))
+    message.taken_at.CopyFrom(_taken_at(item))
+    message.engine.CopyFrom(_engine(item.engine))
+    message.engine.inputs.extend(
+        snapshot_pb2.InputsSnapshot(
+            applied_seq=inputs.applied,
+            newest_seq=inputs.newest,
+            waiting_seqs=[seq for seq, _ in inputs.waiting],
+            waiting=[data for _, data in inputs.waiting],
+            current=inputs.current,
+        )
+        for inputs in item.engine.inputs
+    )
     return message
 
 
-def _rest(item: Captured) -> snapshot_pb2.RoomSnapshot:
+def _taken_at(item: Captured) -> Timestamp:
     taken_at = Timestamp()
     taken_at.FromNanoseconds(int(item.at * 1e9))
-    return snapshot_pb2.RoomSnapshot(taken_at=taken_at, engine=_engine(item.engine))
+    return taken_at
+
+
+def _encoded_inputs(seats: Sequence[SavedInputs]) -> bytes:
+    """EngineSnapshot.inputs by hand: a message per seat would cost more than all the rest."""
+    fields = []
+    for seat in seats:
+        field = b"\x08%b\x10%b\x2a%b%b" % (
+            seq_bytes(seat.applied), seq_bytes(seat.newest), varint(len(seat.current)), seat.current
+        )  # fmt: skip
+        if seat.waiting:
+            seqs = b"".join([seq_bytes(seq) for seq, _ in seat.waiting])
+            field += b"\x1a" + varint(len(seqs)) + seqs
+            field += b"".join([b"\x22" + varint(len(data)) + data for _, data in seat.waiting])
+        fields.append(b"%b%b%b" % (INPUTS_TAG, varint(len(field)), field))
+    return b"".join(fields)
 
 
 def _head(item: Captured) -> snapshot_pb2.RoomSnapshot:
@@ -224,6 +258,7 @@ def _replies_of(seat: snapshot_pb2.SeatSnapshot) -> SavedReplies:
 
 
 def _engine(item: SavedRoom) -> snapshot_pb2.EngineSnapshot:
+    """All but the inputs."""
     return snapshot_pb2.EngineSnapshot(
         layout=item.layout,
         tick=item.tick,
@@ -237,16 +272,6 @@ def _engine(item: SavedRoom) -> snapshot_pb2.EngineSnapshot:
         metadata=dict(item.metadata),
         next_event_id=item.next_event,
         events=[snapshot_pb2.EventSnapshot(ago_ticks=ago, field=data) for ago, data in item.events],
-        inputs=[
-            snapshot_pb2.InputsSnapshot(
-                applied_seq=inputs.applied,
-                newest_seq=inputs.newest,
-                waiting_seqs=[seq for seq, _ in inputs.waiting],
-                waiting=[data for _, data in inputs.waiting],
-                current=inputs.current,
-            )
-            for inputs in item.inputs
-        ],
     )
 
 

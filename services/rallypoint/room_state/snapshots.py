@@ -27,7 +27,8 @@ logger = logging.getLogger(__name__)
 
 PERIOD_S: Final = 0.8
 """With the time to store one, at most a second of play is lost."""
-SLICES: Final = 20
+SLICES: Final = 10
+"""More would spread the load better; rooms stored together share writes to the broker and reads."""
 WRITERS: Final = 8
 UNCHANGED_S: Final = 5.0
 """A room in which only time passes is stored this often, so that its clock is not far behind."""
