@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rallypoint.games.engine import RoomTable
 
 ENGINE_TAG: Final = b"\x52"
+EVENTS_TAG: Final = b"\x42"
 INPUTS_TAG: Final = b"\x4a"
 seq_bytes = varint.__wrapped__
 """`varint` without its memory: a seq never comes again."""
@@ -111,7 +112,9 @@ def to_bytes(item: Captured, known: Head | None = None) -> tuple[bytes, Head]:
     """
     if known is None or not known.fits(item):
         known = Head(item, _head(item).SerializeToString())
-    engine = _engine(item.engine).SerializeToString() + _encoded_inputs(item.engine.inputs)
+    saved = item.engine
+    engine = _engine(saved).SerializeToString()
+    engine += _encoded_events(saved.events) + _encoded_inputs(saved.inputs)
     taken_at = snapshot_pb2.RoomSnapshot(taken_at=_taken_at(item)).SerializeToString()
     return b"%b%b%b%b%b" % (known.data, taken_at, ENGINE_TAG, varint(len(engine)), engine), known
 
@@ -131,6 +134,9 @@ def to_message(item: Captured) -> snapshot_pb2.RoomSnapshot:
         )
         for inputs in item.engine.inputs
     )
+    message.engine.events.extend(
+        snapshot_pb2.EventSnapshot(ago_ticks=ago, field=data) for ago, data in item.engine.events
+    )
     return message
 
 
@@ -138,6 +144,12 @@ def _taken_at(item: Captured) -> Timestamp:
     taken_at = Timestamp()
     taken_at.FromNanoseconds(int(item.at * 1e9))
     return taken_at
+
+
+def _encoded_events(events: Sequence[tuple[int, bytes]]) -> bytes:
+    """EngineSnapshot.events by hand, as the inputs."""
+    fields = [b"\x08%b\x12%b%b" % (varint(ago), varint(len(data)), data) for ago, data in events]
+    return b"".join([b"%b%b%b" % (EVENTS_TAG, varint(len(field)), field) for field in fields])
 
 
 def _encoded_inputs(seats: Sequence[SavedInputs]) -> bytes:
@@ -258,7 +270,7 @@ def _replies_of(seat: snapshot_pb2.SeatSnapshot) -> SavedReplies:
 
 
 def _engine(item: SavedRoom) -> snapshot_pb2.EngineSnapshot:
-    """All but the inputs."""
+    """All but inputs and events."""
     return snapshot_pb2.EngineSnapshot(
         layout=item.layout,
         tick=item.tick,
@@ -271,7 +283,6 @@ def _engine(item: SavedRoom) -> snapshot_pb2.EngineSnapshot:
         locked=item.locked,
         metadata=dict(item.metadata),
         next_event_id=item.next_event,
-        events=[snapshot_pb2.EventSnapshot(ago_ticks=ago, field=data) for ago, data in item.events],
     )
 
 

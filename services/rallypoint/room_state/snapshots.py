@@ -45,6 +45,7 @@ class Snapshots:
         self._clock = clock
         self._waiting: dict[str, tuple[Placed, Captured]] = {}
         self._wake = asyncio.Event()
+        self._stored = metrics.ROOM_SNAPSHOTS.labels("stored")
         metrics.ROOM_SNAPSHOT_AGE_SECONDS.set_function(self.oldest_s)
 
     def oldest_s(self) -> float:
@@ -160,7 +161,7 @@ class Snapshots:
             metrics.ROOM_SNAPSHOTS.labels("failed").inc()
             self._wake.set()
             raise
-        metrics.ROOM_SNAPSHOTS.labels("stored").inc()
+        self._stored.inc()
         metrics.ROOM_SNAPSHOT_BYTES.inc(len(data))
         room.stored, room.stored_at = item, item.at
         room.book.written(item.book)

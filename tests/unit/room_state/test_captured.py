@@ -49,6 +49,8 @@ def room_of(game: type[Game]) -> tuple[HostedRoom, RoomTable]:
         table.offer(slot, 0, 2, [packed, packed])
     book.kick(1)
     room.state.locked, room.state.metadata = True, {"map": "ice"}
+    room.state.emit(7, b"what happened")
+    table.step()
     log = room.replies[1] = ReplyLog()
     log.keep(4, Reply(3, "NO", b"body"), mark=b"mark")
     return room, table
