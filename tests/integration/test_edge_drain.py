@@ -6,12 +6,15 @@ import asyncio
 import gc
 import os
 import resource
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 from tests.integration.conftest import Runs
 from tests.integration.test_edge_express import (
     DRAIN,
     HOT,
+    PATH,
     ROOM,
     WAYS,
     Door,
@@ -22,8 +25,10 @@ from tests.integration.test_edge_express import (
     say,
     told,
 )
-from tests.support.edge import HOST, tuned, until, wire
+from tests.integration.test_edge_websocket import closed_with, end_of, raw, reason_of
+from tests.support.edge import HOST, Wire, tuned, until, wire
 
+from rallypoint.client import websocket_frames
 from rallypoint.gateway import web_drain
 from rallypoint.gateway.domain import grpcweb
 from rallypoint.gateway.rooms_stream import Hold
@@ -165,6 +170,81 @@ def test_armed_connection_lives_while_it_sends_and_no_longer(runs: Runs) -> None
             assert drain_of(opened).connections == 1
             assert await opened.client.ends() == b""
             assert drain_of(opened).connections == 0
+
+    runs(scenario())
+
+
+@asynccontextmanager
+async def lane(opened: Door) -> AsyncIterator[tuple[Wire, Callable[[int], bytes]]]:
+    """An armed WebSocket, and what makes its inputs; `HOT` of them were sent."""
+    access, token = opened.access_token(), opened.stream_token()
+    head = websocket_frames.head(PATH, token=access, lane=True)
+    said = [message(token, seq=seq) for seq in range(HOT + 40)]
+
+    def spoken(seq: int) -> bytes:
+        return websocket_frames.binary(websocket_frames.call(3, b"", said[seq]))
+
+    async with raw(opened.running) as client:
+        client.send(websocket_frames.binary(websocket_frames.call(3, head, said[0])))
+        for seq in range(1, HOT):
+            await until(lambda: opened.board.counts.inputs == seq)  # noqa: B023
+            client.send(spoken(seq))
+        await until(lambda: opened.board.counts.inputs == HOT)
+        await until(lambda: drain_of(opened).connections == 1)
+        yield client, spoken
+
+
+def test_lane_of_a_websocket_is_read_by_the_drain(runs: Runs) -> None:
+    async def scenario() -> None:
+        async with door(DRAIN) as opened, lane(opened) as (client, spoken):
+            passed = opened.passed
+            for seq in range(HOT, HOT + 20):
+                client.send(spoken(seq))
+            await until(lambda: opened.board.counts.inputs == HOT + 20)
+            assert opened.passed == passed
+            half = spoken(HOT + 20)
+            client.send(half[:9])
+            await until(lambda: drain_of(opened).connections == 0)
+            client.send(half[9:] + spoken(HOT + 21))
+            await until(lambda: opened.board.counts.inputs == HOT + 22)
+            for seq in range(HOT + 22, HOT + 30):
+                client.send(spoken(seq))
+                await asyncio.sleep(0.002)
+            await until(lambda: drain_of(opened).connections == 1)
+            await until(lambda: opened.board.counts.inputs == HOT + 30)
+
+    runs(scenario())
+
+
+def test_lane_of_an_armed_websocket_keeps_its_limits(runs: Runs) -> None:
+    async def scenario() -> None:
+        async with door(DRAIN, burst=HOT + 2.0) as opened, lane(opened) as (client, spoken):
+            client.send(b"".join(spoken(HOT) for _ in range(3)))
+            assert reason_of(await end_of(client)) == "PLAYER_RATE"
+            assert opened.board.counts.inputs == HOT + 2
+
+    runs(scenario())
+
+
+def test_lane_of_an_armed_websocket_ends_with_the_session(runs: Runs) -> None:
+    async def scenario() -> None:
+        async with door(DRAIN) as opened, lane(opened) as (client, spoken):
+            opened.clock.at += 1000
+            client.send(spoken(HOT))
+            assert reason_of(await end_of(client)) == "TOKEN_EXPIRED"
+            client.send(websocket_frames.close(1000))
+            assert await closed_with(client) == (1000, "")
+            await until(lambda: opened.running.edge.statistics().connections == 1)
+
+    runs(scenario())
+
+
+def test_draining_gateway_closes_an_armed_websocket(runs: Runs) -> None:
+    async def scenario() -> None:
+        async with door(DRAIN) as opened, lane(opened) as (client, _):
+            draining = asyncio.create_task(opened.running.edge.drain(timeout_s=1))
+            assert await closed_with(client) == (1001, "DRAINING")
+            await draining
 
     runs(scenario())
 

@@ -63,6 +63,7 @@ class Drain:
         self,
         fd: int,
         owner: object,
+        call: int,
         before: bytes,
         after: bytes,
         answer: bytes,
@@ -78,7 +79,12 @@ class Drain:
 
             before · content-length · after · flag 0 · length · token · fields (domain/inputs.py)
 
-        and get `answer`. The fields go on behind `seat` to `room.node`, while that is there,
+        and get `answer`; with `call` above 0 for masked WebSocket messages, of which none is
+        answered (domain/websocket_calls.py):
+
+            call · flag 0 · length · token · fields
+
+        The fields go on behind `seat` to `room.node`, while that is there,
         `room.hold` is None, `until_s` is ahead and the bucket `key` is not empty.
         """
 

@@ -12,6 +12,7 @@ typedef struct {
     uint32_t next_free;
     double until_s; /* unix time */
     double seen_at; /* loop time */
+    uint8_t call;   /* of a WebSocket's lane; 0: the connection carries POSTs */
     PyObject *owner;
     PyObject *before; /* a request's head up to the content-length */
     PyObject *after;  /* the head behind it */
@@ -22,18 +23,22 @@ typedef struct {
     PyObject *key; /* of the bucket */
 } Armed;
 
-/* What came from one connection in a drain. */
+/* One request or message that came in a drain, or what is none; those of one read come in order. */
 typedef struct {
     uint32_t slot;
-    size_t at; /* in the arena */
-    ssize_t size;
-    bool known;    /* else it is for Python */
-    size_t fields; /* where they start within the data */
+    size_t at;     /* in the arena */
+    size_t size;   /* to the end of what was read */
+    bool known;    /* else it is for Python, with all behind it */
+    bool behind;   /* one that is not known was before it */
+    size_t fields; /* in the arena: what follows the token */
+    size_t fields_size;
     ssize_t answered;
 } Came;
 
-/* Whether it is a request as it is known, and where the fields behind its token start. */
-bool recognize(const Armed *armed, const uint8_t *data, size_t size, size_t *fields);
+/* A whole read as a request that is known: where the fields behind its token start, else 0. */
+size_t recognize_post(const Armed *armed, const uint8_t *data, size_t size);
+/* The message of a WebSocket frame, unmasked, as one of the lane: the same. */
+size_t recognize_message(const Armed *armed, const uint8_t *data, size_t size);
 
 /* Inputs for one node, encoded as fields of an AttachRequest. */
 typedef struct {

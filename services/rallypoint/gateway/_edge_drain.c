@@ -13,6 +13,10 @@
 #include <unistd.h>
 
 #define BATCH 256
+#define WHOLE_BINARY 0x82
+#define MASKED 0x80
+#define TWO_BYTES 126
+#define MASK_BYTES 4
 #define NOWHERE UINT32_MAX
 
 typedef struct {
@@ -22,7 +26,13 @@ typedef struct {
     uint32_t size;
     uint32_t free;
     Buffer arena;
+    Buffer came; /* an array of Came */
 } Drain;
+
+static size_t came_size(const Drain *self)
+{
+    return self->came.size / sizeof(Came);
+}
 
 /* --- who is armed --- */
 
@@ -58,12 +68,13 @@ static int free_place(Drain *self, uint32_t *slot)
     return 0;
 }
 
-/* arm(fd, owner, before, after, answer, token, seat, room, key, until_s, now) -> slot */
+/* arm(fd, owner, call, before, after, answer, token, seat, room, key, until_s, now) -> slot */
 static PyObject *drain_arm(Drain *self, PyObject *args)
 {
     Armed armed = {0};
     uint32_t slot;
-    if (!PyArg_ParseTuple(args, "iOSSSSSOUdd:arm", &armed.fd, &armed.owner, &armed.before,
+    if (!PyArg_ParseTuple(args, "iObSSSSSOUdd:arm", &armed.fd, &armed.owner, &armed.call,
+                          &armed.before,
                           &armed.after, &armed.answer, &armed.token, &armed.seat, &armed.room,
                           &armed.key, &armed.until_s, &armed.seen_at))
         return NULL;
@@ -109,29 +120,96 @@ static PyObject *drain_seen_at(Drain *self, PyObject *number)
 
 /* --- one batch --- */
 
+static Came *next_came(Drain *self, uint32_t slot, size_t at, size_t size)
+{
+    Came *came = (Came *)buffer_room(&self->came, sizeof *came);
+    if (came == NULL)
+        return NULL;
+    self->came.size += sizeof *came;
+    *came = (Came){.slot = slot, .at = at, .size = size};
+    return came;
+}
+
+static bool take_post(Drain *self, uint32_t slot, size_t at, size_t size)
+{
+    Came *came = next_came(self, slot, at, size);
+    if (came == NULL)
+        return false;
+    size_t fields = recognize_post(&self->armed[slot], self->arena.data + at, size);
+    came->known = fields != 0;
+    came->fields = at + fields;
+    came->fields_size = size - fields;
+    return true;
+}
+
+/* The size of the head of a whole, masked, binary frame that fits, and its payload's; else 0. */
+static size_t socket_head(const uint8_t *data, size_t size, size_t *payload)
+{
+    size_t head = 2;
+    if (size < head || data[0] != WHOLE_BINARY || data[1] < MASKED)
+        return 0;
+    *payload = data[1] & ~MASKED;
+    if (*payload == TWO_BYTES && size >= 4) {
+        *payload = (size_t)data[2] << 8 | data[3];
+        head = 4;
+    }
+    bool shortest = head == 2 ? *payload < TWO_BYTES : *payload >= TWO_BYTES;
+    head += MASK_BYTES;
+    return shortest && size >= head && *payload <= size - head ? head : 0;
+}
+
+/* Cut what was read into frames, up to the first that is not one of the lane's messages. */
+static bool take_frames(Drain *self, uint32_t slot, size_t at, size_t end)
+{
+    do {
+        size_t payload = 0, fields = 0, plain = self->arena.size;
+        size_t head = socket_head(self->arena.data + at, end - at, &payload);
+        if (head != 0) {
+            uint8_t *to = buffer_room(&self->arena, payload);
+            if (to == NULL)
+                return false;
+            const uint8_t *from = self->arena.data + at + head;
+            const uint8_t *mask = from - MASK_BYTES;
+            for (size_t i = 0; i < payload; i++)
+                to[i] = from[i] ^ mask[i % MASK_BYTES];
+            self->arena.size += payload;
+            fields = recognize_message(&self->armed[slot], to, payload);
+        }
+        Came *came = next_came(self, slot, at, end - at);
+        if (came == NULL)
+            return false;
+        came->known = fields != 0;
+        came->fields = plain + fields;
+        came->fields_size = payload - fields;
+        if (!came->known)
+            return true;
+        at += head + payload;
+    } while (at < end);
+    return true;
+}
+
 /* Read what is there, without the GIL; the number of connections, -1 without memory. */
-static int read_all(Drain *self, Came *came)
+static int read_all(Drain *self)
 {
     struct epoll_event events[BATCH];
     int found = epoll_wait(self->epoll, events, BATCH, 0);
-    int count = found > 0 ? found : 0;
-    self->arena.size = 0;
-    for (int i = 0; i < count; i++) {
-        Came *one = &came[i];
-        *one = (Came){.slot = events[i].data.u32, .at = self->arena.size};
+    self->arena.size = self->came.size = 0;
+    for (int i = 0; i < found; i++) {
+        uint32_t slot = events[i].data.u32;
         uint8_t *to = buffer_room(&self->arena, READ_BYTES);
         if (to == NULL)
             return -1;
-        Armed *armed = &self->armed[one->slot];
+        ssize_t size;
         do {
-            one->size = recv(armed->fd, to, READ_BYTES, MSG_DONTWAIT);
-        } while (one->size < 0 && errno == EINTR);
-        if (one->size > 0) {
-            one->known = recognize(armed, to, (size_t)one->size, &one->fields);
-            self->arena.size += (size_t)one->size;
-        }
+            size = recv(self->armed[slot].fd, to, READ_BYTES, MSG_DONTWAIT);
+        } while (size < 0 && errno == EINTR);
+        size_t at = self->arena.size, read = size > 0 ? (size_t)size : 0;
+        self->arena.size += read;
+        bool post = self->armed[slot].call == 0 || read == 0;
+        if (!(post ? take_post(self, slot, at, read) : take_frames(self, slot, at, at + read)))
+            return -1;
     }
-    return count;
+    return found > 0 ? found : 0;
 }
 
 typedef struct {
@@ -153,86 +231,94 @@ static int take_token(const Terms *terms, PyObject *key, PyObject *now)
     return refused < 0 ? -1 : !refused;
 }
 
-/* Judge all; what may not pass is known no more. The number taken, or -1. */
-static Py_ssize_t judge_all(Drain *self, Came *came, int count, const Terms *terms, Groups *groups)
+/* 1 when a known input may pass, which takes from its bucket; 0 when not; -1 with an exception. */
+static int may_pass(const Armed *armed, const Terms *terms, PyObject *now)
 {
+    int passes = armed->until_s > terms->now_s ? has_node(armed) : 0;
+    return passes == 1 ? take_token(terms, armed->key, now) : passes;
+}
+
+/* Judge all; what may not pass is known no more. The number taken, or -1. */
+static Py_ssize_t judge_all(Drain *self, const Terms *terms, Groups *groups)
+{
+    Came *came = (Came *)self->came.data;
     Py_ssize_t taken = 0;
     PyObject *now = PyFloat_FromDouble(terms->now);
     int passed = now == NULL ? -1 : 0;
-    for (int i = 0; i < count && passed >= 0; i++) {
+    for (size_t i = 0; i < came_size(self) && passed >= 0; i++) {
         Came *one = &came[i];
-        if (!one->known)
-            continue;
         Armed *armed = &self->armed[one->slot];
-        const uint8_t *fields = self->arena.data + one->at + one->fields;
-        passed = armed->until_s > terms->now_s ? has_node(armed) : 0;
-        if (passed == 1)
-            passed = take_token(terms, armed->key, now);
-        if (passed == 1) {
-            armed->seen_at = terms->now;
-            taken++;
-            passed = group_input(groups, armed, fields, (size_t)one->size - one->fields,
-                                 terms->now, terms->lead_s);
-        } else {
-            one->known = false;
-        }
+        one->behind = i > 0 && came[i - 1].slot == one->slot
+                      && (came[i - 1].behind || !came[i - 1].known);
+        if (!one->known || one->behind)
+            continue;
+        passed = may_pass(armed, terms, now);
+        one->known = passed == 1;
+        if (passed != 1)
+            continue;
+        armed->seen_at = terms->now;
+        taken++;
+        passed = group_input(groups, armed, self->arena.data + one->fields, one->fields_size,
+                             terms->now, terms->lead_s);
     }
     Py_XDECREF(now);
     return passed < 0 ? -1 : taken;
 }
 
-/* Answer those taken, without the GIL. */
-static void answer_all(Drain *self, Came *came, int count)
+/* Answer those taken that want an answer, without the GIL. */
+static void answer_all(Drain *self)
 {
-    for (int i = 0; i < count; i++) {
+    Came *came = (Came *)self->came.data;
+    for (size_t i = 0; i < came_size(self); i++) {
         Came *one = &came[i];
-        if (!one->known)
+        const Armed *armed = &self->armed[one->slot];
+        if (!one->known || armed->call != 0)
             continue;
-        PyObject *answer = self->armed[one->slot].answer;
         do {
-            one->answered = send(self->armed[one->slot].fd, PyBytes_AS_STRING(answer),
-                                 (size_t)PyBytes_GET_SIZE(answer), MSG_DONTWAIT | MSG_NOSIGNAL);
+            one->answered = send(armed->fd, PyBytes_AS_STRING(armed->answer),
+                                 (size_t)PyBytes_GET_SIZE(armed->answer),
+                                 MSG_DONTWAIT | MSG_NOSIGNAL);
         } while (one->answered < 0 && errno == EINTR);
     }
+}
+
+static bool is_done(const Drain *self, const Came *one)
+{
+    const Armed *armed = &self->armed[one->slot];
+    return one->behind
+           || (one->known
+               && (armed->call != 0 || one->answered == PyBytes_GET_SIZE(armed->answer)));
 }
 
 /* Disarm one connection and tell its owner what came and what of the answer is unsent. */
 static int give_back(Drain *self, const Came *one, PyObject *list)
 {
+    const Armed *armed = &self->armed[one->slot];
     const char *data = (const char *)self->arena.data + one->at;
-    PyObject *owner = Py_NewRef(self->armed[one->slot].owner);
-    PyObject *item;
-    if (!one->known) {
-        Py_ssize_t size = one->size > 0 ? one->size : 0;
-        item = Py_BuildValue("(Ny#y#)", owner, data, size, data, (Py_ssize_t)0);
-    } else {
-        PyObject *answer = self->armed[one->slot].answer;
-        Py_ssize_t sent = one->answered > 0 ? one->answered : 0;
-        item = Py_BuildValue("(Ny#y#)", owner, data, (Py_ssize_t)0,
-                             PyBytes_AS_STRING(answer) + sent, PyBytes_GET_SIZE(answer) - sent);
-    }
+    Py_ssize_t size = one->known ? 0 : (Py_ssize_t)one->size;
+    Py_ssize_t answer = one->known ? PyBytes_GET_SIZE(armed->answer) : 0;
+    Py_ssize_t sent = one->known && one->answered > 0 ? one->answered : 0;
+    PyObject *item = Py_BuildValue("(Oy#y#)", armed->owner, data, size,
+                                   PyBytes_AS_STRING(armed->answer) + sent, answer - sent);
     armed_release(self, one->slot);
     int failed = item == NULL ? -1 : PyList_Append(list, item);
     Py_XDECREF(item);
     return failed;
 }
 
-static PyObject *give_back_all(Drain *self, const Came *came, int count)
+static PyObject *give_back_all(Drain *self)
 {
     PyObject *list = PyList_New(0);
-    for (int i = 0; i < count && list != NULL; i++) {
-        const Came *one = &came[i];
-        bool done = one->known && one->answered == PyBytes_GET_SIZE(self->armed[one->slot].answer);
-        if (!done && give_back(self, one, list) < 0)
+    const Came *came = (const Came *)self->came.data;
+    for (size_t i = 0; i < came_size(self) && list != NULL; i++)
+        if (!is_done(self, &came[i]) && give_back(self, &came[i], list) < 0)
             Py_CLEAR(list);
-    }
     return list;
 }
 
 /* drain(now, now_s, lead_s, take) -> (taken, groups, back, full) */
 static PyObject *drain_drain(Drain *self, PyObject *args)
 {
-    Came came[BATCH];
     Terms terms;
     Groups groups = {0};
     PyObject *by_node = NULL, *back = NULL;
@@ -240,17 +326,17 @@ static PyObject *drain_drain(Drain *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "dddO:drain", &terms.now, &terms.now_s, &terms.lead_s, &terms.take))
         return NULL;
     Py_BEGIN_ALLOW_THREADS
-    count = read_all(self, came);
+    count = read_all(self);
     Py_END_ALLOW_THREADS
     if (count < 0)
         return PyErr_NoMemory();
-    Py_ssize_t taken = judge_all(self, came, count, &terms, &groups);
+    Py_ssize_t taken = judge_all(self, &terms, &groups);
     if (taken >= 0) {
         Py_BEGIN_ALLOW_THREADS
-        answer_all(self, came, count);
+        answer_all(self);
         Py_END_ALLOW_THREADS
         by_node = groups_as_list(&groups);
-        back = by_node == NULL ? NULL : give_back_all(self, came, count);
+        back = by_node == NULL ? NULL : give_back_all(self);
     }
     groups_free(&groups);
     if (back == NULL) {
@@ -301,6 +387,7 @@ static void drain_dealloc(Drain *self)
     Py_XDECREF(drain_close(self, NULL));
     free(self->armed);
     free(self->arena.data);
+    free(self->came.data);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 

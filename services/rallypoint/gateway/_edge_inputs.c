@@ -69,16 +69,29 @@ static bool read_frame_head(Reader *from, size_t body)
     return ((size_t)at[1] << 24 | (size_t)at[2] << 16 | (size_t)at[3] << 8 | at[4]) == body - 5;
 }
 
-bool recognize(const Armed *armed, const uint8_t *data, size_t size, size_t *fields)
+static size_t read_body(Reader *from, size_t body, const Armed *armed, const uint8_t *start)
+{
+    if (!read_frame_head(from, body) || !starts_with(from, armed->token) || !is_plain(*from))
+        return 0;
+    return (size_t)(from->at - start);
+}
+
+size_t recognize_post(const Armed *armed, const uint8_t *data, size_t size)
 {
     Reader from = {data, data + size};
     size_t body;
     if (!starts_with(&from, armed->before) || !read_decimal(&from, &body)
-        || !starts_with(&from, armed->after) || !read_frame_head(&from, body)
-        || !starts_with(&from, armed->token))
-        return false;
-    *fields = (size_t)(from.at - data);
-    return is_plain(from);
+        || !starts_with(&from, armed->after))
+        return 0;
+    return read_body(&from, body, armed, data);
+}
+
+size_t recognize_message(const Armed *armed, const uint8_t *data, size_t size)
+{
+    Reader from = {data + 1, data + size};
+    if (size == 0 || data[0] != armed->call)
+        return 0;
+    return read_body(&from, size - 1, armed, data);
 }
 
 /* --- where it goes --- */

@@ -1,9 +1,10 @@
 """The drain: inputs of connections that send nothing else, taken in C a batch at a time.
 
-A connection whose requests have repeated is armed: its socket leaves the event loop for an epoll
-of its own, and every `PERIOD_S` what came is read, compared, judged and answered in one call
-(`_edge.Drain`). What is judged anew for each input: its form, the times of session and stream
-token, the player's bucket, whether the room's node is known and the room stays where it is.
+A connection whose requests have repeated, or a WebSocket whose messages of one lane have, is armed:
+its socket leaves the event loop for an epoll of its own, and every `PERIOD_S` what came is read,
+compared, judged and answered in one call (`_edge.Drain`). What is judged anew for each input: its
+form, the times of session and stream token, the player's bucket, whether the room's node is known
+and the room stays where it is.
 
 Whatever differs (another head or token, half a request, two at once, an end, an empty bucket, a
 moving room) comes back here with its bytes, and the connection goes on in the event loop as if it
@@ -32,7 +33,7 @@ QUIET_DRAINS = 20
 
 @dataclass(frozen=True, slots=True)
 class Arming:
-    """What makes a connection's requests known."""
+    """What makes a connection's requests known: a POST's head, or the number of a lane."""
 
     before: bytes
     """A request's head up to the content-length."""
@@ -44,6 +45,8 @@ class Arming:
     peer: str
     """The client's address; behind a proxy the one that the proxy names."""
     tally: web_metrics.Tally
+    call: int = 0
+    """The lane of a WebSocket, whose messages have no head and no answer; 0: POSTs."""
 
 
 class Line(Protocol):
@@ -55,7 +58,7 @@ class Line(Protocol):
 
     @property
     def is_quiet(self) -> bool:
-        """True when nothing runs, waits or is unsent: it may leave the event loop."""
+        """True when nothing half received or unanswered keeps it in the event loop."""
 
     def returned(self, data: bytes, unsent: bytes) -> None:
         """Go on in the event loop, with the end of an answer and what came, if anything."""
@@ -136,6 +139,7 @@ class InputDrain:
         line.armed = self._drain.arm(
             fd,
             line,
+            arming.call,
             arming.before,
             arming.after,
             arming.answer,

@@ -14,6 +14,7 @@ from rallypoint.gateway import calls
 from rallypoint.gateway.domain import websocket, websocket_calls
 from rallypoint.gateway.web_core import Core, Registry
 from rallypoint.gateway.websocket_calls import SocketCalls
+from rallypoint.gateway.websocket_lane import Lane
 from rallypoint.kit import metrics
 
 MAX_BYTES = calls.MESSAGE_MAX_BYTES + websocket_calls.AROUND_BYTES
@@ -53,6 +54,8 @@ class Socket(asyncio.Protocol):
         self._discarded = 0
         self._unsent_before = 0
         self._full = False
+        self.armed: int | None = None
+        """Its place in the drain, which reads its socket then."""
         self._writable = asyncio.Event()
         self._writable.set()
         metrics.GATEWAY_WEBSOCKETS.inc()
@@ -72,6 +75,8 @@ class Socket(asyncio.Protocol):
                 now = self._core.loop.time()
                 if lane.serve(message, now):
                     self.expires = NEVER if self._calls.busy else now + self._idle_s
+                    if lane.repeats and self._core.drain is not None:
+                        self._offer(lane, message)
                     return
         reader.feed(data)
         self._go_on()
@@ -82,6 +87,8 @@ class Socket(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel what still runs."""
+        if self._core.drain is not None:
+            self._core.drain.forget(self)
         self._registry.forget(self)
         metrics.GATEWAY_WEBSOCKETS.dec()
         self._closing = True
@@ -109,6 +116,8 @@ class Socket(asyncio.Protocol):
 
     def expire(self) -> None:
         """The sweep found `expires` in the past."""
+        if self.armed is not None and self._was_busy_armed():
+            return
         if self.transport.is_closing() and not self.unsent:
             self.expires = NEVER
         elif self.unsent:
@@ -139,6 +148,39 @@ class Socket(asyncio.Protocol):
     def idle(self) -> bool:
         """True when no call is running."""
         return not self._calls.busy
+
+    # --- the drain ---
+
+    def _offer(self, lane: Lane, message: bytes) -> None:
+        """Let the drain read what will be like a message of a lane."""
+        arming = lane.arming(message)
+        if arming is not None and self._core.drain is not None:
+            self._core.drain.offer(self, arming)
+
+    @property
+    def is_quiet(self) -> bool:
+        """True when nothing is half received and nothing waits."""
+        at_rest = self._reader.between and self._held is None
+        return at_rest and not (self._closing or self.transport.is_closing())
+
+    def returned(self, data: bytes, unsent: bytes) -> None:
+        """The drain reads no more; it answers nothing, so nothing is `unsent`."""
+        if self.transport.is_closing():
+            return
+        self._rest()
+        self.transport.resume_reading()
+        if data:
+            self.data_received(data)
+
+    def _was_busy_armed(self) -> bool:
+        """Whether the drain heard of the client meanwhile; if not, the drain lets go of it."""
+        drain = self._core.drain
+        assert drain is not None
+        self.expires = NEVER if self._calls.busy else drain.seen_at(self) + self._idle_s
+        if self.expires > self._core.loop.time():
+            return True
+        drain.release(self)
+        return False
 
     # --- messages ---
 
@@ -221,6 +263,8 @@ class Socket(asyncio.Protocol):
         """Say goodbye and let the client have the last word for a while."""
         if self._closing:
             return
+        if self._core.drain is not None:
+            self._core.drain.release(self)
         self._closing = True
         if self._held is not None and not self.transport.is_closing():
             self._held = None

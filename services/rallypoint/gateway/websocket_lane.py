@@ -13,6 +13,8 @@ from typing import Any
 from rallypoint.gateway import calls
 from rallypoint.gateway.domain.grpcweb import PREFIX_BYTES
 from rallypoint.gateway.domain.websocket_calls import CALL_BYTES
+from rallypoint.gateway.web_drain import Arming
+from rallypoint.gateway.web_express import ARM_AFTER
 from rallypoint.gateway.web_plan import RpcPlan
 
 _BODY_AT = CALL_BYTES + PREFIX_BYTES
@@ -21,7 +23,7 @@ _BODY_AT = CALL_BYTES + PREFIX_BYTES
 class Lane:
     """A kept head, and the express way of its calls."""
 
-    __slots__ = ("_again", "_express", "_method", "_session", "plan")
+    __slots__ = ("_again", "_express", "_method", "_served", "_session", "plan")
 
     def __init__(self, plan: RpcPlan, method: calls.UnaryMethod, again: calls.Again | None) -> None:
         self.plan = plan
@@ -30,6 +32,7 @@ class Lane:
         quick = not (method.rationed or plan.sampled) and again is not None
         self._express = method.express if quick else None
         self._session: Any = None
+        self._served = 0
 
     def learn(self, call: calls.Call) -> None:
         """A call with this head went well."""
@@ -49,4 +52,29 @@ class Lane:
             return False
         express.carry_out(asked, now)
         self.plan.tally.quick += 1
+        self._served += 1
         return True
+
+    @property
+    def repeats(self) -> bool:
+        """Whether so many messages in a row were served here that the next will be alike."""
+        return self._served >= ARM_AFTER
+
+    def arming(self, message: bytes) -> Arming | None:
+        """What to know of the lane to serve more like a message that was just served."""
+        self._served = 0
+        if self._express is None:
+            return None
+        standing = self._express.standing(self._session, message[_BODY_AT:])
+        if standing is None:
+            return None
+        return Arming(
+            b"",
+            b"",
+            b"",
+            session=self._session,
+            standing=standing,
+            peer=self.plan.peer,
+            tally=self.plan.tally,
+            call=message[0],
+        )

@@ -13,13 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rallypoint.gateway.domain import grpcweb, inputs
+from rallypoint.client import websocket_frames
+from rallypoint.gateway.domain import frames, grpcweb, inputs
 from rallypoint.gateway.domain.rhythm import Rhythm
 
 edge = pytest.importorskip("rallypoint.gateway._edge")
 
 BEFORE, AFTER, ANSWER = b"POST /x HTTP/1.1\r\ncontent-length: ", b"\r\na: b\r\n\r\n", b"fine" * 50
 TOKEN, SEAT = b"\x0a\x03abc", b"\x0a\x02\x08\x01"
+LANE = 5
 FIELDS = b"\x10\x05\x18\x81\x01\x22\x03xyz"
 
 
@@ -36,14 +38,25 @@ class Room:
 class Line:
     """One armed connection and its client."""
 
-    def __init__(self) -> None:
+    def __init__(self, call: int = 0) -> None:
         self.drain = edge.Drain()
         self.client, self.server = socket.socketpair()
         self.client.setblocking(False)
         self.room = Room()
         self.waits: list[float] = []
         self.slot = self.drain.arm(
-            self.server.fileno(), self, BEFORE, AFTER, ANSWER, TOKEN, SEAT, self.room, "p", 1e9, 1.0
+            self.server.fileno(),
+            self,
+            call,
+            BEFORE,
+            AFTER,
+            ANSWER,
+            TOKEN,
+            SEAT,
+            self.room,
+            "p",
+            1e9,
+            1.0,
         )
 
     def close(self) -> None:
@@ -62,6 +75,13 @@ class Line:
 @pytest.fixture
 def line() -> Iterator[Line]:
     opened = Line()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def socket_line() -> Iterator[Line]:
+    opened = Line(LANE)
     yield opened
     opened.close()
 
@@ -149,6 +169,61 @@ def test_answer_that_does_not_fit_comes_back_in_part(line: Line) -> None:
     assert received + unsent == ANSWER * taken
 
 
+def spoken(fields: bytes = FIELDS, *, call: int = LANE, frame: bytes = b"") -> bytes:
+    """A message of a WebSocket's lane."""
+    body = frame or grpcweb.frame(TOKEN + fields)
+    return websocket_frames.frame(2, b"%c%b" % (call, body), b"mask")
+
+
+def test_messages_of_a_lane_are_taken_in_a_row(socket_line: Line) -> None:
+    long = b"\x22\x40" + b"x" * 64
+    socket_line.client.send(spoken() + spoken(long * 8) + spoken(b""))
+    taken, ((_, data, count, _),), back, _ = socket_line.once()
+    assert (taken, count, back) == (3, 3, [])
+    inputs = [SEAT + FIELDS, SEAT + long * 8, SEAT]
+    assert data == b"".join(b"\x22" + frames.varint(len(each)) + each for each in inputs)
+    with pytest.raises(BlockingIOError):
+        socket_line.client.recv(1)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        spoken(call=LANE + 1),
+        spoken()[:3],
+        websocket_frames.frame(2, b"", b"mask"),
+        websocket_frames.frame(2, b"%c" % LANE, b"mask"),
+        websocket_frames.frame(9, b"ping", b"mask"),
+        b"\x02" + spoken()[1:],
+        spoken(frame=b"\x80" + grpcweb.frame(TOKEN + FIELDS)[1:]),
+        spoken(b"\x2a\x01x"),
+        b"\x82\xfe\x00\x05mask12345",
+        b"\x82\xff" + bytes(7) + b"\x05mask12345",
+        spoken()[:1] + bytes([spoken()[1] & 0x7F]) + spoken()[2:],
+    ],
+)
+def test_what_differs_in_a_lane_comes_back_with_all_behind_it(
+    socket_line: Line, other: bytes
+) -> None:
+    socket_line.client.send(spoken() + other + spoken())
+    taken, groups, back, _ = socket_line.once()
+    assert (taken, groups[0][2]) == (1, 1)
+    assert back == [(socket_line, other + spoken(), b"")]
+
+
+def test_half_a_message_of_a_lane_comes_back(socket_line: Line) -> None:
+    socket_line.client.send(spoken() * 2 + spoken()[:-1])
+    assert socket_line.once()[0::2] == (2, [(socket_line, spoken()[:-1], b"")])
+
+
+def test_empty_bucket_sends_back_the_rest_of_a_lane(socket_line: Line) -> None:
+    socket_line.waits = [0.0, 9.0, 0.0]
+    socket_line.client.send(spoken() * 4)
+    taken, _, back, _ = socket_line.once()
+    assert (taken, back) == (1, [(socket_line, spoken() * 3, b"")])
+    assert len(socket_line.waits) == 1
+
+
 @given(payload=st.binary(max_size=40) | st.sampled_from([FIELDS, b"", b"\x22\x01x" * 8]))
 @settings(max_examples=200)
 def test_plain_is_what_python_calls_plain(payload: bytes) -> None:
@@ -166,13 +241,15 @@ def test_nothing_is_held_after_a_disarm() -> None:
     pairs = [socket.socketpair() for _ in range(200)]
     for _ in range(3):
         slots = [
-            drain.arm(near.fileno(), owner, BEFORE, AFTER, ANSWER, TOKEN, SEAT, room, "p", 1e9, 1.0)
+            drain.arm(
+                near.fileno(), owner, 0, BEFORE, AFTER, ANSWER, TOKEN, SEAT, room, "p", 1e9, 1.0
+            )
             for near, _ in pairs
         ]
         for slot in slots:
             drain.disarm(slot)
     for near, _ in pairs[:50]:
-        drain.arm(near.fileno(), owner, BEFORE, AFTER, ANSWER, TOKEN, SEAT, room, "p", 1e9, 1.0)
+        drain.arm(near.fileno(), owner, 0, BEFORE, AFTER, ANSWER, TOKEN, SEAT, room, "p", 1e9, 1.0)
     drain.close()
     gc.collect()
     assert (sys.getrefcount(room), sys.getrefcount(owner)) == before
