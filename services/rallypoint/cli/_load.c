@@ -357,7 +357,7 @@ static PyMethodDef load_methods[] = {
     {"add", (PyCFunction)load_add, METH_VARARGS, add_doc},
     {"run", (PyCFunction)load_run, METH_NOARGS, "Play until stop(); releases the GIL."},
     {"stop", (PyCFunction)load_stop, METH_NOARGS, "Make run() return soon."},
-    {"hush", (PyCFunction)load_hush, METH_NOARGS, "Let nobody send inputs until speak()."},
+    {"hush", (PyCFunction)load_hush, METH_NOARGS, "Let nobody send more than a first input until speak()."},
     {"speak", (PyCFunction)load_speak, METH_NOARGS, "Let everybody send inputs again."},
     {"coming", (PyCFunction)load_coming, METH_NOARGS, "Players added that do not play yet."},
     {"counts", (PyCFunction)load_counts, METH_NOARGS, "Totals so far."},

@@ -41,7 +41,9 @@ typedef struct {
     const uint8_t *inputs; /* packed inputs, `input_size` bytes each, used in turn */
     size_t input_size, input_count;
     uint32_t send_hz;
-    int quiet; /* nobody sends inputs, so that servers have time for those who join */
+    /* Nobody sends more than the first input, which costs more than others, so that servers have
+     * time for those who join. */
+    int quiet;
     Counts counts;
     uint64_t playing, over; /* clients between their first keyframe and their end; ended ones */
     char words[WORDS_BYTES]; /* of the first refusal, for whoever has to find out */
@@ -166,7 +168,7 @@ static void ws_inputs(Shared *s, Client *c);
 /* Its turn: make the next input and send it, or leave it to the end of the call under way. */
 static void make_input(Shared *s, Client *c)
 {
-    if (c->phase != PLAYING || s->quiet)
+    if (c->phase != PLAYING || (s->quiet && c->seq))
         return;
     if (c->unsent.len)
         send_rest(s, c);

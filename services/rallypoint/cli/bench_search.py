@@ -17,9 +17,10 @@ TRIES = 2
 MOST_TRIES = 5
 OTHERS_BELOW = 0.05
 """Above it a failure does not count: a core that others use says nothing of its own."""
-STEPS = ((0.4, 0.6), (0.6, 0.3), (0.75, 0.12), (0.85, 0.06))
-"""Up to which fraction of the servers' core is used, and by which part to grow then."""
-LAST_STEP = 0.03
+STEP = 0.4
+"""How much of the core that is left to take with the next step."""
+GROWTH = (0.03, 0.6)
+"""The smallest and the largest step, as a part of the players there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,8 @@ def following(samples: list[Sample], *, room: int, most: int) -> Step:
 
 
 def _growth(cpu_fraction: float) -> float:
-    return next((growth for limit, growth in STEPS if cpu_fraction < limit), LAST_STEP)
+    least, most = GROWTH
+    return min(most, max(least, STEP * (1 / max(cpu_fraction, 0.01) - 1)))
 
 
 def _done(samples: list[Sample]) -> Step:
