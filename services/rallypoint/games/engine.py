@@ -12,7 +12,6 @@ and ends with GAME_ERROR, the others go on. The other hooks concern one room fro
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -28,11 +27,10 @@ from rallypoint.games.frames import FrameWriter
 from rallypoint.games.game import Refused
 from rallypoint.games.inputs import InputRings
 from rallypoint.games.lifecycle import GAME_ERROR as GAME_ERROR
-from rallypoint.games.lifecycle import TICK_BUDGET, Decisions
+from rallypoint.games.lifecycle import TICK_BUDGET, Decisions, Open
 from rallypoint.games.lifecycle import Ended as Ended
 from rallypoint.games.lifecycle import GameFailed as GameFailed
 from rallypoint.games.lifecycle import RoomSpec as RoomSpec
-from rallypoint.games.rates import Limiter
 from rallypoint.games.room import Effects, Room, Rooms, Seat, SeatState
 from rallypoint.games.saved import EVENT_GAP, SavedRoom, layout_hash
 from rallypoint.kit import errors
@@ -42,16 +40,6 @@ CAPACITY: Final = 64
 
 class _NoInput(Input):
     """Stands in for the input of a game that takes none."""
-
-
-@dataclass(slots=True)
-class _Open:
-    """A room and what the engine keeps of it outside the arena."""
-
-    room: Room
-    ended: bool = False
-    timers: list[tuple[int, str]] = field(default_factory=list)
-    limiter: Limiter = field(default_factory=lambda: Limiter({}))
 
 
 class RoomTable(Decisions):
@@ -76,7 +64,7 @@ class RoomTable(Decisions):
         self._rings = rings.make(definition.input or _NoInput, capacity, definition.seats)
         self._seats = self.arena.bind(Seats, slice(0, capacity))
         self._book = self.arena.bind(Book, slice(0, capacity))
-        self._open: list[_Open | None] = [None] * capacity
+        self._open: list[Open | None] = [None] * capacity
         self._live = np.zeros(capacity, np.bool_)
         self._ticks = np.zeros(capacity, np.int64)
         self._first_tick = np.zeros(capacity, np.int64)
@@ -181,7 +169,7 @@ class RoomTable(Decisions):
         return slot
 
     def _admit(self, slot: int, room: Room, timers: Sequence[tuple[int, str]] = ()) -> None:
-        self._open[slot] = _Open(room, timers=list(timers), limiter=self.definition.limiter())
+        self._open[slot] = Open(room, timers=list(timers), limiter=self.definition.limiter())
         self._timed.add(slot)
         self._live[slot] = True
         self._commit(slot, room.effects)
@@ -281,6 +269,10 @@ class RoomTable(Decisions):
         self._commit(slot, room.effects)
         return answer
 
+    def drain(self, slot: int, within_s: float) -> bool:
+        """The node is to be emptied: whether the game ends its match here instead of moving."""
+        return bool(self._hook("on_drain", slot, within_s) == "finish")
+
     # --- time ---
 
     def step(self) -> None:
@@ -368,7 +360,7 @@ class RoomTable(Decisions):
             if over == CLOSE:
                 self.close(slot, TICK_BUDGET)
 
-    def _running(self, high: int) -> Iterator[tuple[int, _Open]]:
+    def _running(self, high: int) -> Iterator[tuple[int, Open]]:
         for slot in range(high):
             entry = self._open[slot]
             if entry is not None and not entry.ended:
@@ -376,19 +368,20 @@ class RoomTable(Decisions):
 
     # --- what hooks did ---
 
-    def _hook(self, hook: str, slot: int, *arguments: Any) -> None:
+    def _hook(self, hook: str, slot: int, *arguments: Any) -> Any:
         entry = self._open[slot]
         if entry is None or entry.ended:
-            return
+            return None
         entry.room.tick = self.tick_of(slot)
-        began = self._budget.clock()
+        answer, began = None, self._budget.clock()
         try:
-            self._host.call(hook, entry.room, *arguments)
+            answer = self._host.call(hook, entry.room, *arguments)
         except Exception as error:
             self._fail(slot, error)
         else:
             self._commit(slot, entry.room.effects)
         self._budget.spend(slot, self._budget.clock() - began)
+        return answer
 
     def _commit_all(self, rooms: Rooms, offset: int) -> None:
         for index, effects in rooms.effects.items():

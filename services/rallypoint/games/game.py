@@ -8,7 +8,7 @@ concurrently. A hook that raises closes its room with the reason GAME_ERROR; `Re
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
 
 from rallypoint.games import messages, plain
 from rallypoint.games.columns import Input, Table
@@ -18,6 +18,7 @@ from rallypoint.games.plugin import Plugin
 from rallypoint.games.room import Room, Rooms, Seat
 
 SERVER_MAX_PLAYERS: Final = 255
+Drained = Literal["migrate", "finish"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +114,13 @@ class ColumnGame(_Declared):
     def on_restore(self, room: Room, data: bytes) -> None:
         """A room goes on in this object: its columns are back, `data` is what was saved."""
 
+    def on_drain(self, room: Room, within_s: float) -> Drained:
+        """The room's node is to be emptied: move, unseen by players, or finish the match there.
+
+        A match that is not over in time moves all the same. 0 means that there is no hurry.
+        """
+        return "migrate"
+
 
 class RoomGame(_Declared):
     """A game with one object per room: tables, seats, dice and timers are on `self.room`."""
@@ -155,6 +163,13 @@ class RoomGame(_Declared):
     def on_restore(self, data: bytes) -> None:
         """The room goes on in this object, instead of `on_create`: `data` is what was saved."""
         vars(self).update(plain.unpack(data))
+
+    def on_drain(self, within_s: float) -> Drained:
+        """The room's node is to be emptied: move, unseen by players, or finish the match there.
+
+        A match that is not over in time moves all the same. 0 means that there is no hurry.
+        """
+        return "migrate"
 
 
 Game = ColumnGame | RoomGame

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from rallypoint.games.room import Outcome, Said, Seat
+from rallypoint.games.rates import Limiter
+from rallypoint.games.room import Outcome, Room, Said, Seat
 
 GAME_ERROR: Final = "GAME_ERROR"
 TICK_BUDGET: Final = "TICK_BUDGET"
@@ -64,3 +65,13 @@ class Decisions:
 
 class GameFailed(Exception):
     """A hook raised; its room has ended with GAME_ERROR."""
+
+
+@dataclass(slots=True)
+class Open:
+    """A room and what the engine keeps of it outside the arena."""
+
+    room: Room
+    ended: bool = False
+    timers: list[tuple[int, str]] = field(default_factory=list)
+    limiter: Limiter = field(default_factory=lambda: Limiter({}))
