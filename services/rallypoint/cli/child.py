@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from signal import Signals
 
 from rallypoint.cli import plan
 
@@ -65,9 +66,9 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
 
-    async def stop(self, *, within_s: float) -> None:
+    async def stop(self, *, within_s: float, number: Signals = Signals.SIGTERM) -> None:
         """Ask it to end; kill it when it has not after a while."""
-        self.signal(signal.SIGTERM)
+        self.signal(number)
         try:
             async with asyncio.timeout(within_s):
                 await self.wait()

@@ -321,7 +321,12 @@ class Stack:
         datadir.write_state(
             self.wish.data_dir.absolute(),
             {name: pid for name, pid in pids.items() if pid},
-            facts={"url": self.url, "nats_url": self.nats_url, "redis_url": self.redis_url},
+            facts={
+                "url": self.url,
+                "nats_url": self.nats_url,
+                "redis_url": self.redis_url,
+                "fleet": self.address("fleet/grpc"),
+            },
         )
 
     # -- stop
@@ -346,7 +351,9 @@ class Stack:
             return
         self._tell(Event(seat.plan.name, "stopping"))
         began_s = time.monotonic()
-        await running.stop(within_s=0.0 if self._forced else DRAIN_S)
+        # Everything ends: rooms are to end with their nodes, not to wait for a place elsewhere.
+        number = signal.SIGINT if seat.plan.kind == "room-state" else signal.SIGTERM
+        await running.stop(within_s=0.0 if self._forced else DRAIN_S, number=number)
         self._tell(Event(seat.plan.name, "stopped", after_s=time.monotonic() - began_s))
 
 

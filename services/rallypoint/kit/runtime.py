@@ -3,7 +3,8 @@
 `run` sets up uvloop, JSON logs, tracing, the health and metrics port, signals and brokers, calls
 the service's `main(settings, runtime)`, and ends in a designed order: stopping is set (first
 SIGTERM or SIGINT) ▸ main says not ready, drains within `drain_s` and returns ▸ spawned tasks are
-cancelled ▸ brokers, HTTP and tracing are closed. A second signal exits at once with 130. A spawned
+cancelled ▸ brokers, HTTP and tracing are closed. SIGTERM means that this process alone ends (a
+deploy), SIGINT that everything does. A second signal exits at once with 130. A spawned
 task that raises ends the process with 1: whoever runs us restarts us, half a process serves nobody.
 """
 
@@ -101,6 +102,8 @@ class Runtime:
         self.clock = clock or SystemClock()
         self.health = Health(name)
         self.stopping = asyncio.Event()
+        self.handing_over = False
+        """Asked to stop by SIGTERM: what runs here goes on elsewhere. Else it ends with us."""
         self.incarnation = settings.incarnation
         self.access = access or Security()
         self.metrics_port = 0
@@ -311,11 +314,12 @@ async def _close(runtime: Runtime) -> None:
 def _on_signals(runtime: Runtime) -> None:
     loop = asyncio.get_running_loop()
 
-    def asked() -> None:
+    def asked(number: signal.Signals) -> None:
         if runtime.stopping.is_set():
             os._exit(130)
-        logger.info("stopping")
+        logger.info("stopping", extra={"signal": number.name})
+        runtime.handing_over = number is signal.SIGTERM
         runtime.stopping.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked)
+        loop.add_signal_handler(number, asked, number)
