@@ -288,6 +288,8 @@ class RoomApi:
                 if refusal.reason != ROOM_MOVING:
                     raise
                 await asyncio.sleep(MOVING_RETRY_S)
+                if room.hold is None:  # we have missed where it went
+                    room = await self._registry.find(room.room_id, fresh=True)
 
     async def leave(
         self, call: calls.Call, request: room_pb2.LeaveRequest

@@ -49,10 +49,6 @@ class Moves:
         room.refused.clear()
         self._registry.move(room, place)
         self._board.found(room)
-        node = room.node
-        if node is None or node.link.attached:
-            release(room, self._board.clock())
-        # Else the node's next greeting releases it: what is held must come after the joins.
 
     def _stayed(self, room: Room) -> None:
         refused, room.refused = room.refused, set()

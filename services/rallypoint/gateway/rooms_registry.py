@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from rallypoint.gateway.rooms_board import Board
 from rallypoint.gateway.rooms_node import Node
-from rallypoint.gateway.rooms_stream import Room
+from rallypoint.gateway.rooms_stream import Room, release
 from rallypoint.kit import errors
 
 NODE_IDLE_S = 60.0
@@ -82,7 +82,11 @@ class Registry:
         if room.node is not None:
             room.node.give_up(room)
         room.placed_epoch = place.epoch
-        self._node(place.address).take(room)
+        node = self._node(place.address)
+        node.take(room)
+        if node.link.attached:
+            release(room, self._board.clock())
+        # Else the node's next greeting releases it: what is held must come after the joins.
 
     def warm(self, address: str) -> None:
         """Open the link to a node that a room is about to move to."""

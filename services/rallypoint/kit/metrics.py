@@ -55,6 +55,9 @@ FLEET_RECOVERY_SECONDS = Histogram(
 FLEET_RESULTS_FINISHED = Counter(
     "rallypoint_fleet_results_finished_total", "Stored results published for a dead owner"
 )
+FLEET_MOVES = Counter(
+    "rallypoint_fleet_moves_total", "Moves of rooms asked for, by OK or reason", ["outcome"]
+)
 FLEET_CLAIMS_EXPIRED = Counter(
     "rallypoint_fleet_claims_expired_total", "Claims that were never confirmed"
 )
@@ -180,5 +183,13 @@ ROOM_SNAPSHOT_AGE_SECONDS = Gauge(
     "rallypoint_room_snapshot_age_seconds", "Since the room that waits longest was stored"
 )
 ROOM_FROZEN = Gauge("rallypoint_room_frozen_state", "1 while the node's rooms stand still")
+ROOM_MOVES = Counter(
+    "rallypoint_room_moves_total", "Moves of rooms to other nodes, by OK or reason", ["outcome"]
+)
+ROOM_MOVE_GAP_SECONDS = Histogram(
+    "rallypoint_room_move_gap_seconds",
+    "How long a room stood still while it moved: from its last tick here to its start there",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5),
+)
 ROOM_ROOMS = Gauge("rallypoint_room_rooms_count", "Rooms running")
 ROOM_PLAYERS = Gauge("rallypoint_room_players_count", "Players connected")

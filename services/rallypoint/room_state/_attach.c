@@ -216,13 +216,13 @@ static int find_door(Doors *doors, Reader room)
     return doors->door == NULL ? -1 : 0;
 }
 
-/* 1 when the inputs were taken or are nobody's, 0 when they must go the other way, -1 on errors. */
+/* 1 when the inputs were taken or are no stream's, 0 when they must go the other way, -1 on errors. */
 static int pass_on(Doors *doors, const Sent *sent)
 {
     if (find_door(doors, sent->room) < 0)
         return -1;
     if (doors->door == NULL)
-        return 1;
+        return 0; /* it may have moved, and the gateway not know */
     if (Py_TYPE(doors->door) != door_type || sent->count > MOST_INPUTS)
         return 0;
     Door *door = (Door *)doors->door;

@@ -24,6 +24,7 @@ NAMES: Final[dict[int, subjects.RoomEvent]] = {
     events_pb2.ROOM_EVENT_JOINED: "joined",
     events_pb2.ROOM_EVENT_LEFT: "left",
     events_pb2.ROOM_EVENT_CLOSED: "closed",
+    events_pb2.ROOM_EVENT_MIGRATED: "migrated",
 }
 
 
@@ -52,6 +53,10 @@ class RoomFacts:
         fact = self.fact(identity, events_pb2.ROOM_EVENT_LEFT)
         fact.player_id, fact.reason = player_id, reason
         self._post(fact)
+
+    def migrated(self, identity: RoomIdentity) -> None:
+        """A room came here from another node."""
+        self._post(self.fact(identity, events_pb2.ROOM_EVENT_MIGRATED))
 
     def fact(
         self, identity: RoomIdentity, event: events_pb2.RoomEvent.ValueType

@@ -14,6 +14,7 @@ from rallypoint.room_state.domain import responses
 from rallypoint.room_state.domain.replies import ReplyLog
 from rallypoint.room_state.domain.seats import SeatBook
 from rallypoint.room_state.gateway_link import GatewayLink
+from rallypoint.room_state.still import Still
 from rallypoint.v1 import room_pb2
 
 if TYPE_CHECKING:
@@ -118,7 +119,6 @@ class HostedRoom:
         book: SeatBook,
         post: Callable[[Callable[[], None]], None],
         observer: Observer,
-        door: Door | None = None,
     ) -> None:
         self.identity = identity
         self.slot = slot
@@ -126,10 +126,14 @@ class HostedRoom:
         self.book = book
         self.post = post
         self.observer = observer
-        self.door = door
+        self.door: Door | None = None
         self.replies: dict[int, ReplyLog] = {}
         self.streams: dict[int, Stream] = {}
         self.ended: Ended | None = None
+        self.still: Still | None = None
+        """Set while the room has no place in a table: it moves to another node or comes here."""
+        self.finishing: bool | None = None
+        """Whether its match shall end here although the node drains; None: nobody has asked."""
         self.waiting = 0
         self.storing = asyncio.Lock()
         """Held by who writes the room's snapshot."""
@@ -154,9 +158,18 @@ class HostedRoom:
         )
 
     def current(self, slot: int, generation: int) -> bool:
-        """Whether this is the newest stream of a seat, and it is there."""
+        """Whether this is the newest stream of a seat, and it is there or about to come back."""
         stream = self.streams.get(slot)
-        return stream is not None and stream.generation == generation
+        if stream is None:
+            return self.book.awaits(slot, generation)
+        return stream.generation == generation
+
+    def enter_by(self, door: Door | None) -> None:
+        """Let inputs in this way: of streams that are here or about to come back."""
+        self.door = door
+        if door is not None:
+            for slot, generation in self.book.streams():
+                door.open(slot, generation)
 
     def watch(self) -> Watch:
         """Who watches, and who of them needs a keyframe."""
@@ -177,12 +190,12 @@ class HostedRoom:
         return replaced
 
     def unseat(self, slot: int) -> Stream | None:
-        """Stop sending to a seat's stream."""
+        """Stop sending to a seat's stream, and taking inputs for the seat."""
+        if self.door is not None:
+            self.door.shut(slot)
         stream = self.streams.pop(slot, None)
         if stream is None:
             return None
-        if self.door is not None:
-            self.door.shut(slot)
         stream.link.forget(stream.client)
         self._routes.pop(stream.link, None)
         self.changes.count += 1

@@ -6,7 +6,9 @@ a late retry of CreateRoom does not bring one back to life.
 """
 
 import asyncio
+import contextlib
 import functools
+import logging
 import resource
 import secrets
 import time
@@ -18,7 +20,7 @@ import numpy as np
 
 from rallypoint.games import metadata
 from rallypoint.games.definition import Definition
-from rallypoint.games.engine import Ended, RoomSpec
+from rallypoint.games.engine import GAME_ERROR, Ended, RoomSpec
 from rallypoint.games.room import Seat
 from rallypoint.games.saved import EVENT_GAP
 from rallypoint.internal.v1 import allocation_pb2
@@ -36,6 +38,9 @@ from rallypoint.room_state.facts import RoomFacts
 from rallypoint.room_state.hosted import SUPERSEDED, HostedRoom, RoomIdentity
 from rallypoint.room_state.runner import Placed, TableRunner
 from rallypoint.room_state.snapshots import Snapshots
+from rallypoint.room_state.still import ROOM_MOVING
+
+logger = logging.getLogger(__name__)
 
 TOKEN_BYTES: Final = 16
 REMEMBERED: Final = 4096
@@ -71,6 +76,11 @@ class Node:
         self.rooms: dict[str, Placed] = {}
         self.draining = False
         self.frozen = False
+        self.moved: dict[str, host.RoomMove] = {}
+        """Where rooms that left went."""
+        self.fleet_heard_at = float("-inf")
+        """When fleet last called, loop time."""
+        self.clock = clock
         self.snapshots = Snapshots(bus, lambda: self.rooms, clock)
         self._spawn = spawn
         self._facts = facts
@@ -87,6 +97,11 @@ class Node:
     def players(self) -> int:
         """Players connected."""
         return sum(placed.room.book.connected for placed in self.rooms.values())
+
+    @property
+    def closing(self) -> int:
+        """Rooms that have ended and whose end is not stored yet."""
+        return self._closing
 
     async def create(self, request: host.CreateRoomRequest) -> list[allocation_pb2.SeatGrant]:
         """Make a room, or find the one made before; a fresh token per seat either way."""
@@ -125,8 +140,59 @@ class Node:
         await self._store(placed)
         return placed
 
+    async def hold(self, saved: Captured, *, epoch: int) -> Placed:
+        """Make a room that comes here; it stands still until `start` or `drop`."""
+        async with self._creating:
+            if await self._found(saved.identity.room_id, epoch) is not None:
+                raise errors.Aborted("EPOCH_STALE", "the room runs here already")
+            return await self.resume(saved, epoch=epoch, own_revision=0, event_gap=0, held=True)
+
+    async def start(self, placed: Placed, item: Captured, *, own_revision: int) -> None:
+        """Let a room run that `hold` made; it is this node's now."""
+        placed.room.identity = replace(placed.room.identity, own_revision=own_revision)
+        self.moved.pop(placed.room.identity.room_id, None)
+        await self.go_on(placed, item)
+        self._facts.migrated(placed.room.identity)
+
+    async def go_on(self, placed: Placed, item: Captured) -> None:
+        """Put a room back that was taken out of its table; one that its game refuses ends."""
+        room = placed.room
+        try:
+            await placed.runner.call(functools.partial(placed.runner.go_on, room, item))
+        except Exception as error:
+            logger.exception("go_on_failed", extra={"room": room.identity.room_id})
+            room.ended = Ended(-1, reason=GAME_ERROR, error=error)
+            self._on_closed(room, room.ended)
+
+    def drop(self, placed: Placed) -> None:
+        """Forget a room that has no place in a table: it is another node's."""
+        room_id = placed.room.identity.room_id
+        if self.rooms.get(room_id) is placed:
+            del self.rooms[room_id]
+        placed.runner.forget(placed.room)
+        self._emptied.set()
+
+    def leave(self, placed: Placed, moved: host.RoomMove) -> None:
+        """Forget a room that has moved away, but for where it is."""
+        self.drop(placed)
+        self.moved[moved.room_id] = moved
+        if len(self.moved) > REMEMBERED:
+            del self.moved[next(iter(self.moved))]
+
+    def lose(self, placed: Placed) -> None:
+        """End a room that stands still and that somebody else has by now."""
+        self.drop(placed)
+        placed.room.ended = Ended(-1, reason=SUPERSEDED)
+        self._on_closed(placed.room, placed.room.ended)
+
     async def resume(
-        self, saved: Captured, *, epoch: int, own_revision: int, event_gap: int = EVENT_GAP
+        self,
+        saved: Captured,
+        *,
+        epoch: int,
+        own_revision: int,
+        event_gap: int = EVENT_GAP,
+        held: bool = False,
     ) -> Placed:
         """Make a room as it was saved; `event_gap` is 0 when nothing happened since then."""
         identity = replace(saved.identity, epoch=epoch, own_revision=own_revision)
@@ -144,7 +210,14 @@ class Node:
             runner.reopen, identity, (saved.spec(epoch), saved.engine), book, self._facts,
             replies=replies, event_gap=event_gap,
         )  # fmt: skip
-        room = await _by_game(runner, reopen)
+
+        def make() -> HostedRoom:
+            room = reopen()
+            if held:
+                runner.suspend(room, at=saved.at, held=True)
+            return room
+
+        room = await _by_game(runner, make)
         placed = self.rooms[identity.room_id] = Placed(room, runner)
         return placed
 
@@ -170,8 +243,14 @@ class Node:
         placed = self.rooms.get(room_id)
         if placed is None:
             return None
+        still = placed.room.still
+        if still is not None and still.held:
+            self.drop(placed)  # who asks knows better than a move that was not committed
+            return None
         if placed.room.identity.epoch > epoch:
             raise errors.Aborted("EPOCH_STALE", "the room has a higher epoch here")
+        if still is not None:
+            raise ROOM_MOVING
         if placed.room.identity.epoch == epoch:
             return placed
         await self._supersede(placed)
@@ -188,13 +267,16 @@ class Node:
         """End a room, unless its epoch is above `max_epoch`; nothing when there is none."""
         placed = self.rooms.get(room_id)
         if placed is not None and (not max_epoch or placed.room.identity.epoch <= max_epoch):
+            if placed.room.still is not None:
+                raise ROOM_MOVING
             await placed.runner.call(functools.partial(placed.runner.close, placed.room, reason))
 
     async def drain(self, timeout_s: float) -> None:
-        """Take no more rooms, end all and wait for their results. Migration will go here."""
+        """Take no more rooms, end all and wait for their results."""
         self.draining = True
         for room_id in list(self.rooms):
-            await self.close(room_id, "NODE_DRAINING")
+            with contextlib.suppress(errors.Unavailable):  # it moves: then it is not ours to end
+                await self.close(room_id, "NODE_DRAINING")
         try:
             async with asyncio.timeout(timeout_s):
                 while self.rooms or self._closing:
@@ -251,6 +333,13 @@ class Node:
         placed = self.rooms[request.room_id] = Placed(room, runner)
         self._facts.created(room.identity)
         return placed
+
+    def accepts(self, room_id: str, *, epoch: int, game: str, players: int) -> Definition:
+        """The game of a room that could come here, or the reason why it cannot."""
+        identity = RoomIdentity(
+            room_id=room_id, epoch=epoch, game=game, queue="", set="", own_revision=0
+        )
+        return self._accepted(identity, players)
 
     def _accepted(self, identity: RoomIdentity, players: int) -> Definition:
         """The game of a room that can be served, or the reason why not."""

@@ -24,17 +24,17 @@ HEARTBEAT_PERIOD_S: Final = 1.0
 class Registration:
     """Keeps one node known."""
 
-    def __init__(self, bus: Bus, node: Node, *, record: events_pb2.NodeRecord) -> None:
+    def __init__(self, bus: Bus, node: Node) -> None:
         self._bus = bus
         self._kv = bus.kv(subjects.NODES.name)
         self._node = node
-        self._record = record
+        self.record = events_pb2.NodeRecord()
 
     async def register(self) -> None:
         """Put the record once; raises what the bus raises."""
-        self._record.draining = self._node.draining
-        key = subjects.node(NodeId(self._record.node_id))
-        await self._kv.put(key, self._record.SerializeToString(), ttl_s=RECORD_TTL_S)
+        self.record.draining = self._node.draining
+        key = subjects.node(NodeId(self.record.node_id))
+        await self._kv.put(key, self.record.SerializeToString(), ttl_s=RECORD_TTL_S)
 
     async def try_register(self) -> None:
         """Put the record, or leave it to the next time."""
@@ -44,9 +44,10 @@ class Registration:
             logger.info("registration_waits", extra={"reason": str(error)})
 
     async def leave(self) -> None:
-        """Remove the record, at the end of the process."""
+        """Remove the record and say so, at the end of the process, when nothing runs any more."""
         try:
-            await self._kv.purge(subjects.node(NodeId(self._record.node_id)))
+            await self._kv.purge(subjects.node(NodeId(self.record.node_id)))
+            await self._beat(stopped=True)
         except errors.RallypointError as error:
             logger.info("deregistration_failed", extra={"reason": str(error)})
 
@@ -58,16 +59,20 @@ class Registration:
 
     async def beat(self) -> None:
         """Send a heartbeat each second."""
-        subject = subjects.heartbeat(NodeId(self._record.node_id))
         while True:
-            beat = events_pb2.Heartbeat(
-                node_id=self._record.node_id,
-                incarnation=self._record.incarnation,
-                rooms=len(self._node.rooms),
-                players=self._node.players,
-            )
             try:
-                await self._bus.publish(subject, beat.SerializeToString())
+                await self._beat()
             except errors.RallypointError:
                 logger.debug("heartbeat_lost")
             await asyncio.sleep(HEARTBEAT_PERIOD_S)
+
+    async def _beat(self, *, stopped: bool = False) -> None:
+        beat = events_pb2.Heartbeat(
+            node_id=self.record.node_id,
+            incarnation=self.record.incarnation,
+            rooms=len(self._node.rooms),
+            players=self._node.players,
+            stopped=stopped,
+        )
+        subject = subjects.heartbeat(NodeId(self.record.node_id))
+        await self._bus.publish(subject, beat.SerializeToString())

@@ -17,13 +17,16 @@ from typing import TypeVar
 from rallypoint.games.definition import Definition
 from rallypoint.games.engine import GAME_ERROR, Ended, RoomSpec, RoomTable
 from rallypoint.games.saved import SavedRoom
-from rallypoint.room_state import attach, seating
+from rallypoint.internal.v1 import room_host_pb2 as host
+from rallypoint.room_state import attach, captured, seating
+from rallypoint.room_state.captured import Captured
 from rallypoint.room_state.domain.pacing import Pacer
 from rallypoint.room_state.domain.replies import ReplyLog
 from rallypoint.room_state.domain.seats import SeatBook
 from rallypoint.room_state.hosted import SUPERSEDED, HostedRoom, Observer, RoomIdentity
 from rallypoint.room_state.meter import TableMeter
 from rallypoint.room_state.publishing import Publisher, RoomsBySlot
+from rallypoint.room_state.still import Still
 
 logger = logging.getLogger(__name__)
 
@@ -57,11 +60,12 @@ class TableRunner:
         self._frozen = False
         self._over = False
         self._expiry_due = 0.0
+        self._kept = 0
 
     @property
     def free(self) -> int:
         """Rooms it can still take."""
-        return self.table.capacity - self.table.rooms
+        return self.table.capacity - self.table.rooms - self._kept
 
     def post(self, command: Callable[[], None]) -> None:
         """Have something done by the table's task, soon."""
@@ -138,8 +142,8 @@ class TableRunner:
             book=book,
             post=self.post,
             observer=observer,
-            door=attach.door_of(self.table, slot),
         )
+        room.enter_by(attach.door_of(self.table, slot))
         return room
 
     def close(self, room: HostedRoom, reason: str) -> None:
@@ -149,6 +153,54 @@ class TableRunner:
             self._collect()
             if reason == SUPERSEDED:
                 self._give_up(room)
+
+    def suspend(self, room: HostedRoom, *, at: float, held: bool = False) -> Captured:
+        """Take a room out of the table and return what it was; a place is kept for it."""
+        loop = asyncio.get_running_loop()
+        item = captured.take(room, self.table, now=loop.time(), at=at)
+        room.still = Still(room.identity.room_id, held=held)
+        room.door = None
+        for stream in room.streams.values():
+            stream.offer = room.still.offer(stream)
+        del self.rooms[room.slot]
+        self.table.release(room.slot)
+        self._kept += 1
+        if not self.rooms:
+            self._ticking = False
+        return item
+
+    def go_on(self, room: HostedRoom, item: Captured) -> None:
+        """Put a room back as it was taken out; then do what waited for it."""
+        still = self.forget(room)
+        slot = self.table.restore(item.spec(room.identity.epoch), item.engine, event_gap=0)
+        room.slot, room.state = slot, self.table.room(slot)
+        self.rooms[slot] = room
+        room.enter_by(attach.door_of(self.table, slot))
+        for stream in room.streams.values():
+            stream.offer = self.table.input_of(slot, stream.slot)
+            room.refresh(stream)
+        if still is not None:
+            seating.catch_up(self.table, room, still.inputs)
+            for end in still.ends:
+                end()
+        self._collect()
+
+    def early(self, room: HostedRoom, item: host.ClientInput) -> None:
+        """Inputs of a stream that is about to come back to a room that came here."""
+        seat = item.seat
+        if not room.book.awaits(seat.slot, seat.generation):
+            return
+        if room.still is not None:
+            room.still.early(seat.slot, seat.generation, item.first_seq, item.inputs)
+        else:
+            self.table.offer(room.slot, seat.slot, item.first_seq, item.inputs)
+
+    def forget(self, room: HostedRoom) -> Still | None:
+        """Give up the place of a room that was taken out; what waited for it."""
+        still, room.still = room.still, None
+        if still is not None:
+            self._kept -= 1
+        return still
 
     # --- time ---
 

@@ -1,7 +1,7 @@
 """What clients of a room want: take a seat, leave it, send a message. Runs in the table's task."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rallypoint.games.definition import Definition
 from rallypoint.games.engine import GameFailed, RoomTable
@@ -14,6 +14,7 @@ from rallypoint.room_state.domain.replies import Reply, ReplyLog, mark_of
 from rallypoint.room_state.domain.seats import Opened
 from rallypoint.room_state.gateway_link import GatewayLink
 from rallypoint.room_state.hosted import HostedRoom, Stream
+from rallypoint.room_state.still import ROOM_MOVING
 from rallypoint.v1 import room_pb2
 
 MAX_BODY_BYTES = 4096
@@ -22,6 +23,9 @@ MAX_BODY_BYTES = 4096
 def join(table: RoomTable, room: HostedRoom, link: GatewayLink, request: host.ClientJoin) -> None:
     """Answer a join; on success the stream is fresh, and one it replaces is ended."""
     if link.closed:
+        return
+    if room.still is not None:
+        refuse_join(link, request.client, ROOM_MOVING)
         return
     try:
         opened = _opened(room, request)
@@ -55,6 +59,8 @@ def admit(
     """Seat players who come later, all or none; who has a seat gets a fresh token of it."""
     if room.ended is not None:
         raise errors.NotFound("ROOM_UNKNOWN", "the room has ended")
+    if room.still is not None:
+        raise ROOM_MOVING
     book, info = room.book, table.definition.info
     new = {player.player_id: player for player in players if book.held(player.player_id) is None}
     if new and not info.late_join:
@@ -108,6 +114,7 @@ def drop(table: RoomTable, room: HostedRoom, stream: Stream, now: float) -> None
 def lose(table: RoomTable, room: HostedRoom, slot: int, now: float) -> None:
     """A player of a restored room did not come back with it."""
     if room.ended is None:
+        room.unseat(slot)
         room.book.drop(slot, now)
         table.drop(room.slot, slot)
 
@@ -126,10 +133,21 @@ def leave(table: RoomTable, room: HostedRoom, slot: int, reason: str) -> None:
         table.close(room.slot, "ABANDONED")
 
 
+def catch_up(table: RoomTable, room: HostedRoom, inputs: Iterable[host.ClientInput]) -> None:
+    """Take inputs that waited while the room stood still; what it has already is dropped."""
+    for item in inputs:
+        slot = item.seat.slot
+        if slot < table.definition.seats and room.book.generation(slot) == item.seat.generation:
+            table.offer(room.slot, slot, item.first_seq, item.inputs)
+
+
 def answer(
     table: RoomTable, room: HostedRoom, link: GatewayLink, message: host.ClientMessage
 ) -> None:
     """Have the game answer a message, once per request id."""
+    if room.still is not None:
+        send_reply(link, message.call, Reply(int(ROOM_MOVING.code), ROOM_MOVING.reason))
+        return
     seat = message.seat
     try:
         if not room.current(seat.slot, seat.generation):

@@ -5,20 +5,26 @@ import logging
 from collections.abc import Mapping
 from importlib import metadata
 
+import grpc.aio
+
 from rallypoint.games.definition import Definition
-from rallypoint.internal.v1 import events_pb2, room_admin_pb2_grpc
+from rallypoint.internal.v1 import events_pb2, room_admin_pb2_grpc, room_transfer_pb2_grpc
 from rallypoint.kit import names, rpc
 from rallypoint.kit.runtime import Runtime
 from rallypoint.room_state import catalog
 from rallypoint.room_state.admin import RoomAdminService
+from rallypoint.room_state.arrivals import Arrivals
 from rallypoint.room_state.closing import Closer
 from rallypoint.room_state.config import Settings
+from rallypoint.room_state.departures import Departures
+from rallypoint.room_state.draining import Drain
 from rallypoint.room_state.facts import RoomFacts
 from rallypoint.room_state.freezing import Freezing
 from rallypoint.room_state.listing import Listings
 from rallypoint.room_state.node import Node
 from rallypoint.room_state.registration import Registration
 from rallypoint.room_state.service import SERVICE, RoomHostService
+from rallypoint.room_state.transfer_service import RoomTransferService
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +38,7 @@ async def serve(settings: Settings, runtime: Runtime) -> None:
 
 
 async def run(settings: Settings, runtime: Runtime, definitions: Mapping[str, Definition]) -> None:
-    """Run games until asked to stop, then end all rooms with NODE_DRAINING and their results."""
+    """Run games until asked to stop; then let all rooms move, or end them when everything ends."""
     names.check_name(settings.node_id, "node_id")
     names.check_name(settings.set, "set")
     facts = RoomFacts(runtime.bus, settings.node_id)
@@ -51,10 +57,11 @@ async def run(settings: Settings, runtime: Runtime, definitions: Mapping[str, De
     server = rpc.make_server(runtime)
     service.add_to(server)
     room_admin_pb2_grpc.add_RoomAdminServiceServicer_to_server(RoomAdminService(node), server)
+    registration = Registration(runtime.bus, node)
+    drain = _add_moves(server, service, registration, runtime=runtime, node=node)
     port = rpc.listen(server, runtime.settings.grpc_host, runtime.settings.grpc_port)
     await server.start()
-    record = _record(settings, runtime, port, sorted(definitions))
-    registration = Registration(runtime.bus, node, record=record)
+    record = registration.record = _record(settings, runtime, port, sorted(definitions))
     await registration.register()
     listings = Listings(runtime.bus, lambda: [placed.room for placed in node.rooms.values()])
     runtime.spawn(facts.run(), name="facts")
@@ -74,12 +81,40 @@ async def run(settings: Settings, runtime: Runtime, definitions: Mapping[str, De
     await runtime.wait_stopping()
     runtime.health.set_ready(False)
     runtime.health.set_ready(ready=False, service=SERVICE)
+    within_s = runtime.settings.drain_s * DRAIN_SHARE
     node.draining = True
-    await registration.try_register()
-    await node.drain(runtime.settings.drain_s * DRAIN_SHARE)
+    if runtime.handing_over:
+        await drain.begin(within_s)
+        await registration.try_register()
+        await drain.leave(within_s)
+    else:
+        await registration.try_register()
+        await node.drain(within_s)
     service.end_attaches()
     await registration.leave()
     await server.stop(grace=1.0)
+
+
+def _add_moves(
+    server: grpc.aio.Server,
+    service: RoomHostService,
+    registration: Registration,
+    *,
+    runtime: Runtime,
+    node: Node,
+) -> Drain:
+    """What moves rooms to other nodes and takes theirs in."""
+    bus, place = runtime.bus, f"{node.settings.node_id}|{runtime.incarnation}"
+    drain, arrivals = Drain(node, bus), Arrivals(node, bus, place=place)
+    departures = Departures(node, bus, drain=drain, links=service.links, spawn=runtime.spawn)
+    room_transfer_pb2_grpc.add_RoomTransferServiceServicer_to_server(
+        RoomTransferService(
+            node, registration, drain=drain, departures=departures, arrivals=arrivals
+        ),
+        server,
+    )
+    runtime.spawn(arrivals.run(), name="arrivals")
+    return drain
 
 
 def _record(

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any
 
 import grpc
@@ -17,6 +17,7 @@ from rallypoint.room_state.gateway_link import GatewayLink
 from rallypoint.room_state.hosted import INBOX_LIMIT, HostedRoom
 from rallypoint.room_state.node import Node, Spawn
 from rallypoint.room_state.runner import Placed
+from rallypoint.room_state.still import ROOM_MOVING
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ class RoomHostService:
     async def ping(self, request: host.PingRequest, context: Context) -> host.PingResponse:
         """Answer while the loop turns."""
         self._pinged()
+        self._node.fleet_heard_at = asyncio.get_running_loop().time()
         return host.PingResponse(incarnation=self._incarnation)
 
     async def attach(
@@ -101,6 +103,10 @@ class RoomHostService:
             link.close()
             self._links.discard(link)
             self._detached(link)
+
+    def links(self) -> Collection[GatewayLink]:
+        """The gateways attached now."""
+        return tuple(self._links)
 
     def end_attaches(self) -> None:
         """End all streams, at the end of a drain."""
@@ -128,10 +134,15 @@ class RoomHostService:
         for item in request.inputs:  # without C by far the most frequent thing: few calls
             seat = item.seat
             placed = rooms.get(seat.room_id)
-            if placed is None or (room := placed.room).ended is not None:
+            if placed is None:
+                self._point(link, seat.room_id)
+                continue
+            if (room := placed.room).ended is not None:
                 continue
             stream = room.streams.get(seat.slot)
-            if stream is not None and stream.generation == seat.generation:
+            if stream is None:
+                placed.runner.early(room, item)
+            elif stream.generation == seat.generation:
                 stream.offer(item.first_seq, item.inputs)
         for join in request.joins:
             self._join(link, join)
@@ -168,6 +179,9 @@ class RoomHostService:
         placed = self._node.rooms.get(room.identity.room_id)
 
         def end() -> None:
+            if room.still is not None:
+                room.still.end(slot, generation, for_good=for_good, end=end)
+                return
             stream = room.streams.get(slot)
             if placed is None or placed.room is not room:
                 room.unseat(slot)
@@ -183,11 +197,20 @@ class RoomHostService:
     def _message(self, link: GatewayLink, message: host.ClientMessage) -> None:
         placed = self._node.rooms.get(message.seat.room_id)
         if placed is None or placed.room.waiting >= INBOX_LIMIT:
-            error = ROOM_UNKNOWN if placed is None else ROOM_BUSY
+            error: errors.RallypointError = ROOM_UNKNOWN if placed is None else ROOM_BUSY
+            if placed is None and self._point(link, message.seat.room_id):
+                error = ROOM_MOVING
             seating.send_reply(link, message.call, Reply(int(error.code), error.reason))
             return
         table = placed.runner.table
         _post(placed, functools.partial(seating.answer, table, placed.room, link, message))
+
+    def _point(self, link: GatewayLink, room_id: str) -> bool:
+        """Tell a gateway that has missed it where a room went; whether we know."""
+        moved = self._node.moved.get(room_id)
+        if moved is not None:
+            link.say(host.AttachResponse(moves=[moved]))
+        return moved is not None
 
     def _resync(self, link: GatewayLink, client: int) -> None:
         stream, room = link.streams.get(client), link.rooms.get(client)

@@ -73,6 +73,12 @@ class Snapshots:
             if item is not None:
                 await self._write(placed, item)
 
+    async def store_copy(self, placed: Placed, item: Captured) -> None:
+        """Store the last copy of a room that moves away; raises as `store` does."""
+        async with placed.room.storing:
+            self._waiting.pop(placed.room.identity.room_id, None)
+            await self._write(placed, item)
+
     async def load(self, room_id: str) -> Captured:
         """A room's last snapshot; NotFound SNAPSHOT_MISSING, FailedPrecondition if unreadable."""
         entry = await self._kv.get(subjects.snapshot(RoomId(room_id)))
@@ -106,7 +112,7 @@ class Snapshots:
 
     def _take(self, placed: Placed) -> Captured | None:
         room, loop = placed.room, asyncio.get_running_loop()
-        if room.ended is not None:
+        if room.ended is not None or room.still is not None:
             return None
         try:
             return captured.take(room, placed.runner.table, now=loop.time(), at=self._clock.now())
@@ -176,4 +182,5 @@ class Snapshots:
 
 def _is_kept(placed: Placed) -> bool:
     room = placed.room
-    return bool(room.identity.own_revision) and room.ended is None and room.savable
+    lives = room.ended is None and room.still is None
+    return bool(room.identity.own_revision) and lives and room.savable

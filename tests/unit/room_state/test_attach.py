@@ -73,7 +73,7 @@ def offer_all(rings: InputRings, request: host.AttachRequest) -> host.AttachRequ
     del rest.inputs[:]
     for item in request.inputs:
         seat = item.seat
-        if seat.room_id == ROOMS[-1]:
+        if seat.room_id not in ROOMS[:-1]:  # a room without a door, or one that is not here
             rest.inputs.append(item)
         elif seat.generation and [seat.generation] == _generation(seat):
             index = ROOMS.index(seat.room_id) * SEATS + seat.slot

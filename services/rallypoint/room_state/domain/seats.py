@@ -282,6 +282,24 @@ class SeatBook:
         record.deadline = None
         return Opened(slot, generation, b"")
 
+    def streams(self) -> list[tuple[int, int]]:
+        """Seats with their streams' generations; in a restored room they may not be back yet."""
+        return [
+            (record.seat.slot, record.generation)
+            for record in self._records
+            if record.state is SeatState.CONNECTED
+        ]
+
+    def awaits(self, slot: int, generation: int) -> bool:
+        """Whether a room that was restored waits for this stream of a seat."""
+        record = self._records[slot] if slot < len(self._records) else None
+        return (
+            record is not None
+            and record.state is SeatState.CONNECTED
+            and record.deadline is not None
+            and record.generation == generation
+        )
+
     def drop(self, slot: int, now: float) -> None:
         """The seat's stream broke; it is kept for the grace time."""
         self._step(self._records[slot], SeatEvent.DROP)

@@ -1,0 +1,57 @@
+"""A room that stands still between two nodes: what reaches it meanwhile waits here.
+
+While a room is handed over it has no place in a table. Inputs that were on their way go to the
+target with the start; streams that end are ended here if the room stays, there if it goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from rallypoint.internal.v1 import room_host_pb2 as host
+from rallypoint.kit import errors
+
+if TYPE_CHECKING:
+    from rallypoint.room_state.hosted import Stream
+
+ROOM_MOVING: Final = errors.Unavailable(
+    "ROOM_MOVING", "the room is on its way to another node", retry_after_s=0.1
+)
+
+
+class Still:
+    """What waits for one room."""
+
+    def __init__(self, room_id: str, *, held: bool = False) -> None:
+        self._room_id = room_id
+        self.held = held
+        """Whether the room comes here, rather than leaves."""
+        self.inputs: list[host.ClientInput] = []
+        self.left: list[host.SeatRef] = []
+        self.ends: list[Callable[[], None]] = []
+        """What ends streams, to be done if the room stays."""
+
+    def offer(self, stream: Stream) -> Callable[[int, Sequence[bytes]], None]:
+        """What takes a stream's inputs while the room stands still."""
+
+        def take(first_seq: int, inputs: Sequence[bytes]) -> None:
+            self.early(stream.slot, stream.generation, first_seq, inputs)
+
+        return take
+
+    def early(self, slot: int, generation: int, first_seq: int, inputs: Sequence[bytes]) -> None:
+        """Keep inputs of a seat."""
+        seat = host.SeatRef(room_id=self._room_id, slot=slot, generation=generation)
+        self.inputs.append(host.ClientInput(seat=seat, first_seq=first_seq, inputs=inputs))
+
+    def end(self, slot: int, generation: int, *, for_good: bool, end: Callable[[], None]) -> None:
+        """A stream is over."""
+        self.ends.append(end)
+        if for_good:
+            self.left.append(host.SeatRef(room_id=self._room_id, slot=slot, generation=generation))
+
+    def take_inputs(self) -> list[host.ClientInput]:
+        """The inputs that wait; they do not any more."""
+        inputs, self.inputs = self.inputs, []
+        return inputs
