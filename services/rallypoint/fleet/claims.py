@@ -65,6 +65,7 @@ class Claims:
         self._release = store.load(_PACKAGE, "release.lua")
         self._closing = store.load(_PACKAGE, "closing.lua")
         self._adopt = store.load(_PACKAGE, "adopt.lua")
+        self._follow = store.load(_PACKAGE, "follow.lua")
 
     def _now_ms(self) -> int:
         return int(self._clock.now() * 1000)
@@ -125,6 +126,36 @@ class Claims:
             await self._release(keys=self._keys(set_name), args=[room_id, max_epoch, place])
         )
 
+    async def keep(
+        self,
+        set_name: SetName,
+        room_id: RoomId,
+        *,
+        epoch: int,
+        candidates: Sequence[tuple[str, int]],
+    ) -> str:
+        """Keep a slot for a room that shall move, until `follow` or the claim's time; its place.
+
+        Empty when every candidate is full, or when a slot is kept elsewhere. Raises Unbuilt.
+        """
+        kept = _kept(room_id)
+        taken = await self.take(set_name, kept, epoch=epoch, candidates=candidates)
+        claim = taken.claim
+        places = {place for place, _ in candidates}
+        return claim.place if claim and claim.state == "C" and claim.place in places else ""
+
+    async def unkeep(self, set_name: SetName, room_id: RoomId, place: str) -> None:
+        """Give back what `keep` took."""
+        await self.release(set_name, _kept(room_id), place=place)
+
+    async def follow(self, set_name: SetName, room_id: RoomId, place: str, epoch: int) -> bool:
+        """The room runs at `place` under `epoch` now: so does its claim. False if it did before."""
+        return bool(
+            await self._follow(
+                keys=self._keys(set_name), args=[room_id, _kept(room_id), place, epoch]
+            )
+        )
+
     async def expired(self, set_name: SetName) -> list[tuple[RoomId, Claim]]:
         """Mark the claims whose time is over as being cleaned up; return them as they were."""
         return await self._mark(set_name, [])
@@ -182,3 +213,8 @@ class Claims:
         return [
             keys.fleet_claims(set_name), keys.fleet_expiry(set_name), keys.fleet_used(set_name)
         ]  # fmt: skip
+
+
+def _kept(room_id: RoomId) -> RoomId:
+    """The name of the second claim of a room that moves; no room can have it."""
+    return RoomId(f"{room_id}=next")

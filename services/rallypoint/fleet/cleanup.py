@@ -135,6 +135,8 @@ class Cleanup:
         claims = {name: await self._claims.all(name) for name in await self._sets()}
         for own in await self._ownership.all():
             claim = claims.get(own.set_name, {}).pop(own.room_id, None)
+            if claim is not None and claim.state == "R" and claim.epoch < own.epoch:
+                claim = await self._follow(own)
             if gone(own.place) and not _is_underway(claim):
                 self._lost_at.setdefault(own.place, {})[own.room_id] = own.epoch
                 moves.append((own, claim))
@@ -145,6 +147,12 @@ class Cleanup:
                     await self._claims.release(
                         set_name, room_id, max_epoch=claim.epoch, place=claim.place
                     )
+
+    async def _follow(self, own: Own) -> Claim:
+        """A room has moved (`moving`), and fleet ended before its claim did."""
+        await self._claims.follow(own.set_name, own.room_id, own.place, own.epoch)
+        node_id, _, incarnation = own.place.partition("|")
+        return Claim("R", node_id, incarnation, own.epoch)
 
     async def follow_closed(self) -> None:
         """Free the slot of each room that closed; runs for ever."""

@@ -24,6 +24,8 @@ class Settings:
     """How long a dead node's room waits for a slot elsewhere before it is lost."""
     node_tries: int = 3
     """How many nodes one Allocate tries."""
+    move_timeout_s: float = 15.0
+    """How long a node may take to move a room; the room stands still for a fraction of it."""
     ping_period_s: float = 1.0
     """How often each node is called; the protocol with nodes says each second."""
     silence_s: float = 3.2

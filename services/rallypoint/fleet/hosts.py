@@ -7,7 +7,12 @@ from collections.abc import Collection
 import grpc.aio
 
 from rallypoint.fleet.domain.nodes import Node
-from rallypoint.internal.v1 import room_host_pb2, room_host_pb2_grpc
+from rallypoint.internal.v1 import (
+    room_host_pb2,
+    room_host_pb2_grpc,
+    room_transfer_pb2,
+    room_transfer_pb2_grpc,
+)
 from rallypoint.kit import rpc
 
 PING_TIMEOUT_S = 1.0
@@ -20,11 +25,31 @@ class Hosts:
     def __init__(self) -> None:
         self._channels: dict[str, grpc.aio.Channel] = {}
 
-    def _stub(self, node: Node) -> room_host_pb2_grpc.RoomHostServiceAsyncStub:
+    def _channel(self, node: Node) -> grpc.aio.Channel:
         channel = self._channels.get(node.address)
         if channel is None:
             channel = self._channels[node.address] = rpc.channel(node.address, name="fleet")
-        return room_host_pb2_grpc.RoomHostServiceStub(channel)
+        return channel
+
+    def _stub(self, node: Node) -> room_host_pb2_grpc.RoomHostServiceAsyncStub:
+        return room_host_pb2_grpc.RoomHostServiceStub(self._channel(node))
+
+    def _transfers(self, node: Node) -> room_transfer_pb2_grpc.RoomTransferServiceAsyncStub:
+        return room_transfer_pb2_grpc.RoomTransferServiceStub(self._channel(node))
+
+    async def migrate(
+        self, node: Node, request: room_transfer_pb2.MigrateRoomRequest, *, timeout_s: float
+    ) -> room_transfer_pb2.MigrateRoomResponse:
+        """Have a node move one of its rooms away; raises as `create` does."""
+        async with rpc.calling():
+            return await self._transfers(node).MigrateRoom(request, timeout=timeout_s)
+
+    async def set_draining(self, node: Node, *, draining: bool, within_ms: int = 0) -> int:
+        """Have a node begin or end a drain; the rooms it has. Raises as `create` does."""
+        request = room_transfer_pb2.SetDrainingRequest(draining=draining, within_ms=within_ms)
+        async with rpc.calling():
+            reply = await self._transfers(node).SetDraining(request, timeout=CLOSE_TIMEOUT_S)
+        return reply.rooms
 
     async def create(
         self, node: Node, request: room_host_pb2.CreateRoomRequest, *, timeout_s: float

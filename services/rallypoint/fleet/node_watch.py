@@ -51,7 +51,8 @@ class NodeWatch:
     def _on_heartbeat(self, message: Message) -> None:
         beat = events_pb2.Heartbeat.FromString(message.data)
         now = self._clock.monotonic()
-        self._bury(self._registry.heard(beat.node_id, beat.incarnation, now))
+        take = self._registry.stopped if beat.stopped else self._registry.heard
+        self._bury(take(beat.node_id, beat.incarnation, now))
 
     async def ping_all(self) -> None:
         """Call every node once, all at the same time."""

@@ -8,19 +8,21 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from rallypoint.fleet import service
+from rallypoint.fleet import admin, service
 from rallypoint.fleet.allocator import Allocator
 from rallypoint.fleet.claims import Claims
 from rallypoint.fleet.cleanup import Cleanup
 from rallypoint.fleet.codes import Codes
 from rallypoint.fleet.config import Settings
 from rallypoint.fleet.domain.nodes import Limits, Registry
+from rallypoint.fleet.draining import Drains
 from rallypoint.fleet.farewell import Farewell
 from rallypoint.fleet.hosts import Hosts
+from rallypoint.fleet.moving import Mover
 from rallypoint.fleet.node_watch import NodeWatch
 from rallypoint.fleet.ownership import Ownership
 from rallypoint.fleet.recovery import Recovery
-from rallypoint.internal.v1 import allocation_pb2_grpc
+from rallypoint.internal.v1 import allocation_pb2_grpc, fleet_admin_pb2_grpc
 from rallypoint.kit import errors, metrics, rpc, subjects
 from rallypoint.kit.names import SetName
 from rallypoint.kit.runtime import Runtime
@@ -40,6 +42,8 @@ class Fleet:
     watch: NodeWatch
     cleanup: Cleanup
     allocator: Allocator
+    mover: Mover
+    drains: Drains
 
 
 def build(settings: Settings, runtime: Runtime) -> Fleet:
@@ -48,7 +52,7 @@ def build(settings: Settings, runtime: Runtime) -> Fleet:
     hosts = Hosts()
     owners = runtime.bus.kv(subjects.OWNERS.name)
     ownership = Ownership(owners)
-    codes = Codes(owners, ownership)
+    codes, clock = Codes(owners, ownership), runtime.clock
     claims = Claims(
         runtime.store,
         runtime.clock,
@@ -71,19 +75,20 @@ def build(settings: Settings, runtime: Runtime) -> Fleet:
         clock=runtime.clock,
     )
     cleanup = Cleanup(
-        bus=runtime.bus,
-        claims=claims,
-        ownership=ownership,
-        codes=codes,
-        hosts=hosts,
-        registry=registry,
-        recovery=recovery,
-    )
+        bus=runtime.bus, claims=claims, ownership=ownership, codes=codes, hosts=hosts,
+        registry=registry, recovery=recovery,
+    )  # fmt: skip
+    mover = Mover(
+        settings, claims=claims, ownership=ownership, hosts=hosts, registry=registry,
+        clock=runtime.clock,
+    )  # fmt: skip
     return Fleet(
+        mover=mover,
+        drains=Drains(mover, ownership, registry=registry, clock=clock, later=later),
         registry=registry,
         hosts=hosts,
         claims=claims,
-        watch=NodeWatch(registry, bus=runtime.bus, hosts=hosts, clock=runtime.clock),
+        watch=NodeWatch(registry, bus=runtime.bus, hosts=hosts, clock=clock),
         cleanup=cleanup,
         allocator=Allocator(
             settings,
@@ -109,6 +114,12 @@ async def serve(settings: Settings, runtime: Runtime) -> None:
             cleanup=fleet.cleanup,
             claims=fleet.claims,
             registry=fleet.registry,
+        ),
+        server,
+    )
+    fleet_admin_pb2_grpc.add_FleetAdminServiceServicer_to_server(
+        admin.FleetAdminService(
+            mover=fleet.mover, drains=fleet.drains, hosts=fleet.hosts, registry=fleet.registry
         ),
         server,
     )
@@ -144,6 +155,7 @@ def _spawn_tasks(settings: Settings, runtime: Runtime, fleet: Fleet) -> None:
     runtime.spawn(_every(settings.scan_period_s, scan), name="fleet.scan")
     runtime.spawn(_bury(fleet), name="fleet.deaths")
     runtime.spawn(fleet.cleanup.follow_closed(), name="fleet.closed")
+    runtime.spawn(fleet.drains.run(), name="fleet.drains")
 
 
 async def _every(period_s: float, step: Callable[[], Awaitable[None]]) -> None:

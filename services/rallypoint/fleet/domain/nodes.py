@@ -2,6 +2,7 @@
 
     unknown ──registered──▶ alive ──3 heartbeats missed and a ping failed──▶ dead
                               ▲  └──the same node with a new incarnation──▶ the old one is dead
+                              ▲  └──its last word, at the end of a drain──▶ dead
 
 A node whose heartbeats are missing but whose ping is answered is alive: fleet itself may be cut off
 from NATS. One that beats again after its death (it was frozen) may register again; its rooms of
@@ -88,6 +89,14 @@ class Registry:
         """Take the answer to a ping; return processes that this shows to be dead."""
         return self._sign_of_life(node_id, incarnation, now=now, by_ping=True)
 
+    def stopped(self, node_id: str, incarnation: str, now: float) -> list[Node]:
+        """Take a process's last word: it is dead, at once."""
+        known = self._seen.get(node_id)
+        if known is None or known.node.incarnation != incarnation:
+            return []
+        del self._seen[node_id]
+        return self._bury(known, now)
+
     def _sign_of_life(
         self, node_id: str, incarnation: str, *, now: float, by_ping: bool
     ) -> list[Node]:
@@ -128,14 +137,14 @@ class Registry:
         return [self._seen[node_id].node for node_id in sorted(self._seen)]
 
     def usable(self, set_name: str, game: str, now: float) -> list[Node]:
-        """Return the nodes of a set that take a new room of `game`, by id."""
+        """Return the nodes of a set that take a new room of `game` (empty: of any), by id."""
         return [
             seen.node
             for _, seen in sorted(self._seen.items())
             if seen.registered
             and not seen.node.draining
             and seen.node.set_name == set_name
-            and (game in seen.node.games or not seen.node.games)
+            and (not game or game in seen.node.games or not seen.node.games)
             and self._is_fit(seen, now)
         ]
 
