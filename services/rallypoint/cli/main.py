@@ -36,6 +36,8 @@ COMMANDS: Mapping[str, Command] = {
     "new": Command("rallypoint.cli.new_game", "write the skeleton of a game of your own"),
     "rooms": Command("rallypoint.cli.rooms", "see the rooms that run, kick players, close rooms"),
     "bench": Command("rallypoint.cli.bench", "measure: rooms, edge, matchmaking, start"),
+    "drain": Command("rallypoint.cli.drain", "empty a room node; its matches go on elsewhere"),
+    "move": Command("rallypoint.cli.move", "have a room go on at another node"),
     "version": Command("rallypoint.cli.version", "print the version"),
 }
 
