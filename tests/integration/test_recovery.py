@@ -209,10 +209,14 @@ def test_play_resumes_on_the_only_node_after_its_restart(tmp_path: Path, runs: R
         async with (
             stack.Stack(wish(tmp_path)) as running,
             playing(running, "duel", "skirmish") as players,
+            asyncio.TaskGroup() as tasks,
         ):
+            pushing = [tasks.create_task(send_inputs(player)) for player in players]
             await asyncio.sleep(1.5)
             running.kill("room-state-1")
             await until(resumed(players, 2))
+            for task in pushing:
+                task.cancel()
             assert_resumed(players)
 
     runs(scenario())

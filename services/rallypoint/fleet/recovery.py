@@ -151,9 +151,9 @@ class Recovery:
 
     async def _move(self, own: Own, claim: Claim | None) -> bool:
         """Have a room go on at another node; False when it did not need to, or is lost."""
-        game = await self._game(own)
-        if game is None:
-            return await self._without_snapshot(own)
+        game, problem = await self._game(own)
+        if problem:
+            return await self._without_snapshot(own, problem)
         move = _Move(own, game, own.epoch + 1, claim)
         for _ in range(_STEPS):
             placed = await self._placed(move)
@@ -173,10 +173,10 @@ class Recovery:
             return await self._settled(own, mine, held)
         raise NoRoom("NODE_UNREACHABLE", "no node tried took the room")
 
-    async def _without_snapshot(self, own: Own) -> bool:
+    async def _without_snapshot(self, own: Own, problem: str) -> bool:
         """Nothing to go on with: its result may be stored, else it is lost."""
         if not await self._farewell.finish(own):
-            await self._farewell.lose(own, "SNAPSHOT_MISSING")
+            await self._farewell.lose(own, problem)
         return False
 
     async def _placed(self, move: _Move) -> tuple[Node, Claim, Own] | None:
@@ -226,14 +226,15 @@ class Recovery:
             await self._claims.bind(own.room_id, own.set_name, epoch=taken.claim.epoch)
         return taken.claim
 
-    async def _game(self, own: Own) -> str | None:
+    async def _game(self, own: Own) -> tuple[str, str]:
+        """The game of a room's snapshot, and why there is none."""
         entry = await self._kv.get(subjects.snapshot(own.room_id))
         if entry is None or entry.value is None:
-            return None
+            return "", "SNAPSHOT_MISSING"
         try:
-            return snapshot_pb2.RoomSnapshot.FromString(entry.value).game
+            return snapshot_pb2.RoomSnapshot.FromString(entry.value).game, ""
         except DecodeError:
-            return ""  # the node will say the reason
+            return "", "SNAPSHOT_MALFORMED"
 
     async def _restore(self, node: Node, mine: Own) -> None:
         await self._hosts.restore(
