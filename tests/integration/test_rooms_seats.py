@@ -151,6 +151,31 @@ def test_leave_over_another_gateway_ends_the_match(
     runs(play())
 
 
+def test_seat_is_given_up_after_its_stream_has_ended(
+    brokers: Brokers, runs: Runs, fresh: Fresh
+) -> None:
+    async def play() -> None:
+        async with room_node(brokers) as node, attached(node, TICTACTOE) as gateway:
+            room_id = fresh("room")
+            seats = await node.create(room_id, game="tictactoe")
+            one = await gateway.join(room_id, "p0", seats[0].seat_token)
+            two = await gateway.join(room_id, "p1", seats[1].seat_token)
+            stale = host.SeatRef(room_id=room_id, slot=1, generation=two.seat.generation - 1)
+            await gateway.send(
+                leaves=[
+                    host.ClientLeave(client=one.client),
+                    host.ClientLeave(seat=stale, for_good=True),
+                    host.ClientLeave(seat=one.seat, for_good=True),
+                ]
+            )
+            await until(lambda: two.control is not None)
+            assert two.control is not None
+            left = {place.player_id: place.left_early for place in two.control.result.placements}
+            assert left == {"p0": True, "p1": False}
+
+    runs(play())
+
+
 def test_messages_are_refused_and_repeated(brokers: Brokers, runs: Runs, fresh: Fresh) -> None:
     async def play() -> None:
         async with room_node(brokers) as node, attached(node, TICTACTOE) as gateway:

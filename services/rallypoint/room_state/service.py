@@ -185,11 +185,11 @@ class RoomHostService:
             stream = room.streams.get(slot)
             if placed is None or placed.room is not room:
                 room.unseat(slot)
-            elif stream is None or stream.generation != generation:
-                return
             elif for_good:
-                seating.leave(placed.runner.table, room, slot, "LEFT")
-            else:
+                # Also when the stream has ended: the two may come in any order.
+                if room.book.generation(slot) == generation:
+                    seating.leave(placed.runner.table, room, slot, "LEFT")
+            elif stream is not None and stream.generation == generation:
                 seating.drop(placed.runner.table, room, stream, loop.time())
 
         room.post(end)
