@@ -1,101 +1,30 @@
-"""Calls over one WebSocket, over real sockets: those in order, those refused, and the close."""
+"""Calls over one WebSocket, over real sockets: those in order, and those refused."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 from google.protobuf.wrappers_pb2 import BytesValue
 from tests.integration.conftest import Runs
 from tests.support import edge
-from tests.support.edge import SERVICE, Running, Wire, until, wire, wrap
+from tests.support.edge import SERVICE, Wire, until, wire, wrap
+from tests.support.websocket import (
+    MASK,
+    Watched,
+    channel,
+    closed_with,
+    handshake,
+    message,
+    raw,
+    read_frame,
+)
 
-from rallypoint.client import grpcweb, websocket, websocket_frames
-from rallypoint.client.websocket import WebSocketChannel
-from rallypoint.gateway import calls, fanout
+from rallypoint.client import grpcweb, websocket_frames
+from rallypoint.gateway import calls
 from rallypoint.kit import errors
 
 pytestmark = pytest.mark.usefixtures("each_backend")
-
-KEY = "dGhlIHNhbXBsZSBub25jZQ=="
-MASK = b"mask"
-
-
-class Watched:
-    """A stream's messages and its end."""
-
-    def __init__(self) -> None:
-        self.values: list[bytes] = []
-        self.ends: list[errors.RallypointError | None] = []
-
-    def on_message(self, message: bytes) -> None:
-        self.values.append(BytesValue.FromString(message).value)
-
-    def on_end(self, error: errors.RallypointError | None) -> None:
-        self.ends.append(error)
-
-
-@asynccontextmanager
-async def channel(running: Running) -> AsyncIterator[WebSocketChannel]:
-    """Our own client."""
-    opened = WebSocketChannel(f"ws://{edge.HOST}:{running.port}")
-    try:
-        yield opened
-    finally:
-        await opened.close()
-
-
-def handshake(**changes: str | None) -> bytes:
-    """A handshake with other headers; None leaves one out."""
-    fields: dict[str, str | None] = {
-        "host": "edge.test",
-        "connection": "keep-alive, Upgrade",
-        "upgrade": "websocket",
-        "sec-websocket-version": "13",
-        "sec-websocket-key": KEY,
-        "sec-websocket-protocol": "chat, rallypoint.v1",
-        **{name.replace("_", "-"): value for name, value in changes.items()},
-    }
-    lines = [f"{name}: {value}" for name, value in fields.items() if value is not None]
-    return "\r\n".join([f"GET {websocket_frames.PATH} HTTP/1.1", *lines, "", ""]).encode()
-
-
-@asynccontextmanager
-async def raw(running: Running) -> AsyncIterator[Wire]:
-    """A WebSocket without a client."""
-    async with wire(running) as client:
-        client.send(handshake())
-        head = await client.head()
-        assert head.http_status == 101
-        assert head.headers["sec-websocket-accept"] == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
-        assert head.headers["sec-websocket-protocol"] == "rallypoint.v1"
-        yield client
-
-
-async def read_frame(client: Wire) -> tuple[int, bytes]:
-    """One frame of the server."""
-    async with asyncio.timeout(10):
-        first, size = await client.reader.readexactly(2)
-        if size == 126:
-            size = int.from_bytes(await client.reader.readexactly(2), "big")
-        return first, await client.reader.readexactly(size)
-
-
-def message(number: int, method: str, value: bytes = b"hello", **options: bool) -> bytes:
-    """A framed call of a client."""
-    head = websocket_frames.head(SERVICE + method, **options)
-    return websocket_frames.binary(websocket_frames.call(number, head, wrap(value)))
-
-
-async def closed_with(client: Wire) -> tuple[int, str]:
-    """The code and the reason the server closes with; whatever comes before is skipped."""
-    while True:
-        first, payload = await read_frame(client)
-        if first == 0x88:
-            await client.ends()
-            return int.from_bytes(payload[:2], "big"), payload[2:].decode()
 
 
 # --- what is in order ---
@@ -373,117 +302,5 @@ def test_guard_is_asked_for_every_call(runs: Runs) -> None:
             client.say(SERVICE + "Echo", wrap(b""), token="bad", failed=failures.append)
             await until(lambda: failures)
             assert isinstance(failures[0], errors.Unauthenticated)
-
-    runs(scenario())
-
-
-# --- time, slow readers, the end ---
-
-
-def test_silent_and_slow_connections_are_closed(runs: Runs) -> None:
-    async def scenario() -> None:
-        settings = edge.tuned(idle_timeout_s=0.3, request_timeout_s=0.3)
-        async with (
-            edge.web(settings) as running,
-            raw(running) as idle,
-            raw(running) as slow,
-            raw(running) as busy,
-        ):
-            busy.send(message(1, "Watch"))
-            slow.send(message(1, "Echo")[:5])
-            assert await closed_with(slow) == (1008, "REQUEST_TIMEOUT")
-            assert await closed_with(idle) == (1001, "IDLE")
-            assert running.service.open == 1
-
-    runs(scenario())
-
-
-def test_client_that_does_not_read_is_not_served_on(runs: Runs) -> None:
-    async def scenario() -> None:
-        async with edge.web() as running, raw(running) as client:
-            many = b"".join(message(20, "Echo", b"x" * 900) for _ in range(500))
-            for _ in range(40):
-                client.send(many)
-            await until(lambda: running.edge.statistics().unsent_bytes > 64 * 1024, limit_s=10)
-            await asyncio.sleep(0.2)
-            served = len(running.service.calls)
-            assert running.edge.statistics().unsent_bytes < 1024 * 1024
-            await asyncio.sleep(0.2)
-            assert len(running.service.calls) == served < 20_000
-            for _ in range(served + 2000):
-                await read_frame(client)
-
-    runs(scenario())
-
-
-def test_stream_that_is_not_read_is_cut(runs: Runs) -> None:
-    async def scenario() -> None:
-        limits = fanout.FanOutLimits(behind_bytes=1000, cut_after_s=0.2)
-        async with edge.web(limits=limits) as running, raw(running) as client:
-            client.send(message(1, "Watch"))
-            await until(lambda: running.service.slots)
-            body = wrap(b"x" * 60_000)
-            problems: list[fanout.Problem] = []
-            while fanout.Problem.CUT not in problems:
-                pushed = running.fan_out.push(running.service.slots, [body])
-                problems += [problem for _, problem in pushed]
-                await asyncio.sleep(0.01)
-            assert fanout.Problem.BEHIND in problems
-            await until(lambda: running.edge.statistics().connections == 0)
-
-    runs(scenario())
-
-
-def test_drain_says_farewell_and_lets_calls_finish(runs: Runs) -> None:
-    async def scenario() -> None:
-        async with edge.web() as running, channel(running) as client:
-            watched = Watched()
-            await client.stream(SERVICE + "Watch", b"", listener=watched)
-            slow = asyncio.create_task(client.unary(SERVICE + "Slow", wrap(b"0.2")))
-            await until(lambda: running.service.open == 2)
-            await running.edge.drain(timeout_s=5)
-            assert BytesValue.FromString(await slow).value == b"0.2"
-            assert watched.values == [b"farewell"]
-            (end,) = watched.ends
-            assert end is not None
-            assert end.reason == "DRAINING"
-            assert running.edge.statistics().connections == 0
-
-    runs(scenario())
-
-
-def test_vanished_client_frees_everything(runs: Runs) -> None:
-    async def scenario() -> None:
-        async with edge.web() as running:
-            async with raw(running) as client:
-                client.send(message(1, "Watch") + message(20, "Slow", b"5"))
-                await until(lambda: running.service.open == 2)
-                client.writer.transport.abort()
-            await until(lambda: running.service.open == 0)
-            assert running.fan_out.statistics().clients == 0
-            assert running.edge.statistics().connections == 0
-
-    runs(scenario())
-
-
-def test_client_connects_again_after_an_idle_close(runs: Runs) -> None:
-    async def scenario() -> None:
-        settings = edge.tuned(idle_timeout_s=0.2)
-        async with edge.web(settings) as running, channel(running) as client:
-            assert await client.unary(SERVICE + "Echo", wrap(b"a"))
-            await until(lambda: running.edge.statistics().connections == 0)
-            assert await client.unary(SERVICE + "Echo", wrap(b"b"))
-
-    runs(scenario())
-
-
-def test_stream_given_up_after_silence_takes_the_connection_along(runs: Runs) -> None:
-    async def scenario() -> None:
-        async with edge.web() as running, channel(running) as client:
-            stream = await client.stream(SERVICE + "Watch", b"", listener=Watched())
-            await asyncio.sleep(websocket.SILENT_S + 0.1)
-            stream.close()
-            await until(lambda: running.edge.statistics().connections == 0)
-            assert await client.unary(SERVICE + "Echo", wrap(b"a"))
 
     runs(scenario())

@@ -195,7 +195,6 @@ class Socket(asyncio.Protocol):
                 event = self._reader.next_event()
                 if event is None:
                     break
-                self._partial_since = None
                 self._take(event)
         except websocket.Violation as violation:
             self._close(violation.code, violation.reason)
@@ -205,6 +204,7 @@ class Socket(asyncio.Protocol):
     def _take(self, event: websocket.Event) -> None:
         match event:
             case websocket.Message(data):
+                self._partial_since = None  # a ping between its parts gives a message no more time
                 self._take_message(data)
             case websocket.Ping(data):
                 if not self._full:  # only the latest ping has to be answered
