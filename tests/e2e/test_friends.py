@@ -6,6 +6,15 @@ from tests.e2e.conftest import Join
 from tests.support.browser import Player
 from tests.support.stack_process import StackProcess
 
+SPAM = """() => {
+    const form = document.querySelector(".chat form");
+    for (let line = 0; line < 12; line += 1) {
+        form.querySelector("input").value = "spam";
+        form.requestSubmit();
+    }
+}"""
+"""More lines at once than anybody may write."""
+
 
 def to_rooms(player: Player) -> None:
     """From home to the rooms, with a name."""
@@ -63,7 +72,7 @@ def test_open_room_is_found_in_the_list(join: Join) -> None:
     code = make_room(ada, "skirmish", listed=True)
     ada.shot("room-skirmish")
     to_rooms(bo)
-    row = bo.page.locator(f".open-rooms [data-code={code}]")
+    row = bo.page.locator(f".open-rooms [data-code='{code}']")
     row.wait_for(timeout=10_000)
     bo.shot("rooms")
     assert "Ada's room" in bo.page.locator(".open-rooms").inner_text()
@@ -76,7 +85,7 @@ def test_open_room_is_found_in_the_list(join: Join) -> None:
     ada.page.reload()
     ada.wait_live()
     assert (ada.room_id, ada.slot) == (room_id, slot)
-    assert ada.page.locator(f"[data-code={code}]").is_visible()
+    assert ada.page.locator(f"[data-code='{code}']").is_visible()
 
 
 def test_keyboard_alone_takes_an_invitation(join: Join, stack: StackProcess) -> None:
@@ -106,3 +115,28 @@ def test_wrong_codes_are_explained(join: Join) -> None:
     bo.page.get_by_role("button", name="Back").click()
     bo.wait_screen("home")
     bo.shot("home")
+
+
+def test_players_write_to_each_other(join: Join) -> None:
+    ada, bo = join("Ada"), join("Bo", size="phone")
+    code = make_room(ada, "skirmish")
+    to_rooms(bo)
+    bo.page.get_by_label("Enter a code").fill(code)
+    bo.page.get_by_role("button", name="Join", exact=True).tap()
+    bo.wait_live()
+    where = ada.seen(ada.slot)
+    ada.page.keyboard.press("Enter")
+    ada.page.keyboard.type("wasd <b>over  here</b>")
+    ada.page.keyboard.press("Enter")
+    bo.page.get_by_text("wasd <b>over here</b>").wait_for(timeout=10_000)
+    bo.page.get_by_role("button", name="Chat").tap()
+    bo.page.get_by_label("Say something").fill("coming")
+    bo.page.get_by_role("button", name="Send").tap()
+    ada.page.get_by_text("coming").wait_for(timeout=10_000)
+    bo.shot("chat")
+    ada.shot("chat")
+    assert ada.seen(ada.slot)["x"] == where["x"]
+    ada.page.keyboard.press("Escape")
+    ada.walk((1, 0), axis="x", until=float(where["x"]) + 40)
+    bo.page.evaluate(SPAM)
+    bo.page.get_by_text("Not so fast").wait_for(timeout=10_000)

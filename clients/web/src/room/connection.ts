@@ -205,7 +205,9 @@ export class RoomConnection {
         this.#meter.roundTrip(performance.now() - startedMs);
         return answer.body;
       } catch (error) {
-        const mayRetry = this.#state === "reconnecting" || (error instanceof RallypointError && error.transient);
+        // A rate of the game's is for the player to know: it is no fault that goes away by trying.
+        const tooMany = error instanceof RallypointError && error.reason === "MESSAGE_RATE";
+        const mayRetry = !tooMany && (this.#state === "reconnecting" || (error instanceof RallypointError && error.transient));
         if (!mayRetry || this.#stopped.signal.aborted || backoff.failures >= MESSAGE_TRIES) throw error;
       }
       await pause(backoff.next(), this.#stopped.signal);

@@ -6,6 +6,7 @@ import { RoomConnection } from "../../room/connection";
 import type { Ending, RoomState } from "../../room/connection";
 import type { Seat, SeatStore } from "../../room/seats";
 import type { Offer } from "../catalog";
+import { ChatBox } from "../chat";
 import { element, say } from "../element";
 import type { GameView } from "../game_view";
 import { Hud } from "../hud";
@@ -37,6 +38,7 @@ export class MatchScreen {
   readonly #options: MatchOptions;
   readonly #seats = new Map<number, SeatInfo>();
   readonly #hud: Hud;
+  readonly #chat: ChatBox;
   readonly #stage = element("div", { class: "stage" }, element("p", { class: "waiting" }, "Taking your seat…"));
   readonly #banner = element("div", { class: "banner", role: "alert", hidden: true });
   #bannerTimer: ReturnType<typeof setTimeout> | undefined;
@@ -50,18 +52,23 @@ export class MatchScreen {
       handlers: {
         onState: (state) => this.#state(state),
         onWelcome: (welcome) => this.#welcome(welcome),
-        onFrame: (update) => this.view?.frame(update),
+        onFrame: (update) => {
+          this.view?.frame(update);
+          this.#chat.take(update.events);
+        },
         onSeat: (seat) => this.#seats.set(seat.slot, seat),
         onControl: (kind) => this.#told(kind),
         onEnded: (ending) => this.#ended(ending),
       },
     });
+    this.#chat = new ChatBox(this.connection, this.#seats);
     this.#hud = new Hud(() => ({ ...this.connection.statistics(), predictionError: this.view?.predictionError() }));
     this.element = element(
       "main",
       { class: `screen match ${options.offer.game}` },
       this.#stage,
       element("div", { class: "topbar" }, this.#hud.element, this.#ways()),
+      this.#chat.element,
       this.#banner,
     );
     globalThis.addEventListener("pagehide", this.#pagehide);
@@ -76,6 +83,7 @@ export class MatchScreen {
     clearTimeout(this.#bannerTimer);
     this.connection.detach();
     this.#hud.dispose();
+    this.#chat.dispose();
     this.view?.dispose();
   }
 
@@ -83,7 +91,7 @@ export class MatchScreen {
 
   #ways(): HTMLElement {
     const { code } = this.#options.seat;
-    return element("div", { class: "match-ways" }, code !== undefined && invitation(code), this.#leaveButton());
+    return element("div", { class: "match-ways" }, code !== undefined && invitation(code), this.#chat.button, this.#leaveButton());
   }
 
   #leaveButton(): HTMLElement {
