@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rallypoint.cli import machine
-from rallypoint.games import codec, sections
+from rallypoint.games import codec, drift, sections
 from rallypoint.games.definition import Definition
 from rallypoint.games.engine import RoomSpec, RoomTable
 from rallypoint.games.room import Seat
@@ -114,7 +114,9 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--game", default="skirmish", help="(%(default)s)")
+    parser.add_argument(
+        "--game", default="skirmish", help="an installed one, or drift (%(default)s)"
+    )
     parser.add_argument("--rooms", type=int, default=200, help="(%(default)s)")
     parser.add_argument("--players", type=int, default=8, help="per room (%(default)s)")
     parser.add_argument("--per-table", type=int, default=0, help="rooms (all)")
@@ -128,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def measure(workload: Workload) -> dict[str, Any]:
     """Play, and time every tick."""
-    definition = catalog.load([workload.game])[workload.game]
+    definition = catalog.load(extra=[drift.EXTRA])[workload.game]
     shards = _shards(definition, workload)
     each = max(1, round(definition.info.tick_hz / workload.input_hz))
     steps: list[int] = []

@@ -1,11 +1,11 @@
-"""The bench of one tick plays every installed game."""
+"""The bench of one tick plays every game."""
 
 import pytest
 
 from rallypoint.cli import bench_step
 
 
-@pytest.mark.parametrize("game", ["skirmish", "tictactoe"])
+@pytest.mark.parametrize("game", ["skirmish", "tictactoe", "drift"])
 def test_bench_step_plays_and_tells_figures(game: str) -> None:
     report = bench_step.measure(
         bench_step.Workload(
