@@ -21,6 +21,7 @@ from rallypoint.room_state import schema_proto, seating
 from rallypoint.room_state.hosted import HostedRoom
 from rallypoint.room_state.node import Node
 from rallypoint.room_state.runner import Placed
+from rallypoint.room_state.still import ROOM_MOVING
 from rallypoint.v1 import admin_pb2
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -66,6 +67,7 @@ class RoomAdminService(room_admin_pb2_grpc.RoomAdminServiceServicer):
         placed = self._node.rooms.get(room_id)
         if placed is None:
             raise errors.NotFound("ROOM_UNKNOWN", "no such room here")
+        _check_place(placed)
         return placed
 
     def _figures(self, placed: Placed) -> admin_pb2.LiveRoom:
@@ -100,6 +102,7 @@ class RoomAdminService(room_admin_pb2_grpc.RoomAdminServiceServicer):
         return (room.frame_bytes - sent) / (now - before) if before and now > before else 0.0
 
     def _inspect(self, placed: Placed) -> admin_pb2.GetLiveRoomResponse:
+        _check_place(placed)
         room, table = placed.room, placed.runner.table
         seats = [
             admin_pb2.LiveSeat(
@@ -126,7 +129,14 @@ def _table(kind: type[Table], placed: Placed) -> admin_pb2.LiveTable:
     return admin_pb2.LiveTable(name=kind.wire_name, columns=columns)
 
 
+def _check_place(placed: Placed) -> None:
+    """A room on its way to another node has no place in a table: nothing to see or change."""
+    if placed.room.still is not None:
+        raise ROOM_MOVING
+
+
 def _remove(placed: Placed, slot: int, reason: str) -> None:
+    _check_place(placed)
     room = placed.room
     seats: dict[int, Seat] = {seat.slot: seat for seat in room.book.seats()}
     if slot not in seats:
