@@ -6,6 +6,7 @@ below are public; the other modules are the engine that runs a game.
 
 from rallypoint.games.chat import CHAT, Chat
 from rallypoint.games.columns import (
+    Cells,
     Column,
     Input,
     Table,
@@ -30,6 +31,7 @@ from rallypoint.games.schema import Visibility
 
 __all__ = [
     "CHAT",
+    "Cells",
     "Chat",
     "Column",
     "ColumnGame",

@@ -41,6 +41,11 @@ class CellTable:
         """The cells held."""
         return frozenset(self._cells)
 
+    @property
+    def rows(self) -> frozenset[int]:
+        """The rows shown."""
+        return frozenset(np.flatnonzero(self._shown_from != NOWHERE).tolist())
+
     def clear(self) -> None:
         """Hold no cell."""
         self._cells.clear()

@@ -16,6 +16,7 @@ each other are encoded together, which is faster.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
 
 import numpy as np
@@ -100,35 +101,57 @@ class Columns:
         return type(self)({name: array[index] for name, array in self.arrays.items()})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cells:
+    """Rows are seen from nearby: by seats within `radius` of them, and a little beyond.
+
+    `x` and `y` name the columns that place a row, with bounds; `alive` the one that is 0 for rows
+    that are nowhere. Of a game's tables with cells exactly one has a row per seat: there the seats
+    are.
+    """
+
+    radius: float
+    x: str = "x"
+    y: str = "y"
+    alive: str = ""
+
+
 class Table(Columns):
     """A set of rows that clients see. `rows=None` gives one row per seat.
 
-    A row of a TEAM table is seen by the team of its seat, or the one that its column `team` names.
+    A row of a TEAM table is seen by the team of its seat, or the one that its column `team` names;
+    with `cells` a row is seen from nearby.
     """
 
     rows: ClassVar[int | None] = None
     visibility: ClassVar[Visibility] = Visibility.SHARED
     team: ClassVar[str] = ""
+    cells: ClassVar[Cells | None] = None
 
     def __init_subclass__(
         cls,
         rows: int | None = None,
         visibility: Visibility = Visibility.SHARED,
         team: str = "",
+        cells: Cells | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
-        if visibility is Visibility.CELL:
-            raise ValueError(f"{cls.__name__}: visibility {visibility.name} comes later")
+        if cells is not None:
+            visibility = Visibility.CELL
+        elif visibility is Visibility.CELL:
+            raise ValueError(f"{cls.__name__}: seen from where? say cells=Cells(radius=…)")
         if visibility is Visibility.OWNER and rows is not None:
             raise ValueError(f"{cls.__name__}: an OWNER table has one row per seat")
         if visibility is Visibility.TEAM and rows is not None and not team:
             raise ValueError(f"{cls.__name__}: whose is a row? name its column: team=…")
-        if team and team not in {column.name for column in cls.columns}:
-            raise ValueError(f"{cls.__name__} has no column {team}")
+        for name in (team, cells.x, cells.y, cells.alive) if cells else (team,):
+            if name and name not in {column.name for column in cls.columns}:
+                raise ValueError(f"{cls.__name__} has no column {name}")
         cls.rows = rows
         cls.visibility = visibility
         cls.team = team
+        cls.cells = cells
 
 
 class Input(Columns):

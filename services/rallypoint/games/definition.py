@@ -1,9 +1,10 @@
 """A game class compiled: its schema, the memory it needs and how its hooks are called."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from rallypoint.games import hosts, plugin
+from rallypoint.games import grid, hosts, plugin
 from rallypoint.games.arena import Layout
 from rallypoint.games.budget import Clock
 from rallypoint.games.columns import Input, Table, hidden, u8, u16
@@ -19,6 +20,8 @@ class Seats(Table):
     state = u8()
 
 
+TABLE_ROOMS: Final = 64
+TABLE_SEATS: Final = 2048
 CROWD: Final = 64
 """With more seats than this, each client is told of its own seat only."""
 
@@ -43,6 +46,11 @@ class Definition:
     def seats(self) -> int:
         """Seats of every room."""
         return self.info.max_players
+
+    @property
+    def table_rooms(self) -> int:
+        """Rooms of a table of the engine: fewer when each has many seats."""
+        return max(1, min(TABLE_ROOMS, TABLE_SEATS // self.seats))
 
     @property
     def crowded(self) -> bool:
@@ -92,9 +100,18 @@ def define(game: type[Game]) -> Definition:
     if len(set(names)) < len(names):
         raise ValueError(f"{info.name}: two tables have the same name: {', '.join(names)}")
     sent = [layout for layout in layouts if layout.table.sent()]
+    _check_cells(info, tables)
     specs = tuple(_table_spec(index, layout) for index, layout in enumerate(sent))
     inputs = _column_specs(game.input) if game.input else ()
     return Definition(info, game, layouts, Schema(specs, inputs), game.input)
+
+
+def _check_cells(info: GameInfo, tables: Sequence[type[Table]]) -> None:
+    celled = [table for table in tables if table.cells is not None]
+    for table in celled:
+        grid.of(table)
+    if celled and sum(table.rows is None for table in celled) != 1:
+        raise ValueError(f"{info.name}: exactly one table with cells must have one row per seat")
 
 
 def _table_spec(index: int, layout: Layout) -> TableSpec:

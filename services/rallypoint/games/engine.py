@@ -35,8 +35,6 @@ from rallypoint.games.room import Effects, Room, Rooms, Seat, SeatState
 from rallypoint.games.saved import EVENT_GAP, SavedRoom, layout_hash
 from rallypoint.kit import errors
 
-CAPACITY: Final = 64
-
 
 class _NoInput(Input):
     """Stands in for the input of a game that takes none."""
@@ -49,11 +47,11 @@ class RoomTable(Decisions):
     """
 
     def __init__(
-        self, definition: Definition, capacity: int = CAPACITY, *, clock: Clock = lambda: 0.0
+        self, definition: Definition, capacity: int = 0, *, clock: Clock = lambda: 0.0
     ) -> None:
         super().__init__()
         self.definition = definition
-        self.capacity = capacity
+        self.capacity = capacity = capacity or definition.table_rooms
         self.tick = 0
         self.rollbacks = 0
         self.layout = layout_hash(definition)

@@ -5,19 +5,19 @@ for those in step, `keyframes` for those that are fresh, and `views` has what se
 see apart. Events are repeated in keyframes for two seconds (docs/wire.md §5).
 """
 
-import functools
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from rallypoint.games import sections
+from rallypoint.games import cell_views, sections
 from rallypoint.games.arena import Arena
 from rallypoint.games.definition import Definition
 from rallypoint.games.encoder import EncoderTable
 from rallypoint.games.room import Emitted, Seat
 from rallypoint.games.schema import Visibility
 from rallypoint.games.teams import TeamRows
+from rallypoint.games.varints import varint
 from rallypoint.games.views import OwnerRows, Source, View, Watch
 
 REPEATED_S: Final = 2.0
@@ -49,6 +49,7 @@ class FrameWriter:
         self._epochs = [b""] * arena.rooms
         self._ahead: dict[int, int] = {}
         self._eventful: set[int] = set()
+        self._sizes = [0] * arena.rooms
         self._base_tick = 0
         self._tick = 0
 
@@ -105,6 +106,8 @@ class FrameWriter:
             frames[slot] += b"".join(log.fresh)
             log.fresh.clear()
             self._eventful.discard(slot)
+        if self._sources:
+            self._sizes[: len(frames)] = map(len, frames)
         return frames
 
     def keyframes(self, slots: Sequence[int]) -> list[bytes]:
@@ -141,23 +144,13 @@ class FrameWriter:
 
     def views(self, watches: Sequence[Watch]) -> list[View]:
         """What the seats of some rooms see apart, as of the last `deltas`."""
-        views = [View([], {seat: [] for seat in watch.seats}) for watch in watches]
+        views = [
+            View([], {seat: [] for seat in watch.seats}, self._sizes[watch.slot])
+            for watch in watches
+        ]
         for source in self._sources:
             source.add(watches, views)
         return views
-
-
-@functools.lru_cache(maxsize=4096)  # lengths come again and again
-def varint(value: int) -> bytes:
-    """Protobuf's base 128 number."""
-    if value < 0x80:
-        return bytes((value,))
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def encoded_event(number: int, event: Emitted) -> bytes:
@@ -186,6 +179,9 @@ def _sources(definition: Definition, arena: Arena, teams: TeamRows | None) -> li
         sources.append(OwnerRows(encoder, definition.seats))
     if teams is not None:
         sources.append(teams)
+    cells = cell_views.make(definition, arena)
+    if cells is not None:
+        sources.append(cells)  # the last one, as it fills what the others leave
     return sources
 
 

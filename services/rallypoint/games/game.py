@@ -17,7 +17,7 @@ from rallypoint.games.messages import message as message
 from rallypoint.games.plugin import Plugin
 from rallypoint.games.room import Room, Rooms, Seat
 
-SERVER_MAX_PLAYERS: Final = 255
+SERVER_MAX_PLAYERS: Final = 4096
 Drained = Literal["migrate", "finish"]
 
 
@@ -36,6 +36,8 @@ class GameInfo:
     """Frames per second, a divisor of tick_hz; 0 is the same."""
     input_hz: int = 0
     """Inputs per second that clients should send; 0 is tick_hz, or none without an input."""
+    max_kbps: float = 64.0
+    """What a client is sent at most, about; what is far waits. For tables with cells; 0: any."""
     grace_s: float = 30.0
     """How long a seat is kept after its stream broke."""
     reserve_s: float = 30.0

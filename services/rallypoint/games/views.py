@@ -19,10 +19,14 @@ class Watch(NamedTuple):
 
 
 class View(NamedTuple):
-    """Encoded fields of a Frame, and for each seat the places of those it gets."""
+    """Encoded fields of a Frame, and for each seat the places of those it gets.
+
+    `shared` is the size of what everybody gets.
+    """
 
     parts: list[bytes]
     of: Mapping[int, list[int]]
+    shared: int = 0
 
 
 class Source(Protocol):

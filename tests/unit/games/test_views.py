@@ -46,7 +46,7 @@ class Plotters(ColumnGame):
 
 
 PLOTTERS: Definition = define(Plotters)
-SECRETS = st.integers(0xA7E50000, 0xA7E5FFFF)  # of a look that nothing else has
+SECRETS = st.integers(0xA7E59000, 0xA7E59FFF)  # of a look that nothing else has
 CHANGES = st.lists(
     st.tuples(st.sampled_from(["goal", "charge", "side", "coins"]), st.integers(0, 6), SECRETS),
     max_size=6,

@@ -7,7 +7,7 @@ fields, written by hand and checked against the generated class by a test.
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from rallypoint.games.frames import varint
+from rallypoint.games.varints import varint
 
 FRAMES_TAG: Final = b"\x12"
 ROOM_ID_TAG: Final = b"\x0a"
