@@ -12,6 +12,7 @@ BENCHES: Mapping[str, tuple[str, str]] = {
     "peers": ("rallypoint.cli.bench_peers", "the same rooms on us and on Colyseus, in turns"),
     "soak": ("rallypoint.cli.bench_soak", "rooms for minutes: memory and delays stay flat"),
     "scale": ("rallypoint.cli.bench_scale", "several room nodes and gateways against one of each"),
+    "huge": ("rallypoint.cli.bench_huge", "one room of a thousand players, without sockets"),
     "edge": ("rallypoint.cli.bench_edge", "one call and one frame at the gateway"),
     "matchmaking": ("rallypoint.cli.bench_matchmaking", "one cycle of the matcher"),
     "chaos": ("rallypoint.cli.bench_chaos", "processes killed and frozen while matches go on"),
