@@ -71,7 +71,7 @@ class NumpyEncoder:
             cells.sent[:, lanes] = 0
 
     def _collect(self, lanes: int) -> list[bytes]:
-        if not self._cells:
+        if not self._cells or not lanes:
             return [b""] * lanes
         ends = np.cumsum(self._write_heads(lanes)).tolist()
         keep = self._keep[:lanes].reshape(-1)

@@ -58,8 +58,9 @@ class OwnerRows:
         """One part for each seat that has something to read."""
         for watch, view in zip(watches, views, strict=True):
             first = watch.slot * self._seats
-            fresh = [first + seat for seat in watch.fresh]
-            keys = dict(zip(watch.fresh, self._encoder.keyframes(fresh), strict=True))
+            fresh = sorted(watch.fresh)
+            keyframes = self._encoder.keyframes([first + seat for seat in fresh]) if fresh else []
+            keys = dict(zip(fresh, keyframes, strict=True))
             for seat in watch.seats:
                 data = keys[seat] if seat in keys else self._deltas[first + seat]
                 if data:

@@ -106,6 +106,12 @@ def same(one: codec.Decoder, other: codec.Decoder) -> bool:
     )
 
 
+def test_keyframes_of_no_lanes_are_none(make: Make) -> None:
+    world = World(make)
+    world.publish()
+    assert world.encoder.keyframes([]) == []
+
+
 FIXTURE_OK = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
