@@ -246,11 +246,13 @@ static void acknowledge(Shared *s, Client *c, unsigned low)
         c->seq = ack;
 }
 
+enum { OWNER = 4 }; /* a table's visibility */
+
 static void hear_schema(Client *c, Reader schema)
 {
     Field table, field;
     while (read_field(&schema, &table)) {
-        uint64_t id = 0, rows = 0;
+        uint64_t id = 0, rows = 0, visibility = 0;
         if (table.number != 1 || table.wire != 2)
             continue;
         while (read_field(&table.inner, &field)) {
@@ -258,9 +260,11 @@ static void hear_schema(Client *c, Reader schema)
                 id = field.value;
             if (field.number == 3)
                 rows = field.value;
+            if (field.number == 5)
+                visibility = field.value;
         }
         if (id == 0)
-            c->rows = (uint32_t)rows;
+            c->rows = visibility == OWNER ? 1 : (uint32_t)rows;
     }
 }
 
@@ -287,6 +291,8 @@ static void hear_welcome(Shared *s, Client *c, Reader welcome)
             c->ack = c->seq = f.value;
         }
     }
+    if (c->rows == 1)
+        c->slot = 0; /* the seat's row is its only one */
     if (welcome.bad || !c->token.len || c->token.len > 512 || c->slot >= c->rows)
         fail(s, c, MALFORMED);
 }

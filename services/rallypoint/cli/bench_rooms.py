@@ -16,6 +16,9 @@ and play over gRPC-Web: frames at the game's rate down, `input_hz` SendInput cal
 frames arrive or something fails, and prints the last number that held: players of `drift`, a game
 of float positions and velocities and little else, in rooms of `--players`.
 
+`--game swarm --players-total 1000` puts all players into one room, entered by its code: each sees
+those around (`rallypoint bench huge` has the same without sockets).
+
 The load is in C where there was a compiler, else in Python, which holds some 600 players per core.
 The gateway's limits are on; the load's addresses are in its trusted ranges, as a proxy's would be.
 """
@@ -35,8 +38,9 @@ from typing import Any, Protocol
 from rallypoint.cli import bench_floor, bench_load, bench_run, bench_search, datadir, stack
 from rallypoint.cli.service import PROFILE
 from rallypoint.client import channel
+from rallypoint.games import swarm
 
-GAMES = ("skirmish", "drift")
+GAMES = ("skirmish", "drift", "swarm")
 TRANSPORTS = tuple(channel.SCHEMES)
 FIRST = 800
 """Players --find-max starts with."""
@@ -92,7 +96,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _setup(parsed: argparse.Namespace) -> bench_run.Setup:
-    if parsed.players_total:
+    if parsed.game == swarm.NAME:
+        parsed.rooms, parsed.players = 1, parsed.players_total or parsed.players
+    elif parsed.players_total:
         parsed.rooms = -(-parsed.players_total // parsed.players)
     if parsed.seconds is None:
         parsed.seconds = 8.0 if parsed.find_max else 20.0

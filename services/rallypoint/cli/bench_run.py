@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from rallypoint.cli import bench_swarm, child, datadir, machine, plan, ports, stack
-from rallypoint.games import drift
+from rallypoint.games import drift, swarm
 
 NATIVE = "rallypoint.cli._load"
 SKIRMISH_S = 900
@@ -83,13 +83,14 @@ def favor(pid: int) -> None:
 
 def wish_for(setup: Setup, directory: Path) -> plan.Wish:
     """A stack whose one queue makes full rooms, whoever comes."""
+    players = 2 if setup.game == swarm.NAME else setup.room_players  # that room has a code
     queue = {
         **plan.DEFAULT_QUEUES["skirmish"],
         "queue": setup.game,
         "game": setup.game,
-        "team_count": setup.room_players,
-        "min_players": setup.room_players,
-        "max_players": setup.room_players,
+        "team_count": players,
+        "min_players": players,
+        "max_players": players,
         "min_after_s": 0,
         "tolerance": [[0, 5000]],
         "options": {"time_limit_s": SKIRMISH_S} if setup.game == "skirmish" else {},
@@ -101,7 +102,7 @@ def wish_for(setup: Setup, directory: Path) -> plan.Wish:
         gateways=setup.gateways,
         room_capacity=setup.room_capacity,
         queues=(queue,),
-        environment={"RALLYPOINT_EXTRA_GAMES": drift.EXTRA, **setup.environment},
+        environment={"RALLYPOINT_EXTRA_GAMES": f"{drift.EXTRA},{swarm.EXTRA}", **setup.environment},
     )
 
 

@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from rallypoint.cli import bench_histogram
-from rallypoint.client import channel, grpcweb, matchmaking, seat, session, websocket_frames
-from rallypoint.games import codec, schema
+from rallypoint.client import channel, grpcweb, matchmaking, rooms, seat, session, websocket_frames
+from rallypoint.games import codec, schema, swarm
 from rallypoint.kit import errors
-from rallypoint.v1 import matchmaking_pb2
+from rallypoint.v1 import matchmaking_pb2, room_pb2
 
 if TYPE_CHECKING:
     from rallypoint.cli import _load
@@ -56,6 +56,9 @@ class Spec:
     input_hz: int = 10
 
 
+Seated = matchmaking_pb2.Assignment | room_pb2.CreateRoomResponse | room_pb2.JoinByCodeResponse
+
+
 class Swarm:
     """Players in rooms."""
 
@@ -65,6 +68,7 @@ class Swarm:
         self._host = urlsplit(spec.url).netloc
         self._shared = channel.open_channel(spec.url)
         self._players = 0
+        self._room: asyncio.Future[str] | None = None
         self.wrong: Counter[str] = Counter()
 
     async def grow(self, players: int) -> None:
@@ -108,12 +112,24 @@ class Swarm:
                 player = await session.Session.open(
                     self._shared, game=self._spec.game, name=f"load-{number}"
                 )
-                found = await matchmaking.Matchmaking(player).find(self._spec.game)
+                if self._spec.game == swarm.NAME:
+                    found = await self._enter_room(player)
+                else:
+                    found = await matchmaking.Matchmaking(player).find(self._spec.game)
                 await self._enter(player, found)
         except errors.RallypointError as error:
             self.wrong[str(error)] += 1
 
-    async def _enter(self, player: session.Session, found: matchmaking_pb2.Assignment) -> None:
+    async def _enter_room(self, player: session.Session) -> Seated:
+        """A seat in the one room of all: the first player makes it, the others come by its code."""
+        if self._room is not None:
+            return await rooms.Rooms(player).join(await asyncio.shield(self._room))
+        self._room = asyncio.get_running_loop().create_future()
+        made = await rooms.Rooms(player).create(self._spec.game)
+        self._room.set_result(made.code)
+        return made
+
+    async def _enter(self, player: session.Session, found: Seated) -> None:
         """Leave the seat to C; wait when it has many that are not yet playing."""
         request = seat.Seat(found.room_id, found.seat_token).join_request()
         opening = OPENINGS[self._spec.transport](self._host, player.access_token, request)
@@ -194,6 +210,10 @@ def packed_inputs(game: str, columns: tuple[schema.ColumnSpec, ...]) -> list[byt
     rng = random.Random(1)
     made: list[bytes] = []
     while len(made) < PATTERN:
+        if game == swarm.NAME:
+            heading = {"vx": rng.randint(-100, 100), "vy": rng.randint(-100, 100)}
+            made += [codec.pack_input(columns, heading)] * 10
+            continue
         if game == "drift":
             wish = {"vx": rng.uniform(-200, 200), "vy": rng.uniform(-200, 200)}
             made.append(codec.pack_input(columns, wish))
@@ -233,7 +253,7 @@ def _made(spec: Spec) -> _load.Load:
     from rallypoint.games import drift
     from rallypoint.room_state import catalog
 
-    columns = catalog.load((), (drift.EXTRA,))[spec.game].schema.input
+    columns = catalog.load((), (drift.EXTRA, swarm.EXTRA))[spec.game].schema.input
     inputs = packed_inputs(spec.game, columns)
     if spec.transport == "colyseus":
         inputs = [colyseus_input(packed) for packed in inputs]

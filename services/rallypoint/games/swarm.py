@@ -20,6 +20,7 @@ from rallypoint.games.room import Placement, Room, Rooms, SeatState
 from rallypoint.games.schema import Array
 
 EXTRA: Final = "swarm=rallypoint.games.swarm:Swarm"
+NAME: Final = "swarm"
 SIZE: Final = 4000.0
 SPEED: Final = 100
 VIEW: Final = 200.0
@@ -47,7 +48,7 @@ class Swarm(ColumnGame):
     """A field to swarm over."""
 
     info = GameInfo(
-        name="swarm", title="Swarm", max_players=PLAYERS, tick_hz=20, input_hz=10, late_join=True
+        name=NAME, title="Swarm", max_players=PLAYERS, tick_hz=20, input_hz=10, late_join=True
     )
     tables = (Swarmers,)
     input = Heading
