@@ -15,9 +15,9 @@ from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from rallypoint.games.engine import RoomSpec
-from rallypoint.games.frames import varint
 from rallypoint.games.room import Seat, SeatState
 from rallypoint.games.saved import SavedInputs, SavedRoom
+from rallypoint.games.varints import varint
 from rallypoint.internal.v1 import snapshot_pb2
 from rallypoint.kit import errors
 from rallypoint.room_state.domain.replies import Reply, SavedReplies
