@@ -37,6 +37,17 @@ def test_everybody_plays_and_is_counted(
 
 
 @needs_c
+def test_one_room_takes_everybody(capfd: pytest.CaptureFixture[str]) -> None:
+    wish = ["--game", "swarm", "--players-total", "40", "--without-floor"]
+    bench_rooms.run([*wish, "--seconds", "2", "--warm-up", "1", "--json"])
+    report = json.loads(capfd.readouterr().out)
+    assert report["players"] == 40
+    assert report["errors_by_reason"] == {}
+    assert 0.5 < report["delivered"] < 1.5
+    assert report["inputs_echoed"] > 0.5
+
+
+@needs_c
 def test_the_search_ends_and_tells_the_floor(capfd: pytest.CaptureFixture[str]) -> None:
     bench_rooms.run([*SMALL[:2], "--seconds", "1", "--json", "--find-max", "--at-most", "16"])
     report = json.loads(capfd.readouterr().out)

@@ -12,7 +12,7 @@ from tests.integration.rooms_stack import Player, RunningNode, attached, host, r
 from rallypoint.cli.brokers import Brokers
 from rallypoint.games import skirmish, tictactoe
 from rallypoint.games.definition import define
-from rallypoint.internal.v1 import snapshot_pb2
+from rallypoint.internal.v1 import allocation_pb2, snapshot_pb2
 from rallypoint.kit import errors, rpc, subjects
 from rallypoint.kit.names import RoomId
 from rallypoint.v1 import room_pb2
@@ -73,6 +73,28 @@ def test_created_room_is_stored_before_the_reply(
             async with asyncio.timeout(10):
                 while await stored(node, room_id) is not None:  # noqa: ASYNC110  # no event
                     await asyncio.sleep(0.05)
+
+    runs(play())
+
+
+def test_players_who_come_together_are_all_stored(
+    brokers: Brokers, runs: Runs, fresh: Fresh
+) -> None:
+    async def play() -> None:
+        async with room_node(brokers) as node:
+            room_id = fresh("room")
+            await node.create(room_id, own_revision=await node.own(room_id))
+
+            async def come(number: int) -> None:
+                player = allocation_pb2.SeatRequest(player_id=f"late-{number}")
+                added = await node.stub.AddPlayers(
+                    host.AddPlayersRequest(room_id=room_id, players=[player])
+                )
+                found = await stored(node, room_id)
+                assert found is not None
+                assert added.seats[0].slot < len(found.seats)
+
+            await asyncio.gather(*(come(number) for number in range(6)))
 
     runs(play())
 

@@ -96,9 +96,9 @@ class CellViews:
         spent = np.zeros(len(self._tokens))
         for watch, view in zip(watches, views, strict=True):
             sizes = [len(part) for part in view.parts]
-            for seat in watch.seats:
-                own = sum(sizes[at] for at in view.of[seat])
-                spent[watch.slot * self._seats + seat] = view.shared + own
+            own = [sum([sizes[at] for at in view.of[seat]]) for seat in watch.seats]
+            here = watch.slot * self._seats + np.array(watch.seats, np.intp)
+            spent[here] = np.array(own, np.int64) + view.shared
         saved = np.minimum(self._tokens[seats], self._frame_bytes * (BURST_FRAMES - 1))
         left = np.maximum(self._frame_bytes - spent[seats], self._frame_bytes * LEAST_SHARE)
         self._tokens[seats] = saved + left
@@ -126,9 +126,11 @@ class CellViews:
             mine = np.searchsorted(seats, bounds * self._seats)
             places = (which[slice(*mine)] + (len(view.parts) - low)).tolist()
             view.parts.extend(sections[low:high])
-            owners = (seats[slice(*mine)] - watch.slot * self._seats).tolist()
-            for seat, place in zip(owners, places, strict=True):
-                view.of[seat].append(place)
+            owners, starts = np.unique(seats[slice(*mine)], return_index=True)
+            ends = [*starts.tolist(), len(places)][1:]
+            owners -= watch.slot * self._seats
+            for seat, start, end in zip(owners.tolist(), starts.tolist(), ends, strict=True):
+                view.of[seat].extend(places[start:end])
 
 
 def _encoded(encoder: CellEncoder, wanted: Array) -> list[bytes]:

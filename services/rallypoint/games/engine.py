@@ -12,7 +12,7 @@ and ends with GAME_ERROR, the others go on. The other hooks concern one room fro
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 

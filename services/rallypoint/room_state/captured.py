@@ -36,13 +36,14 @@ seq_bytes = varint.__wrapped__
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """One room at one moment; `at` is unix time in seconds."""
+    """One room at one moment; `at` is unix time in seconds, `copy` counts the copies of a room."""
 
     identity: RoomIdentity
     book: SavedBook
     replies: Mapping[int, SavedReplies]
     engine: SavedRoom
     at: float
+    copy: int = 0
 
     def differs(self, other: Captured) -> bool:
         """Whether anything but the time is not the same."""
@@ -67,6 +68,7 @@ def take(room: HostedRoom, table: RoomTable, *, now: float, at: float) -> Captur
         replies={slot: log.saved() for slot, log in room.replies.items()},
         engine=table.snapshot(room.slot),
         at=at,
+        copy=room.copies,
     )
 
 

@@ -20,8 +20,6 @@ from rallypoint.v1 import room_pb2
 if TYPE_CHECKING:
     from rallypoint.room_state.captured import Captured, Head
 
-FIRST_APART = 2
-"""The part after the shared delta and keyframe."""
 INBOX_LIMIT = 256
 """Joins and messages waiting for one room; above it new ones are refused with ROOM_BUSY."""
 SUPERSEDED: Final = "SUPERSEDED"
@@ -136,6 +134,7 @@ class HostedRoom:
         """Whether its match shall end here although the node drains; None: nobody has asked."""
         self.waiting = 0
         self.storing = asyncio.Lock()
+        self.copies = 0
         """Held by who writes the room's snapshot."""
         self.stored: Captured | None = None
         self.stored_head: Head | None = None
@@ -273,16 +272,18 @@ class HostedRoom:
     def _apart(self, tick: bytes, streams: Sequence[Stream], data: RoomBytes, view: View) -> bytes:
         """Each seat has a route of its own; parts 0 and 1 are the shared delta and keyframe."""
         fields = [self.head, tick, responses.part(data.delta), responses.part(data.key)]
+        # The only gateway gets all parts as they are; one of several just those that it needs.
+        places: Mapping[int, int] | None = None
+        wanted: Iterable[int] = range(len(view.parts))
+        if len(self._by_link) > 1:
+            wanted = sorted({at for stream in streams for at in view.of[stream.slot]})
+            places = {at: place for place, at in enumerate(wanted)}
+        fields += [responses.part(view.parts[at]) for at in wanted]
         routes: list[bytes] = []
-        placed: dict[int, int] = {}
         for stream in streams:
-            parts = [int(stream.fresh)]
-            for at in view.of[stream.slot]:
-                place = placed.get(at)
-                if place is None:
-                    place = placed[at] = len(placed) + FIRST_APART
-                    fields.append(responses.part(view.parts[at]))
-                parts.append(place)
-            routes.append(responses.route((stream.client,), parts))
+            own = view.of[stream.slot]
+            if places is not None:
+                own = [places[at] for at in own]
+            routes.append(responses.route_apart(stream.client, own, fresh=stream.fresh))
             stream.fresh = False
         return responses.frame(*fields, *routes)

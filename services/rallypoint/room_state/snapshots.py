@@ -64,12 +64,17 @@ class Snapshots:
                 tasks.create_task(self._write_waiting(), name=f"snapshots.{number}")
 
     async def store(self, placed: Placed) -> None:
-        """Store a room now; raises Conflict when it is another's, and what the bus raises."""
-        if not placed.room.identity.own_revision:
+        """Store a room as it is now, or later; raises Conflict when it is another's, and what the
+        bus raises. Those who wait for the same room share one write."""
+        room = placed.room
+        if not room.identity.own_revision:
             return
-        async with placed.room.storing:
+        copies = room.copies
+        async with room.storing:
+            if room.stored is not None and room.stored.copy > copies:
+                return
             item = await placed.runner.call(functools.partial(self._take, placed))
-            self._waiting.pop(placed.room.identity.room_id, None)
+            self._waiting.pop(room.identity.room_id, None)
             if item is not None:
                 await self._write(placed, item)
 
@@ -115,6 +120,7 @@ class Snapshots:
         if room.ended is not None or room.still is not None:
             return None
         try:
+            room.copies += 1
             return captured.take(room, placed.runner.table, now=loop.time(), at=self._clock.now())
         except Exception:
             metrics.ROOM_SNAPSHOTS.labels("unsavable").inc()

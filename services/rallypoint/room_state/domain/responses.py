@@ -17,6 +17,8 @@ PART_TAG: Final = b"\x22"
 ROUTE_TAG: Final = b"\x2a"
 CLIENTS_TAG: Final = b"\x0a"
 PARTS_TAG: Final = b"\x12"
+FIRST_APART: Final = 2
+"""The part after the shared delta and keyframe."""
 
 Frame = bytes | tuple[bytes, bytes, bytes, bytes]
 """One of AttachResponse.frames: encoded, or head, tick, its only part not encoded yet, route."""
@@ -47,6 +49,18 @@ def route(clients: Iterable[int], parts: Sequence[int]) -> bytes:
     return ROUTE_TAG + varint(len(body)) + body
 
 
+def route_apart(client: int, places: Iterable[int], *, fresh: bool) -> bytes:
+    """A route for one client: the shared delta or keyframe, and of the parts after those two its
+    own, by their places among these."""
+    number = varint(client)
+    parts = b"\x01" if fresh else b"\x00"
+    parts += b"".join([_PLACES[place] for place in places])
+    body = b"%b%b%b%b%b" % (
+        CLIENTS_TAG, varint(len(number)), number, PARTS_TAG, varint(len(parts))
+    ) + parts  # fmt: skip
+    return b"%b%b%b" % (ROUTE_TAG, varint(len(body)), body)
+
+
 def frame(*fields: bytes) -> bytes:
     """One of AttachResponse.frames."""
     body = b"".join(fields)
@@ -72,3 +86,14 @@ def _in_step(head: bytes, tick: bytes, delta: bytes, route: bytes) -> bytes:
 def _packed(tag: bytes, numbers: Iterable[int]) -> bytes:
     data = b"".join(map(varint, numbers))
     return tag + varint(len(data)) + data
+
+
+class _Places(dict[int, bytes]):
+    """The encoded number of a part after the shared ones, by its place."""
+
+    def __missing__(self, place: int) -> bytes:
+        self[place] = encoded = varint(place + FIRST_APART)
+        return encoded
+
+
+_PLACES: Final = _Places()
