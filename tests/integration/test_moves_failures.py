@@ -26,6 +26,7 @@ from rallypoint.internal.v1 import (
     fleet_admin_pb2_grpc,
     room_transfer_pb2,
     room_transfer_pb2_grpc,
+    snapshot_pb2,
 )
 from rallypoint.kit import errors, rpc, subjects
 from rallypoint.kit.bus_kv import Entry
@@ -39,7 +40,7 @@ transfer = room_transfer_pb2
 class Target(room_transfer_pb2_grpc.RoomTransferServiceServicer):
     """A target that does something of its own once it has the room."""
 
-    def __init__(self, when_it_has_the_room: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, when_it_has_the_room: Callable[[bytes], Awaitable[None]]) -> None:
         self.health = Health("target")
         self.started: list[transfer.StartRoomRequest] = []
         self.abandoned = 0
@@ -50,7 +51,7 @@ class Target(room_transfer_pb2_grpc.RoomTransferServiceServicer):
         return transfer.PrepareRoomResponse()
 
     async def TransferRoom(self, request: Any, context: Any) -> transfer.TransferRoomResponse:
-        await self._then()
+        await self._then(request.snapshot)
         return transfer.TransferRoomResponse()
 
     async def StartRoom(self, request: Any, context: Any) -> transfer.StartRoomResponse:
@@ -107,7 +108,7 @@ def test_room_goes_on_when_its_target_dies(
     brokers: Brokers, runs: Runs, fresh: Fresh, tmp_path: Path
 ) -> None:
     async def scenario() -> None:
-        async def die() -> None:
+        async def die(snapshot: bytes) -> None:
             assert target.server is not None
             asyncio.get_running_loop().create_task(target.server.stop(None))
             await asyncio.sleep(5)
@@ -228,31 +229,36 @@ def test_claim_follows_when_fleet_dies_during_a_move(
     runs(scenario())
 
 
+def tick_of(snapshot: bytes) -> int:
+    return snapshot_pb2.RoomSnapshot.FromString(snapshot).engine.tick
+
+
 def test_commit_of_unknown_outcome_never_makes_two_owners(
     own_brokers: Brokers, runs: Runs, fresh: Fresh
 ) -> None:
     async def scenario() -> None:
         room_id = fresh("room")
-        stored = asyncio.Event()
+        key = subjects.snapshot(RoomId(room_id))
+        paused = asyncio.Event()
 
-        async def pause() -> None:
-            await stored.wait()
+        async def pause(snapshot: bytes) -> None:
+            tick = tick_of(snapshot)
+            while tick_of((await entry(node, key)).value or b"") < tick:  # noqa: ASYNC110  # no event
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.2)  # the source has heard of it as well
             own_brokers.nats.pause()
+            paused.set()
 
         target = Target(pause)
         async with room_node(own_brokers, games={"counting": COUNTING}) as node:
             revision = await node.own(room_id)
             await node.create(room_id, game="counting", own_revision=revision)
-            key = subjects.snapshot(RoomId(room_id))
-            before = (await entry(node, key)).revision
             async with serving(target) as address:
                 moving = asyncio.create_task(migrate(node, room_id, address), name="move")
-                while (await entry(node, key)).revision == before:  # noqa: ASYNC110  # no event
-                    await asyncio.sleep(0.01)
-                stored.set()
+                await asyncio.wait_for(paused.wait(), 20)
                 await asyncio.sleep(6.0)  # longer than the source waits for the answer
-                assert not moving.done()
                 own_brokers.nats.resume()
+                assert not moving.done()
                 outcome = (await asyncio.gather(moving, return_exceptions=True))[0]
                 owner = await record(node, room_id)
                 if isinstance(outcome, errors.RallypointError):
@@ -317,5 +323,27 @@ def test_match_survives_a_kill_while_it_moves(tmp_path: Path, runs: Runs, victim
                 player.seen.check()
                 assert player.room.joins == 1, player.room.breaks
                 assert player.room.ended is None
+
+    runs(scenario())
+
+
+def test_terminated_node_hands_its_match_over(tmp_path: Path, runs: Runs) -> None:
+    async def scenario() -> None:
+        async with (
+            stack.Stack(whole.wish(tmp_path, room_nodes=2)) as running,
+            whole.on_bus(running) as bus,
+            whole.playing(running, "duel", "skirmish") as players,
+        ):
+            await asyncio.sleep(1.0)
+            source = whole.process_of(await whole.own(bus, players[0].room.seat.room_id))
+            await running.hold(source)  # SIGTERM, and waits for its end
+            await whole.until(whole.resumed(players, 2))
+            for player in players:
+                player.seen.check()
+                (left_at, left_tick), (back_at, back_tick) = player.seen.last(1), player.seen.next()
+                assert (player.room.joins, player.room.ended) == (1, None)
+                assert back_tick > left_tick, "play was lost"
+                assert back_at - left_at < 1.5
+                print(f"{(back_at - left_at) * 1e3:.0f} ms between two frames")
 
     runs(scenario())
