@@ -37,7 +37,7 @@ class CFanOut:
     def __init__(self, limits: FanOutLimits, *, clock: Clock) -> None:
         self._uv = UvFanOut(limits, clock=clock)
         self._sender = _edge.Sender()
-        self._by_socket: dict[int, int] = {}
+        self._by_socket: dict[int, list[int]] = {}
         """Slots of streams within WebSockets, by descriptor; `_sockets` is the way back."""
         self._sockets: dict[int, int] = {}
 
@@ -55,20 +55,24 @@ class CFanOut:
     def _add_call(self, slot: int, fd: int, call: int) -> None:
         """A stream within a WebSocket. Two of one connection would write into each other's
         messages when the socket takes a part: both are left to the transport then."""
-        first = self._by_socket.get(fd)
-        if first is not None:
-            self._sender.add(first, -1)
-            fd = -1
-        elif fd >= 0:
-            self._by_socket[fd] = slot
+        if fd >= 0:
+            slots = self._by_socket.setdefault(fd, [])
+            slots.append(slot)
             self._sockets[slot] = fd
+            if len(slots) > 1:
+                self._sender.add(slots[0], -1)
+                fd = -1
         self._sender.add(slot, fd, call)
 
     def remove(self, slot: int) -> None:
         """Forget a client."""
         self._sender.remove(slot)
         self._uv.remove(slot)
-        self._by_socket.pop(self._sockets.pop(slot, -1), None)
+        fd = self._sockets.pop(slot, -1)
+        if fd >= 0:
+            self._by_socket[fd].remove(slot)
+            if not self._by_socket[fd]:
+                del self._by_socket[fd]
 
     def touch(self, slot: int) -> None:
         """Let the transport be asked before the next message."""
@@ -92,14 +96,21 @@ class CFanOut:
             if kind != _edge.PYTHON:
                 problems += self._settle(slot, kind, data)
             elif self._is_idle(slot) and self._sender.touch(slot, touched=False):
-                problems += self.push([slot], [data])
+                problems += self._push_again(slot, data)
             else:
                 slots.append(slot)
                 bodies.append(data)
         problems += self._uv.push(slots, bodies)
         for slot, problem in problems:
             if problem is Problem.CUT:
-                self.remove(slot)
+                self._sender.remove(slot)
+        return problems
+
+    def _push_again(self, slot: int, data: bytes) -> list[tuple[int, Problem]]:
+        """Write to a client whose transport has sent what it held."""
+        problems = self.push([slot], [data])
+        if not problems:
+            self._uv.caught_up(slot)
         return problems
 
     def _settle(self, slot: int, kind: int, data: bytes) -> list[tuple[int, Problem]]:

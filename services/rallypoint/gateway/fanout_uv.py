@@ -37,6 +37,7 @@ class UvFanOut:
         self._clock = clock
         self._clients: list[_Client | None] = []
         self._free: list[int] = []
+        self._cut_slots: set[int] = set()
         self._messages = self._bytes = self._behind = self._cut = 0
 
     def add(self, transport: Transport, framing: Framing) -> int:
@@ -51,7 +52,10 @@ class UvFanOut:
 
     def remove(self, slot: int) -> None:
         """Forget a client."""
-        if 0 <= slot < len(self._clients) and self._clients[slot] is not None:
+        if 0 <= slot < len(self._clients):
+            if self._clients[slot] is None and slot not in self._cut_slots:
+                return
+            self._cut_slots.discard(slot)
             self._clients[slot] = None
             self._free.append(slot)
 
@@ -121,14 +125,16 @@ class UvFanOut:
             self._behind += 1
             return Problem.BEHIND
         self._cut += 1
-        self.remove(slot)
+        # Its owner frees the slot: until then nobody else may get it.
+        self._clients[slot] = None
+        self._cut_slots.add(slot)
         client.transport.abort()
         return Problem.CUT
 
     def statistics(self) -> FanOutStatistics:
         """What happened so far."""
         return FanOutStatistics(
-            clients=len(self._clients) - len(self._free),
+            clients=len(self._clients) - len(self._free) - len(self._cut_slots),
             messages=self._messages,
             bytes=self._bytes,
             behind=self._behind,

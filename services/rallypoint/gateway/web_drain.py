@@ -15,6 +15,7 @@ each time a little later. The answer says that an input was received, as on the 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,6 +26,8 @@ from rallypoint.gateway.fanout import socket_of
 
 if TYPE_CHECKING:
     from rallypoint.gateway import _edge
+
+logger = logging.getLogger(__name__)
 
 PERIOD_S = 0.005
 QUIET_DRAINS = 20
@@ -133,10 +136,18 @@ class InputDrain:
         fd = socket_of(line.transport)
         if fd < 0 or line.armed is not None or not line.is_quiet:
             return
-        standing, session = arming.standing, arming.session
         line.transport.pause_reading()
+        try:
+            line.armed = self._arm_socket(fd, line, arming)
+        except OSError:  # the kernel's bound on watches: it goes on in the event loop
+            line.transport.resume_reading()
+            return
         self._tally = arming.tally
-        line.armed = self._drain.arm(
+        self._armed[line.armed] = _Armed(line, buckets.address_key(arming.peer))
+
+    def _arm_socket(self, fd: int, line: Line, arming: Arming) -> int:
+        standing, session = arming.standing, arming.session
+        return self._drain.arm(
             fd,
             line,
             arming.call,
@@ -150,7 +161,6 @@ class InputDrain:
             min(standing.until_s, self._bounds.until_s(session)),
             self._loop.time(),
         )
-        self._armed[line.armed] = _Armed(line, buckets.address_key(arming.peer))
 
     def seen_at(self, line: Line) -> float:
         """When an armed connection last sent something, loop time."""
@@ -195,15 +205,21 @@ class InputDrain:
         self._turn()
 
     def _turn(self) -> None:
-        if self.once():
-            self._quiet = 0
-        else:
-            self._quiet += 1
-        if self._quiet < QUIET_DRAINS:
-            self._timer = self._loop.call_later(PERIOD_S, self._turn)
-        else:
+        # Set first: whatever goes wrong in this turn, the sockets are looked at again.
+        timer = self._timer = self._loop.call_later(PERIOD_S, self._turn)
+        self._quiet = 0 if self.once() else self._quiet + 1
+        if self._quiet >= QUIET_DRAINS and not self._closed:
+            timer.cancel()
             self._timer = None
             self._loop.add_reader(self._drain.fileno(), self._wake)
+
+    def _return(self, line: Line, data: bytes, unsent: bytes) -> None:
+        """Hand a connection back; what is wrong with one must not stop the others."""
+        try:
+            line.returned(data, unsent)
+        except Exception:
+            logger.exception("return_failed")
+            line.transport.abort()
 
     def once(self) -> bool:
         """Take what came; whether anything did."""
@@ -216,10 +232,11 @@ class InputDrain:
             self._tally.quick += taken
             for node, data, count, wait_s in by_node:
                 self._deliver.deliver(node, data, count=count, now=now, wait_s=wait_s)
-        for line, data, unsent in back:
+        for line, _, _ in back:  # all of them first: one that returns may have others released
             del self._armed[line.armed]
             line.armed = None
-            line.returned(data, unsent)
+        for line, data, unsent in back:
+            self._return(line, data, unsent)
         if full:
             self._loop.call_soon(self.once)
         return bool(taken or back)

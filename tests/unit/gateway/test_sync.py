@@ -21,6 +21,7 @@ from rallypoint.gateway.domain.sync import Event, Phase
         (Phase.IN_STEP, Event.EPOCH_RAISED, Phase.FRESH),
         (Phase.IN_STEP, Event.DETACHED, Phase.AWAY),
         (Phase.AWAY, Event.REJOINED, Phase.FRESH),
+        (Phase.AWAY, Event.SKIPPED, Phase.AWAY),
         (Phase.JOINING, Event.DETACHED, Phase.JOINING),
     ],
 )

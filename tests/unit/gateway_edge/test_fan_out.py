@@ -111,6 +111,19 @@ def test_removed_slot_is_gone_and_reused(fan_out: fanout.FanOut) -> None:
     assert fan_out.add(Pipe(), grpcweb.web) != slot
 
 
+def test_slot_of_a_cut_client_is_its_own_until_removed(fan_out: fanout.FanOut, time: Time) -> None:
+    stuck, next_one = Pipe(pending=101), Pipe()
+    cut = fan_out.add(stuck, grpcweb.web)
+    fan_out.push([cut], [b"m"])
+    time.now = 11
+    assert fan_out.push([cut], [b"m"]) == [(cut, fanout.Problem.CUT)]
+    other = fan_out.add(next_one, grpcweb.web)
+    assert other != cut
+    fan_out.remove(cut)
+    assert fan_out.push([other], [b"m"]) == []
+    assert fan_out.add(Pipe(), grpcweb.web) == cut
+
+
 def test_transport_that_just_broke_does_not_stop_the_others(fan_out: fanout.FanOut) -> None:
     class Broken(Pipe):
         def write(self, data: bytes) -> None:

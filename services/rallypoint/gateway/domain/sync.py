@@ -60,6 +60,8 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     **{(phase, Event.EPOCH_RAISED): Phase.FRESH for phase in _LIVE},
     **{(phase, Event.DETACHED): Phase.AWAY for phase in _LIVE},
     (Phase.AWAY, Event.DETACHED): Phase.AWAY,
+    # A keep-alive that its client did not read; a keyframe comes with the seat anyway.
+    (Phase.AWAY, Event.SKIPPED): Phase.AWAY,
     (Phase.AWAY, Event.EPOCH_RAISED): Phase.AWAY,
     (Phase.AWAY, Event.REJOINED): Phase.FRESH,
     **{(phase, Event.ENDED): Phase.ENDED for phase in Phase},
