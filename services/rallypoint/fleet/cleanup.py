@@ -76,11 +76,21 @@ class Cleanup:
         for place in tuple(self._lost_at):
             node = self._registry.find_place(place)
             if node is not None:
-                for room_id, epoch in self._lost_at[place].items():
-                    await self._hosts.close_room(node, room_id, NODE_DIED, max_epoch=epoch)
-                del self._lost_at[place]
+                await self._close_lost(node, self._lost_at[place])
+                if not self._lost_at[place]:
+                    del self._lost_at[place]
             elif len(self._lost_at) > _REMEMBERED:
                 del self._lost_at[place]
+
+    async def _close_lost(self, node: Node, rooms: dict[RoomId, int]) -> None:
+        """Close what a node lost; what it does not close now is tried with the next sweep."""
+        for room_id, epoch in list(rooms.items()):
+            try:
+                await self._hosts.close_room(node, room_id, NODE_DIED, max_epoch=epoch)
+            except errors.RallypointError as error:
+                logger.info("close_waits", extra={"room": room_id, "reason": str(error)})
+            else:
+                del rooms[room_id]
 
     async def _sets(self) -> list[SetName]:
         living = {SetName(name) for name in self._registry.sets()}

@@ -123,7 +123,9 @@ class OpenRooms:
         self._ration(session, call.peer)
         async with rpc.calling():
             made = await self._fleet.Allocate(wanted, timeout=self._settings.place_timeout_s)
-        mine = next(seat for seat in made.seats if seat.player_id == session.player_id)
+        mine = next((seat for seat in made.seats if seat.player_id == session.player_id), None)
+        if mine is None:
+            raise errors.FailedPrecondition("SEAT_GONE", "the seat was given up since")
         return room_pb2.CreateRoomResponse(
             room_id=made.room_id, code=made.code, seat_token=mine.seat_token
         )

@@ -94,11 +94,17 @@ class Departures:
 
     async def migrate(self, request: transfer.MigrateRoomRequest) -> transfer.MigrateRoomResponse:
         """Move a room; raises the reason why it stays."""
-        placed = await self._movable(request)
+        if request.room_id in self._moving:
+            raise errors.Aborted("ROOM_MOVING", "the room is being moved")
+        self._moving.add(request.room_id)  # before anything is awaited: nobody else may begin
+        try:
+            placed = await self._movable(request)
+        except BaseException:
+            self._moving.discard(request.room_id)
+            raise
         done: asyncio.Future[transfer.MigrateRoomResponse] = (
             asyncio.get_running_loop().create_future()
         )
-        self._moving.add(request.room_id)
         self._spawn(self._settle(placed, request, done), name=f"move.{request.room_id}")
         return await asyncio.shield(done)
 
@@ -109,7 +115,7 @@ class Departures:
         if self._node.frozen:
             raise errors.Unavailable("NODE_FROZEN", "the node cannot know whether it has the room")
         room = placed.room
-        if request.room_id in self._moving or room.still is not None:
+        if room.still is not None:
             raise errors.Aborted("ROOM_MOVING", "the room is being moved")
         if room.identity.epoch != request.epoch:
             raise errors.Aborted("EPOCH_STALE", f"the room's epoch is {room.identity.epoch}")
@@ -162,7 +168,7 @@ class Departures:
                 self._lose(move)
                 await self._abandon(move, stub)
                 raise errors.Aborted("EPOCH_STALE", "the room is another's") from conflict
-            except BaseException:
+            except Exception:  # not the end of the process: who is named by the record goes on
                 if move.phase is not Departing.STAYS:
                     move.step(Leaving.FAILED)
                 await self._stay(move)
@@ -273,10 +279,7 @@ class Departures:
                 else:  # written again by an earlier turn, whose ack was lost
                     revision = entry.revision
             except Conflict:
-                if (now := await self._kv.get(key)) is None or now.value not in (
-                    move.own,
-                    move.next_own,
-                ):
+                if await self._is_anothers(move):
                     raise
             except errors.RallypointError:
                 await asyncio.sleep(RETRY_S)
@@ -284,6 +287,15 @@ class Departures:
                 room.identity = replace(room.identity, own_revision=revision)
                 move.step(Leaving.KEPT)
                 raise errors.Unavailable("COMMIT_LOST", "the commit was not stored in time")
+
+    async def _is_anothers(self, move: _Move) -> bool:
+        """Whether the record is neither the old nor the new one; False while nobody can say."""
+        try:
+            entry = await self._kv.get(subjects.own(RoomId(move.room_id)))
+        except errors.RallypointError:
+            await asyncio.sleep(RETRY_S)
+            return False
+        return entry is None or entry.value not in (move.own, move.next_own)
 
     async def _start(self, move: _Move, stub: Stub, revision: int) -> None:
         """Have the target go on; should it not hear of it, the record tells it."""

@@ -109,7 +109,9 @@ class Node:
             placed = await self._found(request.room_id, request.epoch)
             if placed is None:
                 placed = await self._make(request)
-            grants = await placed.runner.call(placed.room.book.grants)
+            # Of these players alone: a room by code has others since, whose tokens stay.
+            players = {player.player_id for player in request.players}
+            grants = await placed.runner.call(functools.partial(placed.room.book.grants, players))
         await self._store(placed)  # no token is good for a room that a crash would forget
         return [
             allocation_pb2.SeatGrant(player_id=seat.player_id, slot=seat.slot, seat_token=token)

@@ -18,6 +18,7 @@ from rallypoint.games.definition import Definition
 from rallypoint.games.engine import GAME_ERROR, Ended, RoomSpec, RoomTable
 from rallypoint.games.saved import SavedRoom
 from rallypoint.internal.v1 import room_host_pb2 as host
+from rallypoint.kit import errors
 from rallypoint.room_state import attach, captured, seating
 from rallypoint.room_state.captured import Captured
 from rallypoint.room_state.domain.pacing import Pacer
@@ -156,7 +157,10 @@ class TableRunner:
 
     def suspend(self, room: HostedRoom, *, at: float, held: bool = False) -> Captured:
         """Take a room out of the table and return what it was; a place is kept for it."""
+        if room.still is not None or self.rooms.get(room.slot) is not room:
+            raise errors.Aborted("ROOM_MOVING", "the room is being moved")
         loop = asyncio.get_running_loop()
+        room.copies += 1
         item = captured.take(room, self.table, now=loop.time(), at=at)
         room.still = Still(room.identity.room_id, held=held)
         room.door = None

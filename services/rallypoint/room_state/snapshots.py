@@ -159,7 +159,7 @@ class Snapshots:
     async def _write(self, placed: Placed, item: Captured) -> None:
         """Store one copy under the fence; the caller holds `storing`."""
         room, identity = placed.room, item.identity
-        if room.ended is not None:
+        if room.ended is not None or (room.stored is not None and item.copy < room.stored.copy):
             return
         data, room.stored_head = captured.to_bytes(item, room.stored_head)
         own = subjects.own(RoomId(identity.room_id))

@@ -194,3 +194,13 @@ def test_player_who_does_not_come_back_with_the_room_is_dropped() -> None:
     assert (book.missing(104.9), book.missing(105.0)) == ([], [0])
     book.drop(0, 105.0)
     assert (book.missing(106.0), book.expired(115.0)) == ([], [(0, "GRACE_EXPIRED")])
+
+
+def test_repeated_grants_to_one_player_leave_the_tokens_of_others() -> None:
+    seats = book()
+    given = tokens(seats)
+    for _ in range(10):
+        granted = seats.grants({"p0"})
+    assert [seat.player_id for seat, _ in granted] == ["p0"]
+    assert not refused(seats, "p0", granted[0][1])
+    assert not refused(seats, "p1", given[1])

@@ -197,9 +197,13 @@ class SeatBook:
         """The newest stream of a seat; 0 for one that does not exist."""
         return self._records[slot].generation if slot < len(self._records) else 0
 
-    def grants(self) -> list[tuple[Seat, Token]]:
-        """A fresh token for each seat; those given out last stay good."""
-        return [(record.seat, self._grant(record)) for record in self._records]
+    def grants(self, player_ids: Collection[str] | None = None) -> list[tuple[Seat, Token]]:
+        """A fresh token for each seat, or those of some; those given out last stay good."""
+        return [
+            (record.seat, self._grant(record))
+            for record in self._records
+            if player_ids is None or record.seat.player_id in player_ids
+        ]
 
     def held(self, player_id: str) -> int | None:
         """The seat that is a player's; None without one."""
