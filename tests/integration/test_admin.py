@@ -119,8 +119,14 @@ def test_kick_and_close_reach_the_players_with_the_reason(
             made = await create(ada, "one")
             hers = await ada.join(made.room_id, made.seat_token)
             his = await bob.join(made.room_id, (await enter(bob, made.code)).seat_token)
+            cyd = await stack.player(fresh("cyd"))  # or ada were left alone, and the match over
+            await enter(cyd, made.code)
 
             kick = admin_pb2.KickPlayerRequest(room_id=made.room_id, slot=1, reason="CHEATING")
+            kick.player_id = ada.session.player_id
+            with pytest.raises(errors.Aborted, match="SEAT_CHANGED"):
+                await ask(ada, "KickPlayer", kick, admin_pb2.KickPlayerResponse)
+            kick.player_id = bob.session.player_id
             for _ in range(2):
                 await ask(ada, "KickPlayer", kick, admin_pb2.KickPlayerResponse)
             await until(lambda: his.ended)
@@ -131,10 +137,6 @@ def test_kick_and_close_reach_the_players_with_the_reason(
             with pytest.raises(errors.NotFound, match="SEAT_UNKNOWN"):
                 await ask(ada, "KickPlayer", kick, admin_pb2.KickPlayerResponse)
 
-            # In skirmish the match is over when one is left alone; a room of ada's own is not.
-            await until(lambda: hers.ended)
-            made = await create(ada, "two")
-            hers = await ada.join(made.room_id, made.seat_token)
             close = admin_pb2.CloseRoomRequest(room_id=made.room_id, reason="MAINTENANCE")
             await ask(ada, "CloseRoom", close, admin_pb2.CloseRoomResponse)
             await until(lambda: hers.ended)

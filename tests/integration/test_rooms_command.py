@@ -50,7 +50,7 @@ def test_rooms_are_listed_shown_and_closed(
             found = json.loads((await rooms(tmp_path, "show", made.room_id, "--json")).stdout)
             assert found["room"]["room_id"] == made.room_id
 
-            wrong = await rooms(tmp_path, "kick", made.room_id, "1")
+            wrong = await rooms(tmp_path, "kick", made.room_id, "nobody")
             assert (wrong.returncode, "SEAT_UNKNOWN" in wrong.stderr) == (1, True)
             closed = await rooms(tmp_path, "close", made.room_id, "--reason", "TEST_OVER")
             assert closed.returncode == 0, closed.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from tests.integration.conftest import Runs
@@ -12,7 +13,7 @@ from tests.integration.rooms_stack import Player, RunningNode, attached, host, r
 from rallypoint.cli.brokers import Brokers
 from rallypoint.games import skirmish, tictactoe
 from rallypoint.games.definition import define
-from rallypoint.internal.v1 import allocation_pb2, snapshot_pb2
+from rallypoint.internal.v1 import allocation_pb2, room_admin_pb2, room_admin_pb2_grpc, snapshot_pb2
 from rallypoint.kit import errors, rpc, subjects
 from rallypoint.kit.names import RoomId
 from rallypoint.v1 import room_pb2
@@ -73,6 +74,31 @@ def test_created_room_is_stored_before_the_reply(
             async with asyncio.timeout(10):
                 while await stored(node, room_id) is not None:  # noqa: ASYNC110  # no event
                     await asyncio.sleep(0.05)
+
+    runs(play())
+
+
+def test_kick_is_stored_before_the_reply(brokers: Brokers, runs: Runs, fresh: Fresh) -> None:
+    async def play() -> None:
+        async with (
+            room_node(brokers) as node,
+            rpc.channel(node.address, name="test") as channel,
+        ):
+            room_id = fresh("room")
+            await node.create(room_id, players=3, own_revision=await node.own(room_id))
+            stub: Any = room_admin_pb2_grpc.RoomAdminServiceStub(channel)
+            kick = room_admin_pb2.RemovePlayerRequest(room_id=room_id, slot=1, player_id="p0")
+            with pytest.raises(errors.Aborted, match="SEAT_CHANGED"):
+                async with rpc.calling():
+                    await stub.RemovePlayer(kick)
+            kick.player_id = "p1"
+            await stub.RemovePlayer(kick)
+            found = await stored(node, room_id)
+            assert found is not None
+            assert list(found.kicked) == ["p1"]
+            kick.slot, kick.player_id = 2, "p2"
+            await stub.RemovePlayer(kick)  # one is left alone: the match is over, for good
+            assert await stored(node, room_id) is None
 
     runs(play())
 

@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     shown.add_argument("--json", action="store_true", help="for machines")
     kick = commands.add_parser("kick", help="take a seat away; the player is told the reason")
     kick.add_argument("room")
-    kick.add_argument("seat", type=int)
+    kick.add_argument("player", help="the player's id, as `show` has it")
     kick.add_argument("--reason", default="KICKED", help="UPPER_SNAKE (%(default)s)")
     close = commands.add_parser("close", help="end a room; its players are told the reason")
     close.add_argument("room")
@@ -70,11 +70,12 @@ async def _run(parsed: argparse.Namespace, url: str, token: str) -> int:
             case "show":
                 await _show(channel, token, parsed)
             case "kick":
+                slot = await _seat_of(channel, token, parsed)
                 await _call(
                     channel, token, "KickPlayer",
-                    room_id=parsed.room, slot=parsed.seat, reason=parsed.reason,
+                    room_id=parsed.room, slot=slot, reason=parsed.reason, player_id=parsed.player,
                 )  # fmt: skip
-                print(f"seat {parsed.seat} of {parsed.room} was taken away: {parsed.reason}")
+                print(f"{parsed.player} lost seat {slot} of {parsed.room}: {parsed.reason}")
             case "close":
                 await _call(channel, token, "CloseRoom", room_id=parsed.room, reason=parsed.reason)
                 print(f"{parsed.room} is closed: {parsed.reason}")
@@ -91,6 +92,16 @@ async def _call(channel: Any, token: str, method: str, **fields: Any) -> Any:
     answer = getattr(admin_pb2, f"{method}Response")
     path = f"{SERVICE}/{method}"
     return await channels.call(channel, path, request, answer=answer, token=token)
+
+
+async def _seat_of(channel: Any, token: str, parsed: argparse.Namespace) -> int:
+    from rallypoint.kit import errors
+
+    found = await _call(channel, token, "GetLiveRoom", room_id=parsed.room)
+    for seat in found.seats:
+        if seat.seat.player_id == parsed.player:
+            return int(seat.seat.slot)
+    raise errors.NotFound("SEAT_UNKNOWN", f"{parsed.player} has no seat there")
 
 
 async def _list(channel: Any, token: str, parsed: argparse.Namespace) -> None:

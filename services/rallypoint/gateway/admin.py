@@ -134,11 +134,11 @@ class AdminApi:
         reason = check_reason(request.reason or "KICKED")
         stub = room_admin_pb2_grpc.RoomAdminServiceStub(await self._node_of(request.room_id))
         wanted = room_admin_pb2.RemovePlayerRequest(
-            room_id=request.room_id, slot=request.slot, reason=reason
+            room_id=request.room_id, slot=request.slot, reason=reason, player_id=request.player_id
         )
         async with rpc.calling():
             await stub.RemovePlayer(wanted, timeout=CALL_S)
-        log.info("operator_kicked", extra={"room": request.room_id, "slot": request.slot})
+        log.info("operator_kicked", extra={"room": request.room_id, "player": request.player_id})
         return admin_pb2.KickPlayerResponse()
 
     async def close(

@@ -58,9 +58,8 @@ class RoomAdminService(room_admin_pb2_grpc.RoomAdminServiceServicer):
     ) -> room_admin_pb2.RemovePlayerResponse:
         """Take a seat away."""
         placed = self._find(request.room_id)
-        await placed.runner.call(
-            functools.partial(_remove, placed, request.slot, request.reason or "KICKED")
-        )
+        await placed.runner.call(functools.partial(_remove, placed, request))
+        await self._node.keep(placed)
         return room_admin_pb2.RemovePlayerResponse()
 
     def _find(self, room_id: str) -> Placed:
@@ -135,11 +134,14 @@ def _check_place(placed: Placed) -> None:
         raise ROOM_MOVING
 
 
-def _remove(placed: Placed, slot: int, reason: str) -> None:
+def _remove(placed: Placed, request: room_admin_pb2.RemovePlayerRequest) -> None:
     _check_place(placed)
-    room = placed.room
+    room, slot = placed.room, request.slot
     seats: dict[int, Seat] = {seat.slot: seat for seat in room.book.seats()}
     if slot not in seats:
         raise errors.NotFound("SEAT_UNKNOWN", f"nobody has seat {slot}")
-    room.book.kick(slot)
-    seating.leave(placed.runner.table, room, slot, reason)
+    if seats[slot].player_id == request.player_id:
+        room.book.kick(slot)
+        seating.leave(placed.runner.table, room, slot, request.reason or "KICKED")
+    elif not room.book.is_kicked(request.player_id):
+        raise errors.Aborted("SEAT_CHANGED", f"seat {slot} is another player's")

@@ -128,6 +128,8 @@ class HostedRoom:
         self.replies: dict[int, ReplyLog] = {}
         self.streams: dict[int, Stream] = {}
         self.ended: Ended | None = None
+        self.over = asyncio.Event()
+        """Set when its end is stored."""
         self.still: Still | None = None
         """Set while the room has no place in a table: it moves to another node or comes here."""
         self.finishing: bool | None = None

@@ -258,6 +258,13 @@ class Node:
         await self._supersede(placed)
         return None
 
+    async def keep(self, placed: Placed) -> None:
+        """Return when a crash would bring the room back as it is, or not at all."""
+        if placed.room.ended is None:
+            await self._store(placed)
+        if placed.room.ended is not None:
+            await placed.room.over.wait()
+
     async def _store(self, placed: Placed) -> None:
         try:
             await self.snapshots.store(placed)
@@ -386,6 +393,7 @@ class Node:
         try:
             await self._closer.close(room, ended)
         finally:
+            room.over.set()
             self._closing -= 1
             self._emptied.set()
 

@@ -21,8 +21,8 @@ export class OperatorApi {
     return this.#channel.unary(AdminService.method.getLiveRoom, { roomId });
   }
 
-  async kick(roomId: string, slot: number, reason: string): Promise<void> {
-    await this.#channel.unary(AdminService.method.kickPlayer, { roomId, slot, reason });
+  async kick(roomId: string, seat: { slot: number; playerId: string }, reason: string): Promise<void> {
+    await this.#channel.unary(AdminService.method.kickPlayer, { roomId, ...seat, reason });
   }
 
   async close(roomId: string, reason: string): Promise<void> {

@@ -69,7 +69,7 @@ export class RoomPanel {
 
   #seat(seat: LiveSeat): HTMLElement {
     const { slot = 0, displayName = "", playerId = "" } = seat.seat ?? {};
-    const kick = element("button", { class: "button", type: "button", "aria-label": `Kick ${displayName}`, click: () => this.#askKick(slot, displayName) }, "Kick");
+    const kick = element("button", { class: "button", type: "button", "aria-label": `Kick ${displayName}`, click: () => this.#askKick({ slot, playerId }, displayName) }, "Kick");
     return element(
       "li",
       { "data-state": seat.state },
@@ -80,10 +80,10 @@ export class RoomPanel {
     );
   }
 
-  #askKick(slot: number, name: string): void {
+  #askKick(seat: { slot: number; playerId: string }, name: string): void {
     const { roomId } = this;
     this.#ask(`Kick ${name}?`, "KICKED", async (reason) => {
-      await this.#api.kick(roomId, slot, reason);
+      await this.#api.kick(roomId, seat, reason);
       this.#tell(`${name} was kicked: ${reason}`);
     });
   }

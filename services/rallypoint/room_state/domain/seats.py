@@ -243,6 +243,10 @@ class SeatBook:
         """The player of a seat is to get none again."""
         self._kicked.add(self._records[slot].seat.player_id)
 
+    def is_kicked(self, player_id: str) -> bool:
+        """Whether a player is to get no seat again."""
+        return player_id in self._kicked
+
     def _free(self) -> list[int]:
         """Seats for new players: the empty ones first."""
         left = [r.seat.slot for r in self._records if self._reuse and r.state is SeatState.LEFT]
