@@ -40,9 +40,19 @@ export function keepSecret(value: string): void {
   else sessionStorage.removeItem(KEY);
 }
 
+/** The secret behind a `#`; one that is no encoded text is taken as it stands. */
+export function secretIn(hash: string): string {
+  const text = hash.slice(1);
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 /** Take the secret out of the address, where it would be seen and remembered. */
 export function takeSecretFromAddress(): void {
-  const brought = decodeURIComponent(location.hash.slice(1));
+  const brought = secretIn(location.hash);
   if (!brought) return;
   keepSecret(brought);
   history.replaceState(null, "", location.pathname);
