@@ -22,7 +22,7 @@ from rallypoint.internal.v1 import room_transfer_pb2 as transfer
 from rallypoint.kit import errors, metrics, subjects
 from rallypoint.kit.bus import Bus
 from rallypoint.kit.names import RoomId
-from rallypoint.room_state import captured, seating
+from rallypoint.room_state import captured, seating, unbroken
 from rallypoint.room_state.domain.moving import (
     ARRIVAL,
     Arriving,
@@ -32,10 +32,11 @@ from rallypoint.room_state.domain.moving import (
     step,
     verdict,
 )
+from rallypoint.room_state.still import ROOM_MOVING
 
 if TYPE_CHECKING:
     from rallypoint.room_state.captured import Captured
-    from rallypoint.room_state.node import Node
+    from rallypoint.room_state.node import Node, Spawn
     from rallypoint.room_state.runner import Placed
 
 logger = logging.getLogger(__name__)
@@ -65,8 +66,9 @@ class _Arrival:
 class Arrivals:
     """Takes rooms in. `place` is this process as claims name it."""
 
-    def __init__(self, node: Node, bus: Bus, *, place: str) -> None:
+    def __init__(self, node: Node, bus: Bus, *, place: str, spawn: Spawn) -> None:
         self._node = node
+        self._spawn = spawn
         self._kv = bus.kv(subjects.OWNERS.name)
         self._place = place
         self._arrivals: dict[str, _Arrival] = {}
@@ -89,16 +91,35 @@ class Arrivals:
             )
 
     async def take(self, request: transfer.TransferRoomRequest) -> None:
-        """Restore the room and hold it still."""
+        """Restore the room and hold it still, also when the caller has gone meanwhile."""
+        work = self._take(request)
+        await unbroken.to_the_end(self._spawn, work, name=f"take.{request.room_id}")
+
+    async def start(self, request: transfer.StartRoomRequest) -> None:
+        """Let the room run, also when the caller has gone meanwhile."""
+        work = self._start(request)
+        await unbroken.to_the_end(self._spawn, work, name=f"start.{request.room_id}")
+
+    async def _take(self, request: transfer.TransferRoomRequest) -> None:
         arrival = self._known(request.room_id, request.transfer)
         if arrival.phase is not Arriving.PREPARED:
             return
+        if arrival.item is not None:
+            raise ROOM_MOVING  # an earlier call is at it
         arrival.item = captured.from_bytes(request.snapshot)
-        arrival.placed = await self._node.hold(arrival.item, epoch=request.epoch)
+        try:
+            placed = await self._node.hold(arrival.item, epoch=request.epoch)
+        except BaseException:
+            arrival.item = None
+            raise
+        if self._arrivals.get(request.room_id) is not arrival:  # dropped meanwhile
+            self._node.drop(placed)
+            raise _unknown()
+        arrival.placed = placed
         arrival.since = asyncio.get_running_loop().time()
         arrival.step(Coming.TRANSFERRED)
 
-    async def start(self, request: transfer.StartRoomRequest) -> None:
+    async def _start(self, request: transfer.StartRoomRequest) -> None:
         """Let the room run. One that was dropped comes back from the snapshot of its source."""
         arrival = self._arrivals.get(request.room_id)
         if arrival is not None and arrival.transfer == request.transfer:
@@ -169,15 +190,21 @@ class Arrivals:
     def _known(self, room_id: str, name: str) -> _Arrival:
         arrival = self._arrivals.get(room_id)
         if arrival is None or arrival.transfer != name:
-            raise errors.FailedPrecondition("TRANSFER_UNKNOWN", "no place is kept for the room")
+            raise _unknown()
         return arrival
+
+
+def _unknown() -> errors.FailedPrecondition:
+    return errors.FailedPrecondition("TRANSFER_UNKNOWN", "no place is kept for the room")
 
 
 def _catch_up(placed: Placed, request: transfer.StartRoomRequest) -> None:
     """In the table's task: what happened to the room's players while it stood still."""
     room, table = placed.room, placed.runner.table
-    if room.ended is not None or room.still is not None:
+    if room.ended is not None:
         return
+    if room.still is not None:
+        raise ROOM_MOVING  # an earlier call is at it; what this one brings must not be lost
     seating.catch_up(table, room, request.inputs)
     for seat in request.left:
         if room.book.generation(seat.slot) == seat.generation:

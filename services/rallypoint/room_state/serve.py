@@ -105,7 +105,8 @@ def _add_moves(
 ) -> Drain:
     """What moves rooms to other nodes and takes theirs in."""
     bus, place = runtime.bus, f"{node.settings.node_id}|{runtime.incarnation}"
-    drain, arrivals = Drain(node, bus), Arrivals(node, bus, place=place)
+    drain = Drain(node, bus)
+    arrivals = Arrivals(node, bus, place=place, spawn=runtime.spawn)
     departures = Departures(node, bus, drain=drain, links=service.links, spawn=runtime.spawn)
     room_transfer_pb2_grpc.add_RoomTransferServiceServicer_to_server(
         RoomTransferService(
