@@ -15,7 +15,7 @@ import pytest
 from tests.integration import test_recovery as whole
 from tests.integration.conftest import Runs
 from tests.integration.moves_stack import COUNTING, World, moving_world, playing
-from tests.integration.rooms_stack import RunningNode, room_node, until
+from tests.integration.rooms_stack import RunningNode, attached, host, room_node, until
 
 from rallypoint.cli import stack
 from rallypoint.cli.brokers import Brokers
@@ -46,6 +46,8 @@ class Target(room_transfer_pb2_grpc.RoomTransferServiceServicer):
         self.abandoned = 0
         self.server: grpc.aio.Server | None = None
         self._then = when_it_has_the_room
+        self.may_start = asyncio.Event()
+        self.may_start.set()
 
     async def PrepareRoom(self, request: Any, context: Any) -> transfer.PrepareRoomResponse:
         return transfer.PrepareRoomResponse()
@@ -56,6 +58,7 @@ class Target(room_transfer_pb2_grpc.RoomTransferServiceServicer):
 
     async def StartRoom(self, request: Any, context: Any) -> transfer.StartRoomResponse:
         self.started.append(request)
+        await self.may_start.wait()
         return transfer.StartRoomResponse()
 
     async def AbandonRoom(self, request: Any, context: Any) -> transfer.AbandonRoomResponse:
@@ -125,6 +128,34 @@ def test_room_goes_on_when_its_target_dies(
                 for client in (one, two):
                     await client.check()
                     assert set(client.epochs) == {1}
+
+    runs(scenario())
+
+
+def test_seat_given_up_while_the_target_starts_is_given_up_there(
+    brokers: Brokers, runs: Runs, fresh: Fresh
+) -> None:
+    async def scenario() -> None:
+        async def take(snapshot: bytes) -> None:
+            target.may_start.clear()
+
+        target, room_id = Target(take), fresh("room")
+        async with (
+            room_node(brokers, games={"counting": COUNTING}) as node,
+            attached(node, COUNTING) as gateway,
+            serving(target) as address,
+        ):
+            revision = await node.own(room_id)
+            seats = await node.create(room_id, game="counting", own_revision=revision)
+            player = await gateway.join(room_id, "p0", seats[0].seat_token)
+            moving = asyncio.create_task(migrate(node, room_id, address), name="move")
+            await until(lambda: bool(target.started))
+            await gateway.send(leaves=[host.ClientLeave(for_good=True, seat=player.seat)])
+            await asyncio.sleep(0.2)
+            target.may_start.set()
+            await moving
+            left = [seat.slot for start in target.started for seat in start.left]
+            assert left == [player.seat.slot]
 
     runs(scenario())
 

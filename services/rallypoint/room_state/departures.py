@@ -176,9 +176,9 @@ class Departures:
                 raise
             move.step(Leaving.COMMITTED)
             await self._start(move, stub, revision)
-        gap_s = asyncio.get_running_loop().time() - move.stopped_at
+            gap_s = asyncio.get_running_loop().time() - move.stopped_at
+            self._leave(move)  # at once: nobody tells the target of what reaches the room now
         metrics.ROOM_MOVE_GAP_SECONDS.observe(gap_s)
-        self._leave(move)
         logger.info(
             "room_moved",
             extra={"room": move.room_id, "to": request.node_id, "gap_ms": round(gap_s * 1e3, 1)},
@@ -302,9 +302,8 @@ class Departures:
         still = move.placed.room.still
         assert still is not None
         end = asyncio.get_running_loop().time() + START_S
-        left = still.left
         while asyncio.get_running_loop().time() < end:
-            inputs = still.take_inputs()
+            inputs, left = still.take_inputs(), still.take_left()
             request = transfer.StartRoomRequest(
                 room_id=move.room_id,
                 epoch=move.epoch,
@@ -318,15 +317,14 @@ class Departures:
                     await stub.StartRoom(request, timeout=START_S)
             except (errors.Unavailable, errors.DeadlineExceeded) as error:
                 logger.info("start_waits", extra={"room": move.room_id, "reason": str(error)})
-                still.inputs[:0] = inputs
+                still.inputs[:0], still.left[:0] = inputs, left
                 await asyncio.sleep(RETRY_S)
             except errors.RallypointError as error:
                 logger.warning("start_failed", extra={"room": move.room_id, "reason": str(error)})
                 return
             else:
-                if not still.inputs:
+                if not still.inputs and not still.left:
                     return
-                left = []
 
     # --- the end ---
 

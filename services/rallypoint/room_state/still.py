@@ -51,6 +51,11 @@ class Still:
         if for_good:
             self.left.append(host.SeatRef(room_id=self._room_id, slot=slot, generation=generation))
 
+    def take_left(self) -> list[host.SeatRef]:
+        """The seats given up that nobody was told of; somebody is now."""
+        left, self.left = self.left, []
+        return left
+
     def take_inputs(self) -> list[host.ClientInput]:
         """The inputs that wait; they do not any more."""
         inputs, self.inputs = self.inputs, []
