@@ -56,8 +56,14 @@ def test_node_without_nats_and_without_fleet_stands_still(
                 await asyncio.sleep(0.3)
             await until_moving(player)
             await until_still(player)
-            await node.stub.Ping(host.PingRequest())
+            refused = await gateway.message(player, 1, b"", 1)
+            assert refused.reason == "ROOM_MOVING", "the match may go on elsewhere"
+            # A ping may have waited in a socket since before; one that names the freeze has not.
+            stale = await node.stub.Ping(host.PingRequest())
+            assert await stands_still(player)
+            await node.stub.Ping(host.PingRequest(frozen=stale.frozen))
             await until_moving(player)
+            assert (await gateway.message(player, 1, b"", 1)).reason != "ROOM_MOVING"
             await until_still(player)
             await asyncio.to_thread(own_brokers.nats.start)
             await until_moving(player)

@@ -75,9 +75,16 @@ class Hosts:
             await self._stub(node).CloseRoom(request, timeout=CLOSE_TIMEOUT_S)
 
     async def ping(self, node: Node) -> str:
-        """Return the incarnation that answers at the node's address; raises as `create` does."""
+        """Return the incarnation that answers at the node's address; raises as `create` does.
+
+        One that stands still is pinged once more: it goes on when it knows that we know.
+        """
+        request, ping = room_host_pb2.PingRequest(), self._stub(node).Ping
         async with rpc.calling():
-            reply = await self._stub(node).Ping(room_host_pb2.PingRequest(), timeout=PING_TIMEOUT_S)
+            reply = await ping(request, timeout=PING_TIMEOUT_S)
+            if reply.frozen:
+                request.frozen = reply.frozen
+                reply = await ping(request, timeout=PING_TIMEOUT_S)
         return reply.incarnation
 
     async def keep_only(self, addresses: Collection[str]) -> None:

@@ -4,7 +4,9 @@ Without NATS and without fleet's ping for ten seconds its rooms may go on elsewh
 stop ticking; either alone costs no tick. A process that was stopped itself for a while (SIGSTOP, a
 paused machine) stands still at once. Rooms go on when fleet pings again, which it does for living
 nodes only, or when NATS is back and each room was stored under its fence: those that cannot be are
-another node's, and end here.
+another node's, and end here. A ping may have waited in a socket since before the freeze; so only
+one counts that names the freeze, as the answer to an earlier one did. While it stands still a room
+answers no messages either.
 """
 
 from __future__ import annotations
@@ -39,37 +41,47 @@ class Freezing:
         self._link = link
         self._after_s = after_s
         self._pinged_at = self._linked_at = float("-inf")
-        self._frozen_at = 0.0
+        self._looked_at = float("inf")
+        self._freezes = 0
+        self._known_alive_in = 0
+        """The freeze since which fleet has pinged."""
         metrics.ROOM_FROZEN.set_function(lambda: float(node.frozen))
 
-    def pinged(self) -> None:
-        """Fleet takes this process for alive."""
+    def pinged(self, frozen: int) -> int:
+        """Fleet takes this process for alive, and knows of this freeze; the one of now, or 0."""
         self._pinged_at = asyncio.get_running_loop().time()
+        self._known_alive_in = max(self._known_alive_in, frozen)
+        return self._freezes if self._node.frozen else 0
+
+    def is_in_doubt(self) -> bool:
+        """Whether rooms may be another node's: they stand still, or will as soon as we look."""
+        silent_s = asyncio.get_running_loop().time() - self._looked_at
+        return self._node.frozen or silent_s > SUSPENDED_S
 
     async def run(self) -> None:
         """Watch for ever."""
         loop = asyncio.get_running_loop()
-        looked_at = self._linked_at = loop.time()
+        self._looked_at = self._linked_at = loop.time()
         while True:
             await asyncio.sleep(PERIOD_S)
             now = loop.time()
             if self._link.is_connected:
                 self._linked_at = now
             silent_s = now - max(self._linked_at, self._pinged_at)
-            if silent_s > self._after_s or now - looked_at > SUSPENDED_S:
-                self._freeze(now)
+            if silent_s > self._after_s or now - self._looked_at > SUSPENDED_S:
+                self._freeze()
             elif self._node.frozen:
                 await self._thaw()
-            looked_at = loop.time()
+            self._looked_at = loop.time()
 
-    def _freeze(self, now: float) -> None:
+    def _freeze(self) -> None:
         if not self._node.frozen:
-            self._frozen_at = now
+            self._freezes += 1
             self._node.freeze(frozen=True)
             logger.warning("rooms_frozen", extra={"rooms": len(self._node.rooms)})
 
     async def _thaw(self) -> None:
-        if self._pinged_at <= self._frozen_at:
+        if self._known_alive_in < self._freezes:
             try:
                 await self._node.store_all()
             except errors.RallypointError as error:

@@ -49,10 +49,7 @@ async def run(settings: Settings, runtime: Runtime, definitions: Mapping[str, De
     )  # fmt: skip
     freezing = Freezing(node, runtime.bus, after_s=settings.freeze_after_s)
     service = RoomHostService(
-        node,
-        incarnation=runtime.incarnation,
-        spawn=runtime.spawn,
-        pinged=freezing.pinged,
+        node, incarnation=runtime.incarnation, spawn=runtime.spawn, freezing=freezing
     )
     server = rpc.make_server(runtime)
     service.add_to(server)

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import grpc
@@ -13,6 +13,7 @@ from rallypoint.internal.v1 import room_host_pb2 as host
 from rallypoint.kit import errors
 from rallypoint.room_state import attach, seating
 from rallypoint.room_state.domain.replies import Reply
+from rallypoint.room_state.freezing import Freezing
 from rallypoint.room_state.gateway_link import GatewayLink
 from rallypoint.room_state.hosted import INBOX_LIMIT, HostedRoom
 from rallypoint.room_state.node import Node, Spawn
@@ -30,13 +31,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class RoomHostService:
     """Handlers; the node does the work."""
 
-    def __init__(
-        self, node: Node, *, incarnation: str, spawn: Spawn, pinged: Callable[[], None]
-    ) -> None:
+    def __init__(self, node: Node, *, incarnation: str, spawn: Spawn, freezing: Freezing) -> None:
         self._node = node
         self._incarnation = incarnation
         self._spawn = spawn
-        self._pinged = pinged
+        self._freezing = freezing
         self._links: set[GatewayLink] = set()
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -83,9 +82,9 @@ class RoomHostService:
 
     async def ping(self, request: host.PingRequest, context: Context) -> host.PingResponse:
         """Answer while the loop turns."""
-        self._pinged()
+        frozen = self._freezing.pinged(request.frozen)
         self._node.fleet_heard_at = asyncio.get_running_loop().time()
-        return host.PingResponse(incarnation=self._incarnation)
+        return host.PingResponse(incarnation=self._incarnation, frozen=frozen)
 
     async def attach(
         self, requests: AsyncIterator[bytes], context: Context
@@ -202,8 +201,14 @@ class RoomHostService:
                 error = ROOM_MOVING
             seating.send_reply(link, message.call, Reply(int(error.code), error.reason))
             return
-        table = placed.runner.table
-        _post(placed, functools.partial(seating.answer, table, placed.room, link, message))
+        _post(placed, functools.partial(self._answer, placed, link, message))
+
+    def _answer(self, placed: Placed, link: GatewayLink, message: host.ClientMessage) -> None:
+        """In the table's task: nothing is promised for a room that may go on elsewhere by now."""
+        if self._freezing.is_in_doubt():
+            seating.send_reply(link, message.call, Reply(int(ROOM_MOVING.code), ROOM_MOVING.reason))
+        else:
+            seating.answer(placed.runner.table, placed.room, link, message)
 
     def _point(self, link: GatewayLink, room_id: str) -> bool:
         """Tell a gateway that has missed it where a room went; whether we know."""
