@@ -10,8 +10,8 @@ from tests.integration.conftest import Connect, Runs
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.kit import subjects
-from rallypoint.kit.bus import Bus, Conflict, Fact, Message
-from rallypoint.kit.bus_kv import Entry, Kv
+from rallypoint.kit.bus import Bus, BusUnavailable, Conflict, Fact, Message
+from rallypoint.kit.bus_kv import Entry, Kv, Put
 from rallypoint.kit.names import QueueName
 
 Fresh = Callable[[str], str]
@@ -132,6 +132,33 @@ def test_fenced_write_is_refused_after_the_fence_moved(
             await kv.update(f"own.{room}", b"node-2", revision=revision)
             with pytest.raises(Conflict):
                 await kv.put(f"snap.{room}", b"stale", fence=fence)
+
+    runs(scenario())
+
+
+def test_each_of_many_writes_has_its_own_answer(
+    runs: Runs, connected: Connect, brokers: Brokers, fresh: Fresh
+) -> None:
+    async def scenario() -> None:
+        async with connected(brokers) as (bus, _):
+            kv, name = bus.kv("rooms"), fresh("room")
+            rooms = [f"{name}-{number}" for number in range(4)]
+            puts = []
+            for room in rooms:
+                revision = await kv.create(f"own.{room}", b"node-1")
+                puts.append(Put(f"snap.{room}", room.encode(), kv.fence(f"own.{room}", revision)))
+            await kv.update(f"own.{rooms[1]}", b"node-2", revision=puts[1].fence.revision)
+            puts[2] = puts[2]._replace(value=bytes(2 << 20))  # more than the server takes
+            puts.append(puts[0]._replace(key="two words"))
+            answers = await kv.put_all(puts)
+            assert [type(answer) for answer in answers] == [
+                int, Conflict, BusUnavailable, int, BusUnavailable
+            ]  # fmt: skip
+            entries = [await kv.get(f"snap.{room}") for room in rooms]
+            assert [entry and (entry.value, entry.revision) for entry in entries] == [
+                (rooms[0].encode(), answers[0]), None, None, (rooms[3].encode(), answers[3])
+            ]  # fmt: skip
+            assert await kv.put_all([]) == []
 
     runs(scenario())
 

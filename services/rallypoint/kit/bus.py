@@ -14,7 +14,7 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,11 +30,13 @@ from rallypoint.kit import (
     bus_wire,
     bus_work,
     cancellation,
+    errors,
     metrics,
     security,
     subjects,
     telemetry,
 )
+from rallypoint.kit.bus_acks import Outgoing
 from rallypoint.kit.bus_stream import Fact
 from rallypoint.kit.bus_wire import ApiRefused, BusUnavailable, Conflict, Fence
 from rallypoint.kit.bus_work import Delivery
@@ -181,13 +183,20 @@ class Bus:
 
     async def store(self, subject: str, data: bytes, headers: Mapping[str, str]) -> int:
         """Publish to a stream with these headers; return the sequence the ack names."""
+        (answer,) = await self.store_all([Outgoing(subject, data, headers)])
+        if isinstance(answer, errors.RallypointError):
+            raise answer
+        return answer
+
+    async def store_all(self, messages: Sequence[Outgoing]) -> list[int | errors.RallypointError]:
+        """The same for many at once; for each the sequence, or what `store` would raise."""
         if not self._client.is_connected:
-            raise BusUnavailable("NATS is disconnected")
+            return [BusUnavailable("NATS is disconnected") for _ in messages]
         try:
-            ack = await self._acks.store(subject, data, headers, timeout_s=REQUEST_TIMEOUT_S)
-        except (bus_acks.NoAnswer, nats.errors.Error, OSError) as error:
-            raise BusUnavailable(f"no ack of {subject}: {error!r}") from error
-        return int(bus_wire.parse_reply(ack)["seq"])
+            acks = await self._acks.store(messages, timeout_s=REQUEST_TIMEOUT_S)
+        except (nats.errors.Error, OSError) as error:
+            acks = [error] * len(messages)
+        return [_stored(message.subject, ack) for message, ack in zip(messages, acks, strict=True)]
 
     async def request(
         self,
@@ -364,6 +373,17 @@ class Bus:
         logger.warning("bus_reconnected")
         for listener in tuple(self._listeners):
             listener()
+
+
+def _stored(subject: str, ack: bytes | Exception) -> int | errors.RallypointError:
+    if isinstance(ack, Exception):
+        unavailable = BusUnavailable(f"no ack of {subject}: {ack!r}")
+        unavailable.__cause__ = ack
+        return unavailable
+    try:
+        return int(bus_wire.parse_reply(ack)["seq"])
+    except errors.RallypointError as refused:
+        return refused
 
 
 def _message(message: Msg) -> Message:

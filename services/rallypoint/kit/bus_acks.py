@@ -1,25 +1,59 @@
 """Acks of what is stored on streams, by the number in the inbox each comes to.
 
-One subscription takes all of them. A request of nats-py makes a token, a waiter and a task for each
-besides; with a snapshot per room and second that is most of what storing costs.
+One subscription takes all of them, and messages that are stored together leave as one piece. A
+request of nats-py makes a token, a waiter and a task for each besides; with a snapshot per room and
+second that is most of what storing costs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import secrets
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
+import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-STATUS = "Status"
+STATUS: Final = "Status"
+WORD: Final = re.compile(r"[^\s\x00-\x1f\x7f]+")
+"""What may stand in a command between spaces, and in a header."""
 
 
 class NoAnswer(Exception):
     """Nobody answered in time, or nobody listens."""
+
+
+class Outgoing(NamedTuple):
+    """A message to be stored."""
+
+    subject: str
+    data: bytes
+    headers: Mapping[str, str]
+
+
+class _Batch:
+    """What was sent together; `done` once each has its answer or it is too late."""
+
+    def __init__(self, size: int, done: asyncio.Future[None]) -> None:
+        self.answers: list[bytes | Exception] = [NoAnswer("no answer in time")] * size
+        self.done = done
+        self._left = size
+
+    def answer(self, place: int, found: bytes | Exception) -> None:
+        """One answer came."""
+        self.answers[place] = found
+        self._left -= 1
+        if not self._left:
+            self.finish()
+
+    def finish(self) -> None:
+        """No more is waited for."""
+        if not self.done.done():
+            self.done.set_result(None)
 
 
 class Acks:
@@ -28,7 +62,7 @@ class Acks:
     def __init__(self, client: Client, name: str) -> None:
         self._client = client
         self._inbox = f"_INBOX.{name}.acks.{secrets.token_hex(8)}"
-        self._waiting: dict[str, asyncio.Future[bytes]] = {}
+        self._waiting: dict[str, tuple[_Batch, int]] = {}
         self._numbers = itertools.count(1)
 
     async def open(self) -> None:
@@ -36,34 +70,64 @@ class Acks:
         await self._client.subscribe(f"{self._inbox}.*", cb=self._on_ack)
 
     async def store(
-        self, subject: str, data: bytes, headers: Mapping[str, str], *, timeout_s: float
-    ) -> bytes:
-        """Publish and return the answer; NoAnswer, or what the client raises."""
+        self, messages: Sequence[Outgoing], *, timeout_s: float
+    ) -> list[bytes | Exception]:
+        """Publish and return the answer to each, or NoAnswer, or what the client would raise."""
         loop = asyncio.get_running_loop()
-        number = str(next(self._numbers))
-        answer: asyncio.Future[bytes] = loop.create_future()
-        self._waiting[number] = answer
-        timer = loop.call_later(timeout_s, _give_up, answer)
+        batch = _Batch(len(messages), loop.create_future())
+        numbers: list[str] = []
+        commands: list[bytes] = []
+        for place, message in enumerate(messages):
+            number = str(next(self._numbers))
+            try:
+                commands.append(self._command(message, number))
+            except nats.errors.Error as error:
+                batch.answer(place, error)
+                continue
+            self._waiting[number] = batch, place
+            numbers.append(number)
+        timer = loop.call_later(timeout_s, batch.finish)
         try:
-            await self._client.publish(
-                subject, data, reply=f"{self._inbox}.{number}", headers=dict(headers) or None
-            )
-            return await answer
+            if commands:
+                await self._send(b"".join(commands))
+                await batch.done
         finally:
             timer.cancel()
-            del self._waiting[number]
+            for number in numbers:
+                del self._waiting[number]
+        return batch.answers
+
+    def _command(self, message: Outgoing, number: str) -> bytes:
+        """The protocol's HPUB."""
+        lines = ["NATS/1.0"]
+        for name, value in message.headers.items():
+            if not WORD.fullmatch(name) or "\r" in value or "\n" in value:
+                raise nats.errors.BadHeaderError(name)
+            lines.append(f"{name}: {value}")
+        if not WORD.fullmatch(message.subject):
+            raise nats.errors.BadSubjectError
+        head = ("\r\n".join(lines) + "\r\n\r\n").encode()
+        reply = f"{self._inbox}.{number}"
+        size = len(head) + len(message.data)
+        if size > self._client.max_payload:  # the server would hang up
+            raise nats.errors.MaxPayloadError
+        line = f"HPUB {message.subject} {reply} {len(head)} {size}\r\n".encode()
+        return b"%b%b%b\r\n" % (line, head, message.data)
+
+    async def _send(self, commands: bytes) -> None:
+        """What `Client.publish` does for one."""
+        client = self._client
+        await client._send_command(commands)
+        if client._flush_queue is not None and client._flush_queue.empty():
+            await client._flush_pending()
 
     async def _on_ack(self, message: Msg) -> None:
-        answer = self._waiting.get(message.subject.rpartition(".")[2])
-        if answer is None or answer.done():
+        found = self._waiting.get(message.subject.rpartition(".")[2])
+        if found is None:
             return
+        batch, place = found
         headers: Mapping[str, Any] = message.headers or {}
         if not message.data and STATUS in headers:
-            answer.set_exception(NoAnswer(f"status {headers[STATUS]}"))
+            batch.answer(place, NoAnswer(f"status {headers[STATUS]}"))
         else:
-            answer.set_result(message.data)
-
-
-def _give_up(answer: asyncio.Future[bytes]) -> None:
-    if not answer.done():
-        answer.set_exception(NoAnswer("no answer in time"))
+            batch.answer(place, message.data)

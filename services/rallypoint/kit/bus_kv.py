@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from rallypoint.kit import bus_stream, bus_wire
+from rallypoint.kit import bus_stream, bus_wire, errors
+from rallypoint.kit.bus_acks import Outgoing
 from rallypoint.kit.bus_wire import Conflict, Fence
 
 if TYPE_CHECKING:
@@ -31,6 +32,14 @@ class Entry:
     key: str
     value: bytes | None
     revision: int
+
+
+class Put(NamedTuple):
+    """A write of a key, whatever was there, while its fence stands."""
+
+    key: str
+    value: bytes
+    fence: Fence
 
 
 class Kv:
@@ -79,6 +88,12 @@ class Kv:
         """Write whatever was there; return the revision. Conflict when the fence has moved."""
         headers = fence.headers() if fence else {}
         return await self._store(key, value, headers | _ttl(ttl_s))
+
+    async def put_all(self, puts: Sequence[Put]) -> list[int | errors.RallypointError]:
+        """`put` for many at once; for each the revision, or what `put` would raise."""
+        return await self._bus.store_all(
+            [Outgoing(self._prefix + put.key, put.value, put.fence.headers()) for put in puts]
+        )
 
     async def purge(
         self,
