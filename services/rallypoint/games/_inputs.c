@@ -28,11 +28,6 @@ typedef struct {
 } Column;
 
 typedef struct {
-    Py_ssize_t seat;
-    int64_t seq;
-} Arrival;
-
-typedef struct {
     PyObject_HEAD
     Py_ssize_t count, columns, zeroed, held_arrays;
     size_t size, waiting, room, limit;
@@ -43,7 +38,7 @@ typedef struct {
     Py_buffer newest_of, applied_of, fresh_of;
     int64_t *newest, *applied, *fresh;
     int32_t *seen; /* per seat, scratch of a tick */
-    Arrival *arrival;
+    InputArrival *arrival;
     uint8_t *data;
 } Rings;
 
@@ -53,7 +48,7 @@ static int wait_for(Rings *self, Py_ssize_t seat, int64_t seq, const uint8_t *da
 {
     if (self->waiting == self->room) {
         size_t room = self->room ? self->room * 2 : 256;
-        Arrival *arrival = PyMem_Realloc(self->arrival, room * sizeof(Arrival));
+        InputArrival *arrival = PyMem_Realloc(self->arrival, room * sizeof(InputArrival));
         if (arrival != NULL)
             self->arrival = arrival;
         uint8_t *bytes = PyMem_Realloc(self->data, room * self->size + 1);
@@ -101,6 +96,12 @@ static int is_rings(PyObject *object) { return Py_TYPE(object) == rings_type; }
 static int has_seat(PyObject *rings, Py_ssize_t seat)
 {
     return seat >= 0 && seat < ((Rings *)rings)->count;
+}
+
+static InputsWaiting all_waiting(PyObject *rings)
+{
+    const Rings *self = (Rings *)rings;
+    return (InputsWaiting){self->arrival, self->data, self->waiting, self->size};
 }
 
 static PyObject *offer(Rings *self, PyObject *const *args, Py_ssize_t nargs)
@@ -259,7 +260,7 @@ static PyObject *take(Rings *self, PyObject *Py_UNUSED(ignored))
     if (pressed == NULL)
         return PyErr_NoMemory();
     for (size_t place = 0; place < self->waiting; place++) {
-        Arrival arrived = self->arrival[place];
+        InputArrival arrived = self->arrival[place];
         int32_t rank = self->seen[arrived.seat]++;
         if (rank >= 0 && rank == self->fresh[arrived.seat] - 1)
             apply(self, self->data + place * size, arrived.seat, arrived.seq);
@@ -478,7 +479,7 @@ static PyType_Spec rings_spec = {
     .slots = rings_slots,
 };
 
-static InputsApi api = {is_rings, has_seat, offer_inputs};
+static InputsApi api = {is_rings, has_seat, offer_inputs, all_waiting};
 
 static int module_exec(PyObject *module)
 {

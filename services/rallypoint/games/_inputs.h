@@ -17,12 +17,25 @@ typedef struct {
 } InputBytes;
 
 typedef struct {
+    Py_ssize_t seat;
+    int64_t seq;
+} InputArrival;
+
+/* What waits for all seats, in order of arrival; good until the rings are touched. */
+typedef struct {
+    const InputArrival *arrival;
+    const uint8_t *data; /* `size` bytes for each */
+    size_t count, size;
+} InputsWaiting;
+
+typedef struct {
     int (*is_rings)(PyObject *rings);
     /* Whether `seat` has a ring. */
     int (*has_seat)(PyObject *rings, Py_ssize_t seat);
     /* InputRings.offer; -1 with an exception set when memory is short. */
     int (*offer)(PyObject *rings, Py_ssize_t seat, int64_t first_seq, const InputBytes *inputs,
                  size_t count);
+    InputsWaiting (*waiting)(PyObject *rings);
 } InputsApi;
 
 #endif

@@ -86,6 +86,10 @@ class Arena:
         octets: Array = self._bytes.take(first + room * step)
         return octets.tobytes()
 
+    def pieces(self) -> tuple[tuple[Array, int], ...]:
+        """The arrays that `room_bytes` reads, in its order, each with the number of its columns."""
+        return tuple((run.values, len(run.columns)) for run, _ in self._saved_runs)
+
     def _find_places(self) -> tuple[Array, Array]:
         """Where each byte of room 0 lies, and how much further on that of the next room does."""
         whole = np.arange(len(self._bytes))

@@ -121,6 +121,13 @@ class RoomTable(Decisions):
 
     def snapshot(self, slot: int) -> SavedRoom:
         """A room as it is now, for `restore`; raises what the game's on_snapshot raises."""
+        inputs = self._rings.saved(self._index(slot, 0), self.definition.seats)
+        return dataclasses.replace(
+            self.loose(slot), columns=self.arena.room_bytes(slot), inputs=inputs
+        )
+
+    def loose(self, slot: int) -> SavedRoom:
+        """The same without columns and inputs, for who reads those of many rooms at once."""
         room = self.room(slot)
         entry = self._open[slot]
         next_event, events = self.writer.saved_events(slot, self.tick)
@@ -128,12 +135,12 @@ class RoomTable(Decisions):
             layout=self.layout,
             tick=room.tick,
             age=room.tick - room.first_tick,
-            columns=self.arena.room_bytes(slot),
+            columns=b"",
             game=self._host.snapshot(room),
             timers=tuple((due - self.tick, name) for due, name in entry.timers) if entry else (),
             next_event=next_event,
             events=events,
-            inputs=self._rings.saved(self._index(slot, 0), self.definition.seats),
+            inputs=(),
             locked=room.locked,
             metadata=tuple(sorted(room.metadata.items())),
         )

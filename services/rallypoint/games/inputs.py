@@ -120,6 +120,10 @@ class InputRings:
             for seat, (applied, newest, row) in enumerate(rows, start=first)
         )
 
+    def pieces(self) -> tuple[Array, Array, tuple[tuple[Array, int], ...]]:
+        """The arrays that `saved` reads: applied and newest seqs, and what is seen and held."""
+        return self.applied, np.asarray(self._newest), tuple((each, 1) for each in self._values())
+
     def restore(self, seat: int, saved: SavedInputs) -> None:
         """Go on with what `saved` gave; ValueError when it does not fit."""
         self.reset(seat, saved.applied)

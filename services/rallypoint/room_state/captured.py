@@ -1,15 +1,15 @@
-"""A room at one moment, as values and as the `RoomSnapshot` that is stored.
+"""A room at one moment, as values and as the message `RoomSnapshot`.
 
-`take` runs in the table's task and only copies; making the message costs several times that and may
-be done later.
+This is how a room is read back, and how it goes to another node. Each second's snapshots are made
+without these values: `packed`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -17,7 +17,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rallypoint.games.engine import RoomSpec
 from rallypoint.games.room import Seat, SeatState
 from rallypoint.games.saved import SavedInputs, SavedRoom
-from rallypoint.games.varints import varint
 from rallypoint.internal.v1 import snapshot_pb2
 from rallypoint.kit import errors
 from rallypoint.room_state.domain.replies import Reply, SavedReplies
@@ -26,12 +25,6 @@ from rallypoint.room_state.hosted import HostedRoom, RoomIdentity
 
 if TYPE_CHECKING:
     from rallypoint.games.engine import RoomTable
-
-ENGINE_TAG: Final = b"\x52"
-EVENTS_TAG: Final = b"\x42"
-INPUTS_TAG: Final = b"\x4a"
-seq_bytes = varint.__wrapped__
-"""`varint` without its memory: a seq never comes again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +37,6 @@ class Captured:
     engine: SavedRoom
     at: float
     copy: int = 0
-
-    def differs(self, other: Captured) -> bool:
-        """Whether anything but the time is not the same."""
-        if self.engine.columns != other.engine.columns:  # nearly always enough to know
-            return True
-        return _timeless(self) != _timeless(other)
 
     def spec(self, epoch: int) -> RoomSpec:
         """What the engine needs to make the room again."""
@@ -83,47 +70,9 @@ def options(data: bytes) -> Mapping[str, Any]:
     return found
 
 
-def _timeless(item: Captured) -> tuple[Any, ...]:
-    engine = item.engine
-    seats = tuple(replace(seat, kept_s=None) for seat in item.book.seats)
-    book = replace(item.book, seats=seats)
-    return replace(engine, tick=0, age=0, timers=(), events=()), book, item.replies
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The encoded part of a snapshot that seldom changes, and of which room at which moment."""
-
-    item: Captured
-    data: bytes
-
-    def fits(self, item: Captured) -> bool:
-        """Whether it is that of this moment too."""
-        known = self.item
-        return (
-            known.identity is item.identity
-            and known.book == item.book
-            and known.replies == item.replies
-        )
-
-
-def to_bytes(item: Captured, known: Head | None = None) -> tuple[bytes, Head]:
-    """What is stored; `known` is the head of an earlier call, if there was one.
-
-    The encodings of two messages, one after the other, are that of both merged.
-    """
-    if known is None or not known.fits(item):
-        known = Head(item, _head(item).SerializeToString())
-    saved = item.engine
-    engine = _engine(saved).SerializeToString()
-    engine += _encoded_events(saved.events) + _encoded_inputs(saved.inputs)
-    taken_at = snapshot_pb2.RoomSnapshot(taken_at=_taken_at(item)).SerializeToString()
-    return b"%b%b%b%b%b" % (known.data, taken_at, ENGINE_TAG, varint(len(engine)), engine), known
-
-
 def to_message(item: Captured) -> snapshot_pb2.RoomSnapshot:
-    """What is stored, as a message."""
-    message = _head(item)
+    """What another node goes on with."""
+    message = head(item.identity, item.book, item.replies)
     message.taken_at.CopyFrom(_taken_at(item))
     message.engine.CopyFrom(_engine(item.engine))
     message.engine.inputs.extend(
@@ -148,29 +97,10 @@ def _taken_at(item: Captured) -> Timestamp:
     return taken_at
 
 
-def _encoded_events(events: Sequence[tuple[int, bytes]]) -> bytes:
-    """EngineSnapshot.events by hand, as the inputs."""
-    fields = [b"\x08%b\x12%b%b" % (varint(ago), varint(len(data)), data) for ago, data in events]
-    return b"".join([b"%b%b%b" % (EVENTS_TAG, varint(len(field)), field) for field in fields])
-
-
-def _encoded_inputs(seats: Sequence[SavedInputs]) -> bytes:
-    """EngineSnapshot.inputs by hand: a message per seat would cost more than all the rest."""
-    fields = []
-    for seat in seats:
-        field = b"\x08%b\x10%b\x2a%b%b" % (
-            seq_bytes(seat.applied), seq_bytes(seat.newest), varint(len(seat.current)), seat.current
-        )  # fmt: skip
-        if seat.waiting:
-            seqs = b"".join([seq_bytes(seq) for seq, _ in seat.waiting])
-            field += b"\x1a" + varint(len(seqs)) + seqs
-            field += b"".join([b"\x22" + varint(len(data)) + data for _, data in seat.waiting])
-        fields.append(b"%b%b%b" % (INPUTS_TAG, varint(len(field)), field))
-    return b"".join(fields)
-
-
-def _head(item: Captured) -> snapshot_pb2.RoomSnapshot:
-    identity = item.identity
+def head(
+    identity: RoomIdentity, book: SavedBook, replies: Mapping[int, SavedReplies]
+) -> snapshot_pb2.RoomSnapshot:
+    """All but the engine and the time."""
     return snapshot_pb2.RoomSnapshot(
         room_id=identity.room_id,
         epoch=identity.epoch,
@@ -179,10 +109,10 @@ def _head(item: Captured) -> snapshot_pb2.RoomSnapshot:
         set=identity.set,
         options=identity.options,
         trace=identity.trace,
-        seats=[_seat(seat, item.replies.get(seat.seat.slot)) for seat in item.book.seats],
-        capacity=item.book.capacity,
-        reuse_seats=item.book.reuse,
-        kicked=sorted(item.book.kicked),
+        seats=[_seat(seat, replies.get(seat.seat.slot)) for seat in book.seats],
+        capacity=book.capacity,
+        reuse_seats=book.reuse,
+        kicked=sorted(book.kicked),
         code=identity.code,
         visibility=identity.visibility,
         created_s=identity.created_s,
@@ -279,13 +209,16 @@ def _engine(item: SavedRoom) -> snapshot_pb2.EngineSnapshot:
         age_ticks=item.age,
         columns=item.columns,
         game=item.game,
-        timers=[
-            snapshot_pb2.TimerSnapshot(in_ticks=ticks, method=name) for ticks, name in item.timers
-        ],
+        timers=timers(item),
         locked=item.locked,
         metadata=dict(item.metadata),
         next_event_id=item.next_event,
     )
+
+
+def timers(item: SavedRoom) -> list[snapshot_pb2.TimerSnapshot]:
+    """When which methods are called."""
+    return [snapshot_pb2.TimerSnapshot(in_ticks=ticks, method=name) for ticks, name in item.timers]
 
 
 def _engine_of(message: snapshot_pb2.EngineSnapshot) -> SavedRoom:

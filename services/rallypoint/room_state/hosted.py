@@ -18,7 +18,7 @@ from rallypoint.room_state.still import Still
 from rallypoint.v1 import room_pb2
 
 if TYPE_CHECKING:
-    from rallypoint.room_state.captured import Captured, Head
+    from rallypoint.room_state.packed import Packed
 
 INBOX_LIMIT = 256
 """Joins and messages waiting for one room; above it new ones are refused with ROOM_BUSY."""
@@ -136,10 +136,9 @@ class HostedRoom:
         """Whether its match shall end here although the node drains; None: nobody has asked."""
         self.waiting = 0
         self.storing = asyncio.Lock()
-        self.copies = 0
         """Held by who writes the room's snapshot."""
-        self.stored: Captured | None = None
-        self.stored_head: Head | None = None
+        self.copies = 0
+        self.stored: Packed | None = None
         self.stored_at = 0.0
         self.savable = True
         self.phase = zlib.crc32(identity.room_id.encode())

@@ -19,7 +19,7 @@ from rallypoint.games.engine import GAME_ERROR, Ended, RoomSpec, RoomTable
 from rallypoint.games.saved import SavedRoom
 from rallypoint.internal.v1 import room_host_pb2 as host
 from rallypoint.kit import errors
-from rallypoint.room_state import attach, captured, seating
+from rallypoint.room_state import attach, captured, packing, seating
 from rallypoint.room_state.captured import Captured
 from rallypoint.room_state.domain.pacing import Pacer
 from rallypoint.room_state.domain.replies import ReplyLog
@@ -50,6 +50,7 @@ class TableRunner:
     def __init__(self, definition: Definition, *, index: int, closed: Closed) -> None:
         self.definition = definition
         self.table = RoomTable(definition, clock=time.perf_counter)
+        self.packer = packing.make(self.table)
         self.rooms = RoomsBySlot()
         self.meter = TableMeter(definition.info.name)
         self._publisher = Publisher(self.table, self.rooms, refused=self.meter.refused)

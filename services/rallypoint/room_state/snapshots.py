@@ -1,9 +1,10 @@
 """Snapshots: each second what changed of each room goes to `rooms/snap.<room>` (decisions §3).
 
-Rooms have phases, so that their snapshots spread over the second. A room's table copies it between
-two ticks; making the message and storing it happens here, a few at a time, and only the newest copy
-of a room waits. Every write is fenced by `own.<room>`: when that has moved, the room goes on
-elsewhere and ends here. While the broker is away rooms play on and are stored when it is back.
+Rooms have phases, so that their snapshots spread over the second: a slice of them at a time. A
+table packs its rooms of a slice between two ticks; what changed is written at once, and only the
+newest copy of a room waits. Every write is fenced by `own.<room>`: when that has moved, the room
+goes on elsewhere and ends here. While the broker is away rooms play on and are stored when it is
+back.
 """
 
 from __future__ import annotations
@@ -11,25 +12,30 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from rallypoint.kit import errors, metrics, subjects
 from rallypoint.kit.bus import Bus, Conflict
+from rallypoint.kit.bus_kv import Put
 from rallypoint.kit.clock import Clock
 from rallypoint.kit.names import RoomId
-from rallypoint.room_state import captured
+from rallypoint.room_state import captured, packed
 from rallypoint.room_state.captured import Captured
 from rallypoint.room_state.hosted import SUPERSEDED
-from rallypoint.room_state.runner import Placed
+from rallypoint.room_state.packed import Packed
+from rallypoint.room_state.runner import Placed, TableRunner
 
 logger = logging.getLogger(__name__)
 
 PERIOD_S: Final = 0.8
 """With the time to store one, at most a second of play is lost."""
-SLICES: Final = 10
+SLICES: Final = 4
 """More would spread the load better; rooms stored together share writes to the broker and reads."""
-WRITERS: Final = 8
+WRITERS: Final = 4
+"""Batches on their way at a time, so that one whose acks are lost does not hold up the others."""
+BATCH: Final = 64
+Waiting = tuple[Placed, Packed]
 UNCHANGED_S: Final = 5.0
 """A room in which only time passes is stored this often, so that its clock is not far behind."""
 RETRY_S: Final = 0.1
@@ -43,7 +49,7 @@ class Snapshots:
         self._kv = bus.kv(subjects.OWNERS.name)
         self._rooms = rooms
         self._clock = clock
-        self._waiting: dict[str, tuple[Placed, Captured]] = {}
+        self._waiting: dict[str, Waiting] = {}
         self._wake = asyncio.Event()
         self._stored = metrics.ROOM_SNAPSHOTS.labels("stored")
         metrics.ROOM_SNAPSHOT_AGE_SECONDS.set_function(self.oldest_s)
@@ -73,16 +79,16 @@ class Snapshots:
         async with room.storing:
             if room.stored is not None and room.stored.copy > copies:
                 return
-            item = await placed.runner.call(functools.partial(self._take, placed))
+            take = functools.partial(self._take, placed.runner, [placed])
+            taken = await placed.runner.call(take)
             self._waiting.pop(room.identity.room_id, None)
-            if item is not None:
-                await self._write(placed, item)
+            await self._write_one(taken)
 
     async def store_copy(self, placed: Placed, item: Captured) -> None:
         """Store the last copy of a room that moves away; raises as `store` does."""
         async with placed.room.storing:
             self._waiting.pop(placed.room.identity.room_id, None)
-            await self._write(placed, item)
+            await self._write_one([(placed, packed.of(item))])
 
     async def load(self, room_id: str) -> Captured:
         """A room's last snapshot; NotFound SNAPSHOT_MISSING, FailedPrecondition if unreadable."""
@@ -100,90 +106,132 @@ class Snapshots:
             due = max(due + PERIOD_S / SLICES, loop.time())
             await asyncio.sleep(due - loop.time())
             turn = (turn + 1) % SLICES
+            tables: dict[TableRunner, list[Placed]] = {}
             for placed in self._rooms().values():
                 if placed.room.phase % SLICES == turn and _is_kept(placed):
-                    placed.runner.post(functools.partial(self._offer, placed))
+                    tables.setdefault(placed.runner, []).append(placed)
+            for runner, rooms in tables.items():
+                runner.post(functools.partial(self._offer, runner, rooms))
 
-    def _offer(self, placed: Placed) -> None:
-        """In the table's task: copy a room, and let it wait to be stored if it changed."""
-        room = placed.room
-        item = self._take(placed)
-        if item is None:
-            return
-        stale = item.at - room.stored_at >= UNCHANGED_S
-        if stale or room.stored is None or item.differs(room.stored):
-            self._waiting[room.identity.room_id] = (placed, item)
-            self._wake.set()
+    def _offer(self, runner: TableRunner, rooms: Sequence[Placed]) -> None:
+        """In the table's task: copy rooms, and let those that changed wait to be stored."""
+        for placed, item in self._take(runner, rooms):
+            room = placed.room
+            stale = item.at - room.stored_at >= UNCHANGED_S
+            if stale or room.stored is None or item.differs(room.stored):
+                self._waiting[room.identity.room_id] = (placed, item)
+                self._wake.set()
 
-    def _take(self, placed: Placed) -> Captured | None:
-        room, loop = placed.room, asyncio.get_running_loop()
-        if room.ended is not None or room.still is not None:
-            return None
-        try:
-            room.copies += 1
-            return captured.take(room, placed.runner.table, now=loop.time(), at=self._clock.now())
-        except Exception:
-            metrics.ROOM_SNAPSHOTS.labels("unsavable").inc()
-            if room.savable:
-                logger.exception(
-                    "snapshot_impossible",
-                    extra={"room": room.identity.room_id, "game": room.identity.game},
-                )
-            room.savable = False
-            return None
+    def _take(self, runner: TableRunner, rooms: Sequence[Placed]) -> list[Waiting]:
+        there = [each for each in rooms if each.room.ended is None and each.room.still is None]
+        items = packed.take(
+            [placed.room for placed in there],
+            runner.table,
+            runner.packer,
+            now=asyncio.get_running_loop().time(),
+            at=self._clock.now(),
+        )
+        taken: list[Waiting] = []
+        for placed, item in zip(there, items, strict=True):
+            if isinstance(item, Packed):
+                taken.append((placed, item))
+            else:
+                _unsavable(placed, item)
+        return taken
 
     # --- writes ---
 
     async def _write_waiting(self) -> None:
         while True:
-            while (room_id := self._next()) is None:
+            while not (batch := self._next()):
                 self._wake.clear()
                 await self._wake.wait()
-            placed, item = self._waiting.pop(room_id)
+            held: list[asyncio.Lock] = []
             try:
-                async with placed.room.storing:
-                    await self._write(placed, item)
-            except Conflict:
-                self._supersede(placed)
-            except errors.RallypointError as error:
-                logger.info("snapshot_waits", extra={"room": room_id, "reason": str(error)})
-                await asyncio.sleep(RETRY_S)
-
-    def _next(self) -> str | None:
-        """The room that waits longest of those that nobody is storing."""
-        for room_id, (placed, _) in self._waiting.items():
-            if not placed.room.storing.locked():
-                return room_id
-        return None
-
-    async def _write(self, placed: Placed, item: Captured) -> None:
-        """Store one copy under the fence; the caller holds `storing`."""
-        room, identity = placed.room, item.identity
-        if room.ended is not None or (room.stored is not None and item.copy < room.stored.copy):
-            return
-        data, room.stored_head = captured.to_bytes(item, room.stored_head)
-        own = subjects.own(RoomId(identity.room_id))
-        key = subjects.snapshot(RoomId(identity.room_id))
-        try:
-            await self._kv.put(key, data, fence=self._kv.fence(own, identity.own_revision))
-        except Conflict:
-            metrics.ROOM_SNAPSHOTS.labels("fenced").inc()
-            raise
-        except errors.RallypointError:
-            metrics.ROOM_SNAPSHOTS.labels("failed").inc()
+                for placed, _ in batch:
+                    await placed.room.storing.acquire()
+                    held.append(placed.room.storing)
+                failed = await self._write(batch)
+            finally:
+                for lock in held:
+                    lock.release()
             self._wake.set()
-            raise
-        self._stored.inc()
-        metrics.ROOM_SNAPSHOT_BYTES.inc(len(data))
-        room.stored, room.stored_at = item, item.at
-        room.book.written(item.book)
-        self._wake.set()
+            if failed:
+                await self._give_up(failed)
+
+    def _next(self) -> list[Waiting]:
+        """The rooms that wait longest of those that nobody is storing."""
+        free = [
+            room_id
+            for room_id, (placed, _) in self._waiting.items()
+            if not placed.room.storing.locked()
+        ]
+        return [self._waiting.pop(room_id) for room_id in free[:BATCH]]
+
+    async def _give_up(self, failed: Mapping[str, tuple[Placed, errors.RallypointError]]) -> None:
+        """End the rooms that are another's, and wait a while for the sake of the others."""
+        reason = ""
+        for placed, error in failed.values():
+            if isinstance(error, Conflict):
+                self._supersede(placed)
+            else:
+                reason = str(error)
+        if reason:
+            logger.info("snapshots_wait", extra={"rooms": len(failed), "reason": reason})
+            await asyncio.sleep(RETRY_S)
+
+    async def _write_one(self, batch: Sequence[Waiting]) -> None:
+        try:
+            for _, error in (await self._write(batch)).values():
+                raise error
+        finally:
+            self._wake.set()
+
+    async def _write(
+        self, batch: Sequence[Waiting]
+    ) -> dict[str, tuple[Placed, errors.RallypointError]]:
+        """Store copies under their fences, and return what failed; the caller holds `storing`."""
+        due = [
+            (placed, item)
+            for placed, item in batch
+            if placed.room.ended is None
+            and (placed.room.stored is None or item.copy >= placed.room.stored.copy)
+        ]
+        puts = [self._put(item) for _, item in due]
+        failed: dict[str, tuple[Placed, errors.RallypointError]] = {}
+        answers = await self._kv.put_all(puts)
+        for (placed, item), put, answer in zip(due, puts, answers, strict=True):
+            if isinstance(answer, errors.RallypointError):
+                outcome = "fenced" if isinstance(answer, Conflict) else "failed"
+                metrics.ROOM_SNAPSHOTS.labels(outcome).inc()
+                failed[put.key] = placed, answer
+                continue
+            self._stored.inc()
+            metrics.ROOM_SNAPSHOT_BYTES.inc(len(put.value))
+            placed.room.stored, placed.room.stored_at = item, item.at
+            placed.room.book.written(item.head.book)
+        return failed
+
+    def _put(self, item: Packed) -> Put:
+        identity = item.head.identity
+        room_id = RoomId(identity.room_id)
+        fence = self._kv.fence(subjects.own(room_id), identity.own_revision)
+        return Put(subjects.snapshot(room_id), item.to_bytes(), fence)
 
     def _supersede(self, placed: Placed) -> None:
         """The room is another's: it stops here."""
         if placed.room.ended is None:
             logger.warning("room_superseded", extra={"room": placed.room.identity.room_id})
             placed.runner.post(functools.partial(placed.runner.close, placed.room, SUPERSEDED))
+
+
+def _unsavable(placed: Placed, error: Exception) -> None:
+    metrics.ROOM_SNAPSHOTS.labels("unsavable").inc()
+    room = placed.room
+    if room.savable:
+        extra = {"room": room.identity.room_id, "game": room.identity.game}
+        logger.error("snapshot_impossible", exc_info=error, extra=extra)
+    room.savable = False
 
 
 def _is_kept(placed: Placed) -> bool:

@@ -111,6 +111,8 @@ class SeatBook:
         self._grace_s = grace_s
         self._new_token = new_token
         self._saves = saves
+        self._saved: SavedBook | None = None
+        self._written: SavedBook | None = None
 
     @classmethod
     def restored(
@@ -143,7 +145,9 @@ class SeatBook:
         return book
 
     def saved(self, now: float) -> SavedBook:
-        """All seats, for a snapshot."""
+        """All seats, for a snapshot; the same object while nothing changes."""
+        if self._saved is not None:
+            return self._saved
         seats = tuple(
             SavedSeat(
                 record.seat,
@@ -154,10 +158,16 @@ class SeatBook:
             )
             for record in self._records
         )
-        return SavedBook(seats, self.capacity, self._reuse, frozenset(self._kicked))
+        saved = SavedBook(seats, self.capacity, self._reuse, frozenset(self._kicked))
+        if all(record.deadline is None for record in self._records):
+            self._saved = saved
+        return saved
 
     def written(self, saved: SavedBook) -> None:
         """A snapshot with these seats is stored."""
+        if saved is self._written:
+            return
+        self._written = saved
         for record, item in zip(self._records, saved.seats, strict=False):  # seats may have come
             record.saved = frozenset(item.tokens)
 
@@ -229,6 +239,7 @@ class SeatBook:
     def admit(self, player_id: str, display_name: str, *, team: int, reserve_until: float) -> Seat:
         """A seat for a player who has none; raises as `offered` does."""
         (slot,) = self.offered([player_id])
+        self._saved = None
         seat = Seat(slot, player_id, display_name, team)
         record = _Record(seat, deadline=reserve_until)
         if slot < len(self._records):
@@ -241,6 +252,7 @@ class SeatBook:
 
     def kick(self, slot: int) -> None:
         """The player of a seat is to get none again."""
+        self._saved = None
         self._kicked.add(self._records[slot].seat.player_id)
 
     def is_kicked(self, player_id: str) -> bool:
@@ -342,12 +354,14 @@ class SeatBook:
         ]
 
     def _grant(self, record: _Record) -> Token:
+        self._saved = None
         token = self._new_token()
         if record.state is not SeatState.LEFT:
             record.tokens = [*record.tokens, _hash(token)][-MAX_TOKENS:]
         return token
 
     def _step(self, record: _Record, event: SeatEvent) -> None:
+        self._saved = None
         state = TRANSITIONS.get((record.state, event))
         if state is None:
             raise errors.PermissionDenied("SEAT_REFUSED", f"the seat is {record.state.name}")
