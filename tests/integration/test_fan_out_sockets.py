@@ -21,6 +21,7 @@ from rallypoint.gateway import fanout
 from rallypoint.gateway.domain import grpcweb, websocket_calls
 from rallypoint.gateway.domain.grpcweb import Framing
 from rallypoint.gateway.fanout import Problem
+from rallypoint.internal.v1 import room_host_pb2 as host
 
 SIZE = 196
 FRAMINGS = (grpcweb.web, websocket_calls.framing(1), grpcweb.web, websocket_calls.framing(200))
@@ -260,5 +261,29 @@ def test_streams_of_one_websocket_never_tear_each_other(runs: Runs, backend: str
             fan_out.remove(slots[1])
             again = fan_out.add(player.server.transport, calls[0])
             assert fan_out.push([again], [message(1)]) == []
+
+    runs(scenario())
+
+
+@both
+def test_error_after_a_part_was_sent_ends_the_connection(runs: Runs, backend: str) -> None:
+    async def scenario() -> None:
+        async with players(backend, 1, send_buffer=8 * 1024) as (fan_out, (player,)):
+            routes = fan_out.routes()
+            routes[1] = player.slot
+            fan_out.push([player.slot], [message(1)])
+            large = message(1) * 1000
+            frame = host.RoomFrame(
+                parts=[large],
+                routes=[host.Route(clients=[1], parts=[0]), host.Route(clients=[1], parts=[7])],
+            )
+            flush = routes.read(host.AttachResponse(frames=[frame]).SerializeToString())
+            assert flush.next_room() is not None
+            with pytest.raises((ValueError, IndexError)):
+                flush.send(256)
+            fan_out.push([player.slot], [message(2)])
+            await _settle([player])
+            if not player.server.lost:  # nothing of it was sent
+                assert player.numbers() == [1, 2]
 
     runs(scenario())

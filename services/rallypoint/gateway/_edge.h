@@ -106,6 +106,9 @@ void framed_free(Framed *framed);
 int send_run(Sender *sender, const uint32_t *slots, size_t count, Framed *framed,
              PyObject **events);
 
+/* Forget what happened; where a part of a message was written, that ends the connection. */
+void drop_events(Sender *sender, PyObject *events);
+
 extern PyTypeObject SenderType;
 extern PyTypeObject RoutesType;
 extern PyTypeObject FlushType;

@@ -297,7 +297,7 @@ static PyObject *flush_send(Flush *self, PyObject *arg)
     }
     if (more < 0 || sent < 0) {
         Py_XDECREF(strangers);
-        Py_XDECREF(events);
+        drop_events(self->routes->sender, events);
         return NULL;
     }
     return Py_BuildValue("(nONN)", found, more == 0 ? Py_True : Py_False,

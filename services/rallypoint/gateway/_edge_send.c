@@ -174,6 +174,26 @@ static int append_event(PyObject **events, const Happened *happened, PyObject *b
     return failed;
 }
 
+/* Nobody will write what is left of a message: end the connection, or the next would be torn. */
+static void end_short(Sender *sender, Py_ssize_t number)
+{
+    if (number >= 0 && number < sender->size && sender->slots[number].fd >= 0)
+        shutdown(sender->slots[number].fd, SHUT_RDWR);
+}
+
+void drop_events(Sender *sender, PyObject *events)
+{
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    for (Py_ssize_t at = 0; events != NULL && at < PyList_GET_SIZE(events); at++) {
+        PyObject *event = PyList_GET_ITEM(events, at);
+        if (PyLong_AsLong(PyTuple_GET_ITEM(event, 1)) == EVENT_SHORT)
+            end_short(sender, PyLong_AsSsize_t(PyTuple_GET_ITEM(event, 0)));
+    }
+    Py_XDECREF(events);
+    PyErr_Restore(type, value, trace);
+}
+
 int send_run(Sender *sender, const uint32_t *slots, size_t count, Framed *framed,
              PyObject **events)
 {
@@ -196,8 +216,13 @@ int send_run(Sender *sender, const uint32_t *slots, size_t count, Framed *framed
     }
     int failed = 0;
     PyObject *message = NULL;
-    for (size_t i = 0; i < found && failed == 0; i++)
-        failed = append_event(events, &happened[i], event_bytes(&happened[i], framed, &message));
+    for (size_t i = 0; i < found; i++) {
+        if (failed == 0)
+            failed = append_event(events, &happened[i],
+                                  event_bytes(&happened[i], framed, &message));
+        if (failed != 0 && happened[i].kind == EVENT_SHORT)
+            end_short(sender, happened[i].slot);
+    }
     Py_XDECREF(message);
     if (happened != few)
         free(happened);
@@ -322,7 +347,7 @@ static PyObject *sender_push(Sender *self, PyObject *args)
     int failed = push_all(self, slots, bodies, &framed, &events);
     framed_free(&framed);
     if (failed != 0) {
-        Py_XDECREF(events);
+        drop_events(self, events);
         return NULL;
     }
     return events != NULL ? events : Py_NewRef(Py_None);

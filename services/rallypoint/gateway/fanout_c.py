@@ -126,6 +126,7 @@ class CFanOut:
             try:
                 transport.write(data)
             except RuntimeError:  # uvloop's, between a reset and `connection_lost`
+                transport.abort()  # a part of the message is out: nothing may follow it
                 return [(slot, Problem.GONE)]
         return []
 

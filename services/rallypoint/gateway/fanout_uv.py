@@ -82,6 +82,7 @@ class UvFanOut:
             try:
                 client.write(data)
             except RuntimeError:  # uvloop's, between a reset and `connection_lost`
+                client.transport.abort()  # a part of it may be out: nothing may follow it
                 problems.append((slot, Problem.GONE))
                 continue
             written += 1

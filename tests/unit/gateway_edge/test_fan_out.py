@@ -129,9 +129,10 @@ def test_transport_that_just_broke_does_not_stop_the_others(fan_out: fanout.FanO
         def write(self, data: bytes) -> None:
             raise RuntimeError("the handler is closed")
 
-    good = Pipe()
-    slots = [fan_out.add(Broken(), grpcweb.web), fan_out.add(good, grpcweb.web)]
+    broken, good = Broken(), Pipe()
+    slots = [fan_out.add(broken, grpcweb.web), fan_out.add(good, grpcweb.web)]
     assert fan_out.push(slots, [b"m"] * 2) == [(slots[0], fanout.Problem.GONE)]
+    assert broken.aborted
     assert len(good.sent) == 1
 
 
