@@ -49,6 +49,7 @@ class RunningNode:
         queue: str = "",
         epoch: int = 1,
         own_revision: int = 0,
+        recording: allocation_pb2.Recording | None = None,
     ) -> list[allocation_pb2.SeatGrant]:
         """Make a room; its seats."""
         request = host.CreateRoomRequest(
@@ -58,6 +59,7 @@ class RunningNode:
             queue=queue,
             set="local",
             own_revision=own_revision,
+            recording=recording,
             options=json.dumps(dict(options or {})).encode(),
             players=[
                 allocation_pb2.SeatRequest(player_id=f"p{slot}", display_name=f"P{slot}")
@@ -118,6 +120,7 @@ class Player:
     events: dict[int, room_pb2.Event] = field(default_factory=dict)
     kicked: str = ""
     control: room_pb2.Control | None = None
+    on_frame: Callable[[room_pb2.Frame], None] = lambda _: None
 
     @property
     def welcome(self) -> room_pb2.Welcome:
@@ -154,6 +157,7 @@ class Player:
         for event in frame.events:
             self.events[event.id] = event
         self.frames.append(frame)
+        self.on_frame(frame)
 
 
 class AttachPeer:

@@ -47,6 +47,9 @@ DEFAULT_QUEUES: Mapping[str, Mapping[str, object]] = {
         "tolerance": [[0, 100], [10, 300], [30, 1000]],
         "ticket_ttl_s": 600,
         "options": {"time_limit_s": 120},
+        "replay": True,
+        "spectators": 50,
+        "spectate_delay_s": 5,
     },
     "tictactoe": {
         "queue": "tictactoe",
@@ -60,6 +63,7 @@ DEFAULT_QUEUES: Mapping[str, Mapping[str, object]] = {
         "tolerance": [[0, 200], [10, 600], [30, 2000]],
         "ticket_ttl_s": 600,
         "options": {},
+        "replay": True,
     },
 }
 

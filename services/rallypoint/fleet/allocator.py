@@ -139,6 +139,8 @@ class Allocator:
             own_revision=place.own.revision,
             set=request.set_name,
         )
+        if request.message.HasField("recording"):
+            wanted.recording.CopyFrom(request.message.recording)
         if request.message.HasField("open"):
             wanted.open.CopyFrom(request.message.open)
             wanted.open.code = place.own.code

@@ -267,6 +267,13 @@ class Bus:
         """
         return bus_stream.ordered(self, stream, subject, start_seq=start_seq)
 
+    def stored(self, stream: str, subject: str, *, start_seq: int = 1) -> AsyncIterator[Fact]:
+        """Return the facts of `subject` that are there now, in order; then it ends.
+
+        Raises BusUnavailable when the stream is out of reach, ApiRefused when there is none.
+        """
+        return bus_stream.stored(self, stream, subject, start_seq=start_seq)
+
     def work(
         self,
         stream: str,

@@ -25,6 +25,7 @@ HEARTBEAT_S = 2.0
 SILENCE_S = 3 * HEARTBEAT_S
 RETRY_S = 0.1
 _RETRY_MAX_S = 2.0
+_STORED_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,27 @@ async def ordered(bus: Bus, stream: str, subject: str, *, start_seq: int) -> Asy
             except (bus_wire.BusUnavailable, bus_wire.ApiRefused) as error:
                 logger.info("feed_waits", extra={"stream": stream, "reason": str(error)})
             wait_s = await backed_off(wait_s)
+
+
+async def stored(bus: Bus, stream: str, subject: str, *, start_seq: int) -> AsyncIterator[Fact]:
+    """See Bus.stored."""
+    next_seq, tries = max(1, start_seq), 0
+    async with Feed(bus) as feed:
+        while True:
+            try:
+                if not await feed.open(stream, subject, next_seq):
+                    return
+                while True:
+                    fact = await feed.next()
+                    next_seq, tries = fact.seq + 1, 0
+                    yield fact
+                    if not fact.pending:
+                        return
+            except Restart:
+                tries += 1
+                if tries >= _STORED_TRIES:
+                    raise bus_wire.BusUnavailable(f"{stream} cannot be read now") from None
+                await asyncio.sleep(RETRY_S)
 
 
 async def _present(bus: Bus, stream: str, next_seq: int) -> int:

@@ -191,5 +191,11 @@ ROOM_MOVE_GAP_SECONDS = Histogram(
     "How long a room stood still while it moved: from its last tick here to its start there",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5),
 )
+ROOM_REPLAY_CHUNKS = Counter(
+    "rallypoint_room_replay_chunks_total",
+    "Chunks of recordings: stored, dropped (the broker was away or slow for too long), too_large",
+    ["outcome"],
+)
+ROOM_REPLAY_BYTES = Counter("rallypoint_room_replay_bytes_total", "Bytes of recordings stored")
 ROOM_ROOMS = Gauge("rallypoint_room_rooms_count", "Rooms running")
 ROOM_PLAYERS = Gauge("rallypoint_room_players_count", "Players connected")

@@ -17,6 +17,7 @@ from rallypoint.internal.v1 import allocation_pb2, allocation_pb2_grpc
 from rallypoint.internal.v1 import matchmaking_store_pb2 as pb
 from rallypoint.kit import errors, metrics, rpc, telemetry
 from rallypoint.matchmaking.config import MatchmakingSettings
+from rallypoint.matchmaking.domain.queues import Recording
 from rallypoint.matchmaking.lane import Lane
 
 logger = logging.getLogger(__name__)
@@ -130,6 +131,16 @@ def _carrier(traceparents: list[str]) -> Mapping[str, str] | None:
     return {"traceparent": traceparents[0]} if traceparents else None
 
 
+def _recording(recording: Recording | None) -> allocation_pb2.Recording | None:
+    if recording is None:
+        return None
+    return allocation_pb2.Recording(
+        max_bytes=recording.max_bytes,
+        spectators=recording.spectators,
+        spectate_delay_ms=round(recording.spectate_delay_s * 1000),
+    )
+
+
 def _request(lane: Lane, match: pb.MatchRecord) -> allocation_pb2.AllocateRequest:
     return allocation_pb2.AllocateRequest(
         request_id=match.match_id,
@@ -143,4 +154,5 @@ def _request(lane: Lane, match: pb.MatchRecord) -> allocation_pb2.AllocateReques
             for player in match.players
         ],
         options=lane.config.options,
+        recording=_recording(lane.config.recording),
     )

@@ -22,6 +22,7 @@ from rallypoint.kit import errors
 from rallypoint.room_state.domain.replies import Reply, SavedReplies
 from rallypoint.room_state.domain.seats import SavedBook, SavedSeat
 from rallypoint.room_state.hosted import HostedRoom, RoomIdentity
+from rallypoint.room_state.recording import Recording
 
 if TYPE_CHECKING:
     from rallypoint.games.engine import RoomTable
@@ -116,6 +117,7 @@ def head(
         code=identity.code,
         visibility=identity.visibility,
         created_s=identity.created_s,
+        recording=None if identity.recording is None else identity.recording.message(),
     )
 
 
@@ -142,6 +144,7 @@ def from_message(message: snapshot_pb2.RoomSnapshot) -> Captured:
             visibility=message.visibility,
             created_s=message.created_s,
             options=message.options,
+            recording=Recording.of(message.recording) if message.HasField("recording") else None,
             trace=dict(message.trace),
         ),
         book=SavedBook(

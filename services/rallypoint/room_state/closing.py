@@ -135,6 +135,10 @@ class Closer:
 
 def announce(room: HostedRoom, control: room_pb2.Control) -> None:
     """Tell all of a room's clients, and forget them."""
+    if room.tape is not None and control.kind == room_pb2.CONTROL_KIND_CLOSED:
+        room.tape.end(control)
+    elif room.tape is not None:
+        room.tape.cut()
     for link, clients in list(room.clients()):
         told = host.RoomControl(room_id=room.identity.room_id, clients=clients, control=control)
         link.say(host.AttachResponse(controls=[told]))

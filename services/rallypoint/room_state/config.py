@@ -26,5 +26,7 @@ class Settings:
     """How long players wait for their result to be stored before they are told it anyway."""
     freeze_after_s: float = 10.0
     """How long rooms go on without NATS and without fleet's ping."""
+    replay_pending_bytes: int = 16 * 1024 * 1024
+    """What may wait to be stored of the rooms that are recorded; above it the oldest is dropped."""
     attach_pending_bytes: int = 4 * 1024 * 1024
     """What may wait for a slow gateway; above it its clients get keyframes instead of deltas."""

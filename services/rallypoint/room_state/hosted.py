@@ -14,6 +14,7 @@ from rallypoint.room_state.domain import responses
 from rallypoint.room_state.domain.replies import ReplyLog
 from rallypoint.room_state.domain.seats import SeatBook
 from rallypoint.room_state.gateway_link import GatewayLink
+from rallypoint.room_state.recording import Recording, Tape
 from rallypoint.room_state.still import Still
 from rallypoint.v1 import room_pb2
 
@@ -56,6 +57,8 @@ class RoomIdentity:
     created_s: int = 0
     """When it was made, unix time."""
     options: bytes = b""
+    recording: Recording | None = None
+    """How it is recorded, if it is."""
     trace: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -125,6 +128,8 @@ class HostedRoom:
         self.post = post
         self.observer = observer
         self.door: Door | None = None
+        self.tape: Tape | None = None
+        """Records the room, if it is recorded."""
         self.replies: dict[int, ReplyLog] = {}
         self.streams: dict[int, Stream] = {}
         self.ended: Ended | None = None
@@ -218,12 +223,16 @@ class HostedRoom:
 
     def tell(self, control: room_pb2.Control) -> None:
         """Say a word to all clients."""
+        if self.tape is not None:
+            self.tape.say(control)
         self._tell(control, self.streams.values())
 
     def say(self, said: Said) -> None:
         """Send a game's message to those it is for who are there."""
         event = room_pb2.Event(type=said.kind, body=said.body)
         control = room_pb2.Control(kind=room_pb2.CONTROL_KIND_MESSAGE, message=event)
+        if self.tape is not None and said.to is None:
+            self.tape.say(control)
         wanted = self.streams if said.to is None else {said.to} & self.streams.keys()
         self._tell(control, (self.streams[slot] for slot in wanted if slot != said.but))
 

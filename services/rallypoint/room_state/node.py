@@ -36,6 +36,7 @@ from rallypoint.room_state.domain.replies import ReplyLog
 from rallypoint.room_state.domain.seats import SeatBook, Token
 from rallypoint.room_state.facts import RoomFacts
 from rallypoint.room_state.hosted import SUPERSEDED, HostedRoom, RoomIdentity
+from rallypoint.room_state.recording import Recording, Sink
 from rallypoint.room_state.runner import Placed, TableRunner
 from rallypoint.room_state.snapshots import Snapshots
 from rallypoint.room_state.still import ROOM_MOVING
@@ -70,6 +71,7 @@ class Node:
         closer: Closer,
         bus: Bus,
         clock: Clock,
+        sink: Sink | None = None,
     ) -> None:
         self.settings = settings
         self.definitions = definitions
@@ -84,6 +86,7 @@ class Node:
         self.snapshots = Snapshots(bus, lambda: self.rooms, clock)
         self._spawn = spawn
         self._facts = facts
+        self._sink = sink
         self._closer = closer
         self._tables: list[TableRunner] = []
         self._ended: dict[str, int] = {}
@@ -371,7 +374,7 @@ class Node:
             if runner.definition is definition and runner.free:
                 return runner
         index = len(self._tables)
-        runner = TableRunner(definition, index=index, closed=self._on_closed)
+        runner = TableRunner(definition, index=index, closed=self._on_closed, sink=self._sink)
         runner.freeze(frozen=self.frozen)
         self._tables.append(runner)
         self._spawn(runner.run(), name=f"table.{definition.info.name}.{index}")
@@ -410,6 +413,7 @@ def _identity(request: host.CreateRoomRequest) -> RoomIdentity:
         visibility=request.open.visibility,
         created_s=int(time.time()),
         options=request.options,
+        recording=Recording.of(request.recording) if request.HasField("recording") else None,
         trace=telemetry.inject({}),
     )
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from rallypoint.games.engine import RoomTable
-from rallypoint.room_state import attach
+from rallypoint.room_state import attach, recording
 from rallypoint.room_state.domain import responses
 from rallypoint.room_state.gateway_link import GatewayLink
 from rallypoint.room_state.hosted import Changes, HostedRoom, RoomBytes
@@ -23,14 +23,19 @@ class RoomsBySlot(dict[int, HostedRoom]):
     def __init__(self) -> None:
         super().__init__()
         self.changes = Changes()
+        self.tapes: dict[int, recording.Tape] = {}
+        """Of those that are recorded."""
 
     def __setitem__(self, slot: int, room: HostedRoom) -> None:
         super().__setitem__(slot, room)
         room.changes = self.changes
+        if room.tape is not None:
+            self.tapes[slot] = room.tape
         self.changes.count += 1
 
     def __delitem__(self, slot: int) -> None:
         super().__delitem__(slot)
+        self.tapes.pop(slot, None)
         self.changes.count += 1
 
 
@@ -51,6 +56,8 @@ class Publisher:
     def publish(self) -> int:
         """Send every room's frame; the bytes of all."""
         deltas = self._table.deltas()
+        if self._rooms.tapes:
+            recording.roll(self._rooms.tapes, self._table, deltas)
         for slot, room in self._rooms.items():
             room.frame_bytes += len(deltas[slot])
         if self._known == self._changes.count:

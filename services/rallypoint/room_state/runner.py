@@ -27,7 +27,9 @@ from rallypoint.room_state.domain.seats import SeatBook
 from rallypoint.room_state.hosted import SUPERSEDED, HostedRoom, Observer, RoomIdentity
 from rallypoint.room_state.meter import TableMeter
 from rallypoint.room_state.publishing import Publisher, RoomsBySlot
+from rallypoint.room_state.recording import Sink, Tape
 from rallypoint.room_state.still import Still
+from rallypoint.v1 import replay_pb2
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +49,12 @@ class Placed:
 class TableRunner:
     """Runs one table. `closed` is told of each room that ended, after its last frame."""
 
-    def __init__(self, definition: Definition, *, index: int, closed: Closed) -> None:
+    def __init__(
+        self, definition: Definition, *, index: int, closed: Closed, sink: Sink | None = None
+    ) -> None:
+        """`sink` takes the recordings of rooms; without it none is recorded."""
         self.definition = definition
+        self._sink = sink
         self.table = RoomTable(definition, clock=time.perf_counter)
         self.packer = packing.make(self.table)
         self.rooms = RoomsBySlot()
@@ -116,7 +122,8 @@ class TableRunner:
         self, identity: RoomIdentity, spec: RoomSpec, book: SeatBook, observer: Observer
     ) -> HostedRoom:
         """Make a room; raises what the game's on_create raises."""
-        return self._host(self.table.open(spec), identity, book, observer)
+        slot = self.table.open(spec)
+        return self._host(slot, identity, book, observer, replay_pb2.REPLAY_START_CREATED)
 
     def reopen(
         self,
@@ -130,14 +137,21 @@ class TableRunner:
     ) -> HostedRoom:
         """Go on with a saved room; raises what `RoomTable.restore` raises."""
         slot = self.table.restore(*saved, event_gap=event_gap)
-        room = self._host(slot, identity, book, observer)
+        moved, recovered = replay_pb2.REPLAY_START_MOVED, replay_pb2.REPLAY_START_RECOVERED
+        start = recovered if event_gap else moved
+        room = self._host(slot, identity, book, observer, start)
         room.replies.update(replies)
         return room
 
     def _host(
-        self, slot: int, identity: RoomIdentity, book: SeatBook, observer: Observer
+        self,
+        slot: int,
+        identity: RoomIdentity,
+        book: SeatBook,
+        observer: Observer,
+        start: replay_pb2.ReplayStart.ValueType,
     ) -> HostedRoom:
-        room = self.rooms[slot] = HostedRoom(
+        room = HostedRoom(
             identity,
             slot=slot,
             state=self.table.room(slot),
@@ -145,6 +159,13 @@ class TableRunner:
             post=self.post,
             observer=observer,
         )
+        if identity.recording is not None and self._sink is not None:
+            room.tape = Tape(
+                self.definition, identity.recording, self._sink,
+                room_id=identity.room_id, epoch=identity.epoch, queue=identity.queue,
+                start=start, seats=book.seats, phase=room.phase,
+            )  # fmt: skip
+        self.rooms[slot] = room
         room.enter_by(attach.door_of(self.table, slot))
         return room
 
@@ -163,6 +184,8 @@ class TableRunner:
         loop = asyncio.get_running_loop()
         room.copies += 1
         item = captured.take(room, self.table, now=loop.time(), at=at)
+        if room.tape is not None:
+            room.tape.cut()
         room.still = Still(room.identity.room_id, held=held)
         room.door = None
         for stream in room.streams.values():

@@ -22,6 +22,7 @@ from rallypoint.room_state.facts import RoomFacts
 from rallypoint.room_state.freezing import Freezing
 from rallypoint.room_state.listing import Listings
 from rallypoint.room_state.node import Node
+from rallypoint.room_state.recorder import Recorder
 from rallypoint.room_state.registration import Registration
 from rallypoint.room_state.service import SERVICE, RoomHostService
 from rallypoint.room_state.transfer_service import RoomTransferService
@@ -30,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 DRAIN_SHARE = 0.8
 """Of the time to drain: what rooms have to end; the rest is for telling fleet."""
+
+FLUSH_S = 2.0
+"""How long a node waits at its end for the last recordings to be stored."""
 
 
 async def serve(settings: Settings, runtime: Runtime) -> None:
@@ -43,9 +47,10 @@ async def run(settings: Settings, runtime: Runtime, definitions: Mapping[str, De
     names.check_name(settings.set, "set")
     facts = RoomFacts(runtime.bus, settings.node_id)
     closer = Closer(runtime.bus, facts, clock=runtime.clock, wait_s=settings.result_wait_s)
+    recorder = Recorder(runtime.bus, runtime.clock, pending_bytes=settings.replay_pending_bytes)
     node = Node(
         settings, definitions, spawn=runtime.spawn, facts=facts, closer=closer,
-        bus=runtime.bus, clock=runtime.clock,
+        bus=runtime.bus, clock=runtime.clock, sink=recorder,
     )  # fmt: skip
     freezing = Freezing(node, runtime.bus, after_s=settings.freeze_after_s)
     service = RoomHostService(
@@ -64,6 +69,7 @@ async def run(settings: Settings, runtime: Runtime, definitions: Mapping[str, De
     runtime.spawn(facts.run(), name="facts")
     runtime.spawn(listings.run(), name="listings")
     runtime.spawn(node.snapshots.run(), name="snapshots")
+    runtime.spawn(recorder.run(), name="recorder")
     runtime.spawn(freezing.run(), name="freezing")
     runtime.spawn(registration.run(), name="registration")
     runtime.spawn(registration.beat(), name="heartbeat")
@@ -88,6 +94,7 @@ async def run(settings: Settings, runtime: Runtime, definitions: Mapping[str, De
         await registration.try_register()
         await node.drain(within_s)
     service.end_attaches()
+    await recorder.flush(FLUSH_S)
     await registration.leave()
     await server.stop(grace=1.0)
 

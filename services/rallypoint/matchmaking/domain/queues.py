@@ -8,6 +8,8 @@ A ticket ends `ticket_ttl_s` after it was made, and before that once nobody has 
 `unattended_s`: no open WatchTicket stream, no GetTicket or CreateTicket. Leave time for a reload
 and for a gateway's restart; 0 turns it off (domain/attention.py).
 
+With `replay` rooms are recorded, and `spectators` may watch them (docs/replay.md).
+
 Match sizes: with `team_size` 1 everybody plays alone and a match holds any number of players from
 `min_players` to `max_players`; with larger teams a match holds `team_count` teams of equal size.
 """
@@ -27,6 +29,22 @@ MAX_PLAYERS = 128
 MAX_STEPS = 16
 MAX_SECONDS = 86_400.0
 MAX_POINTS = 100_000.0
+MAX_REPLAY_MB = 256
+MAX_SPECTATORS = 1000
+MIN_DELAY_S = 3.0
+MAX_DELAY_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Keys `replay`, `replay_mb`, `spectators` and `spectate_delay_s` (docs/replay.md)."""
+
+    max_bytes: int
+    """What is kept of one room at most."""
+    spectators: int
+    """Spectators of one room at a time, at each gateway."""
+    spectate_delay_s: float
+    """How far behind the room they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +75,8 @@ class QueueConfig:
     """It ends sooner when nobody has attended to it for this long; 0: it does not."""
     options: bytes
     """The game's options as JSON bytes; the core only carries them."""
+    recording: Recording | None = None
+    """How its rooms are recorded; None: they are not."""
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -126,6 +146,10 @@ _OPTIONAL: Mapping[str, Any] = {
     "ticket_ttl_s": 600,
     "unattended_s": 20,
     "options": {},
+    "replay": False,
+    "replay_mb": 32,
+    "spectators": 0,
+    "spectate_delay_s": 10,
 }
 
 
@@ -152,6 +176,21 @@ def _unattended(queue: str, value: Any) -> float:
     if 0 < seconds < 1:
         raise _invalid(queue, f"unattended_s must be 0 (off) or at least 1, not {value!r}")
     return seconds
+
+
+def _recording(queue: str, values: Mapping[str, Any]) -> Recording | None:
+    """Spectators see what is recorded, so there are none without a recording."""
+    megabytes = _whole(queue, "replay_mb", values["replay_mb"], low=1, high=MAX_REPLAY_MB)
+    spectators = _whole(queue, "spectators", values["spectators"], low=0, high=MAX_SPECTATORS)
+    given = values["spectate_delay_s"]
+    delay_s = _number(queue, "spectate_delay_s", given, low=MIN_DELAY_S, high=MAX_DELAY_S)
+    if not isinstance(values["replay"], bool):
+        raise _invalid(queue, f"replay must be true or false, not {values['replay']!r}")
+    if not values["replay"]:
+        if spectators:
+            raise _invalid(queue, 'spectators need "replay": true')
+        return None
+    return Recording(megabytes * 1024 * 1024, spectators, delay_s)
 
 
 def _check_sizes(config: QueueConfig) -> QueueConfig:
@@ -190,6 +229,7 @@ def parse(document: Mapping[str, Any]) -> QueueConfig:
             ticket_ttl_s=ttl,
             unattended_s=_unattended(queue, values["unattended_s"]),
             options=json.dumps(values["options"], separators=(",", ":"), sort_keys=True).encode(),
+            recording=_recording(queue, values),
         )
     )
 

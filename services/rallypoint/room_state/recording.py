@@ -1,0 +1,241 @@
+"""What is kept of a room for replays and spectators: chunks of about two seconds, off the tick.
+
+A tape takes the bytes that all clients get, between two ticks, and only appends to a list. Each
+chunk begins with a keyframe, and so is whole by itself: one that is lost is a gap and no more.
+Only what everybody in the room may see is taken: SHARED tables, events, words to all. Rows of
+seats, teams and cells are not (docs/replay.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from rallypoint.games.definition import Definition
+from rallypoint.games.engine import RoomTable
+from rallypoint.games.room import Seat
+from rallypoint.games.varints import varint
+from rallypoint.internal.v1 import allocation_pb2
+from rallypoint.room_state import schema_proto
+from rallypoint.v1 import replay_pb2, room_pb2
+
+CHUNK_S: Final = 2.0
+"""Half as long would cost twice as much: most of it is storing."""
+CHUNK_BYTES: Final = 256 * 1024
+"""A chunk ends early at this size: the broker takes messages of up to a megabyte."""
+PHASES: Final = 16
+RECORD_CHUNK_TAG: Final = b"\x0a"
+RECORD_PLAYER_TAG: Final = b"\x12"
+HEAD_TAG: Final = b"\x42"
+ENTRY_TAG: Final = b"\x5a"
+FRAME_TAG: Final = b"\x0a"
+CONTROL_TAG: Final = b"\x12"
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """How a room is recorded."""
+
+    max_bytes: int
+    """Above it recording stops."""
+    spectators: int = 0
+    """Spectators let in at a time, at each gateway."""
+    spectate_delay_ms: int = 0
+    """How far behind the room they are."""
+
+    @classmethod
+    def of(cls, message: allocation_pb2.Recording) -> Recording:
+        """As the room was asked for."""
+        return cls(message.max_bytes, message.spectators, message.spectate_delay_ms)
+
+    def message(self) -> allocation_pb2.Recording:
+        """For a snapshot."""
+        return allocation_pb2.Recording(
+            max_bytes=self.max_bytes,
+            spectators=self.spectators,
+            spectate_delay_ms=self.spectate_delay_ms,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A chunk that is complete."""
+
+    chunk: replay_pb2.ReplayChunk
+    """Without head and entries."""
+    head: bytes
+    players: bytes
+    entries: Sequence[bytes]
+    size: int
+
+    def record(self) -> bytes:
+        """The encoded ReplayRecord."""
+        parts = [self.chunk.SerializeToString(), self.head]
+        for entry in self.entries:
+            parts += (ENTRY_TAG, varint(len(entry)), entry)
+        chunk = b"".join(parts)
+        return b"%b%b%b%b" % (RECORD_CHUNK_TAG, varint(len(chunk)), chunk, self.players)
+
+
+class Sink(Protocol):
+    """Takes chunks, without waiting."""
+
+    def put(self, cut: Cut) -> None:
+        """Store a chunk soon, or drop it."""
+
+    def now(self) -> float:
+        """Unix time in seconds."""
+
+
+class Tape:
+    """Records one room at one node. Belongs to the task of the room's table."""
+
+    def __init__(
+        self,
+        definition: Definition,
+        recording: Recording,
+        sink: Sink,
+        *,
+        room_id: str,
+        epoch: int,
+        queue: str,
+        start: replay_pb2.ReplayStart.ValueType,
+        seats: Callable[[], Sequence[Seat]],
+        phase: int,
+    ) -> None:
+        self._definition = definition
+        self._recording = recording
+        self._sink = sink
+        self._room_id = room_id
+        self._epoch = epoch
+        self._queue = queue
+        self._start = start
+        self._seats = seats
+        self._frames_per_chunk = max(1, round(CHUNK_S * definition.send_hz))
+        # The first one is shorter, so that not all rooms of a table are stored at once.
+        self._room_for = 1 + self._frames_per_chunk * (phase % PHASES) // PHASES
+        self._entries: list[bytes] = []
+        self._size = 0
+        self._frames = 0
+        self._first_tick = 0
+        self._last_tick = 0
+        self._ahead = 0
+        self._began = 0.0
+        self._number = 0
+        self._total = 0
+        self._known: tuple[Seat, ...] | None = None
+        self._head = b""
+        self._players: dict[str, None] = {}
+        self._over = False
+
+    @property
+    def full(self) -> bool:
+        """Whether as much was recorded as may be."""
+        return self._total >= self._recording.max_bytes
+
+    def take(self, table_tick: int, frame: bytes) -> bool:
+        """Append a frame; True when a chunk has to begin with a keyframe of this tick instead."""
+        if self._over or self.full:
+            return False
+        if self._frames and self._frames < self._room_for and self._size < CHUNK_BYTES:
+            self._frames += 1
+            self._last_tick = table_tick + self._ahead
+            self._add(FRAME_TAG, frame)
+            return False
+        self.cut()
+        return not self.full
+
+    def begin(self, table_tick: int, tick: int, keyframe: bytes) -> None:
+        """Begin a chunk; the room's own tick may be another than its table's."""
+        self._room_for = self._frames_per_chunk if self._number else self._room_for
+        self._first_tick = self._last_tick = tick
+        self._ahead = tick - table_tick
+        self._began = self._sink.now()
+        self._frames = 1
+        self._entries.insert(0, _entry(FRAME_TAG, keyframe))  # words may have come before it
+        self._size += len(keyframe)
+
+    def say(self, control: room_pb2.Control) -> None:
+        """Record what everybody is told."""
+        if not (self._over or self.full):
+            self._add(CONTROL_TAG, control.SerializeToString())
+
+    def cut(self) -> None:
+        """Hand over what there is; the next frame begins another chunk."""
+        if self._frames:
+            self._hand_over(last=False)
+
+    def end(self, control: room_pb2.Control) -> None:
+        """The room has ended, with this word to all."""
+        if not self._over:
+            self._add(CONTROL_TAG, control.SerializeToString())
+            self._began = self._began or self._sink.now()
+            self._hand_over(last=True)
+            self._over = True
+
+    def _add(self, tag: bytes, data: bytes) -> None:
+        self._entries.append(_entry(tag, data))
+        self._size += len(data)
+
+    def _hand_over(self, *, last: bool) -> None:
+        self._update_head()
+        chunk = replay_pb2.ReplayChunk(
+            room_id=self._room_id,
+            epoch=self._epoch,
+            number=self._number,
+            start=replay_pb2.REPLAY_START_UNSPECIFIED if self._number else self._start,
+            begin_time=_timestamp(self._began),
+            first_tick=self._first_tick,
+            last_tick=self._last_tick,
+            full=self.full or self._total + self._size >= self._recording.max_bytes,
+            last=last,
+        )
+        players = b"".join(
+            RECORD_PLAYER_TAG + varint(len(name)) + name
+            for name in (player.encode() for player in self._players)
+        )
+        size = self._size + len(self._head)
+        self._sink.put(Cut(chunk, self._head, players, self._entries, size))
+        self._number += 1
+        self._total += size
+        self._entries, self._size, self._frames, self._began = [], 0, 0, 0.0
+        self._first_tick = self._last_tick
+
+    def _update_head(self) -> None:
+        seats = tuple(self._seats())
+        if seats == self._known:
+            return
+        self._known = seats
+        self._players |= dict.fromkeys(seat.player_id for seat in seats)
+        info = self._definition.info
+        head = replay_pb2.ReplayHead(
+            game=info.name,
+            queue=self._queue,
+            schema=schema_proto.of(self._definition.schema),
+            tick_hz=info.tick_hz,
+            send_hz=self._definition.send_hz,
+            seats=[schema_proto.seat(seat) for seat in seats],
+        ).SerializeToString()
+        self._head = HEAD_TAG + varint(len(head)) + head
+
+
+def roll(tapes: Mapping[int, Tape], table: RoomTable, deltas: Sequence[bytes]) -> None:
+    """Record the frames of a tick: of the rooms by slot that have a tape."""
+    tick = table.tick
+    due = [slot for slot, tape in tapes.items() if tape.take(tick, deltas[slot])]
+    if due:
+        for slot, keyframe in zip(due, table.writer.keyframes(due), strict=True):
+            tapes[slot].begin(tick, table.tick_of(slot), keyframe)
+
+
+def _entry(tag: bytes, data: bytes) -> bytes:
+    return b"%b%b%b" % (tag, varint(len(data)), data)
+
+
+def _timestamp(seconds: float) -> Timestamp:
+    found = Timestamp()
+    found.FromNanoseconds(int(seconds * 1e9))
+    return found
