@@ -4,7 +4,6 @@ One thread only, the event loop's. `Sender` knows sockets by the slots of a fan-
 `Routes` is `fanout.Routes`, `Flush` is `fanout.Flush`.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 PYTHON: int
@@ -70,7 +69,7 @@ class Drain:
         token: bytes,
         seat: bytes,
         room: object,
-        key: str,
+        bucket: object,
         until_s: float,
         now: float,
         /,
@@ -85,7 +84,7 @@ class Drain:
             call · flag 0 · length · token · fields
 
         The fields go on behind `seat` to `room.node`, while that is there,
-        `room.hold` is None, `until_s` is ahead and the bucket `key` is not empty.
+        `room.hold` is None, `until_s` is ahead and the bucket (`buckets.Bucket`) is not empty.
         """
 
     def disarm(self, slot: int, /) -> None:
@@ -95,11 +94,12 @@ class Drain:
         """When the last request was taken, or it was armed."""
 
     def drain(
-        self, now: float, now_s: float, lead_s: float, take: Callable[[str, float], float], /
+        self, now: float, now_s: float, lead_s: float, interval_s: float, depth_s: float, /
     ) -> tuple[int, list[tuple[Any, bytes, int, float]], list[tuple[Any, bytes, bytes]], bool]:
         """Take what came: how many inputs; node, AttachRequest fields, count and how long they may
         wait; owners given back (disarmed) with what came and what of an answer is unsent; whether
-        there may be more. Reads and writes without the GIL."""
+        there may be more. A bucket gains a token each `interval_s` up to `depth_s` of them.
+        Reads and writes without the GIL."""
 
     def fileno(self) -> int:
         """Readable when something came."""

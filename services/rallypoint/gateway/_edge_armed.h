@@ -20,7 +20,7 @@ typedef struct {
     PyObject *token; /* the first field of the message, key and length included */
     PyObject *seat;  /* field 1 of a ClientInput */
     PyObject *room;
-    PyObject *key; /* of the bucket */
+    PyObject *bucket; /* the player's: domain/buckets.py */
 } Armed;
 
 /* One request or message that came in a drain, or what is none; those of one read come in order. */

@@ -4,8 +4,10 @@
    Whatever is not exactly what is expected goes back to Python, with the bytes, untouched. */
 
 #include "_edge_armed.h"
+#include "_edge_names.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -18,6 +20,7 @@
 #define TWO_BYTES 126
 #define MASK_BYTES 4
 #define NOWHERE UINT32_MAX
+#define BUCKET_SLACK_S 1e-9
 
 typedef struct {
     PyObject_HEAD
@@ -44,9 +47,16 @@ static void armed_release(Drain *self, uint32_t slot)
     *armed = (Armed){.fd = -1, .next_free = self->free};
     self->free = slot;
     PyObject *held[] = {was.owner, was.before, was.after, was.answer,
-                        was.token, was.seat,   was.room,  was.key};
+                        was.token, was.seat,   was.room,  was.bucket};
     for (size_t i = 0; i < sizeof held / sizeof *held; i++)
         Py_DECREF(held[i]);
+}
+
+/* Hear of each arrival once: asked for every state, the kernel looks at a socket twice. */
+static int watch(const Drain *self, int operation, int fd, uint32_t slot)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u32 = slot};
+    return epoll_ctl(self->epoll, operation, fd, &event);
 }
 
 static int free_place(Drain *self, uint32_t *slot)
@@ -68,25 +78,24 @@ static int free_place(Drain *self, uint32_t *slot)
     return 0;
 }
 
-/* arm(fd, owner, call, before, after, answer, token, seat, room, key, until_s, now) -> slot */
+/* arm(fd, owner, call, before, after, answer, token, seat, room, bucket, until_s, now) -> slot */
 static PyObject *drain_arm(Drain *self, PyObject *args)
 {
     Armed armed = {0};
     uint32_t slot;
-    if (!PyArg_ParseTuple(args, "iObSSSSSOUdd:arm", &armed.fd, &armed.owner, &armed.call,
+    if (!PyArg_ParseTuple(args, "iObSSSSSOOdd:arm", &armed.fd, &armed.owner, &armed.call,
                           &armed.before,
                           &armed.after, &armed.answer, &armed.token, &armed.seat, &armed.room,
-                          &armed.key, &armed.until_s, &armed.seen_at))
+                          &armed.bucket, &armed.until_s, &armed.seen_at))
         return NULL;
     if (free_place(self, &slot) < 0)
         return NULL;
-    struct epoll_event event = {.events = EPOLLIN, .data.u32 = slot};
-    if (epoll_ctl(self->epoll, EPOLL_CTL_ADD, armed.fd, &event) < 0)
+    if (watch(self, EPOLL_CTL_ADD, armed.fd, slot) < 0)
         return PyErr_SetFromErrno(PyExc_OSError);
     self->free = self->armed[slot].next_free;
     self->armed[slot] = armed;
     PyObject *held[] = {armed.owner, armed.before, armed.after, armed.answer,
-                        armed.token, armed.seat,   armed.room,  armed.key};
+                        armed.token, armed.seat,   armed.room,  armed.bucket};
     for (size_t i = 0; i < sizeof held / sizeof *held; i++)
         Py_INCREF(held[i]);
     return PyLong_FromUnsignedLong(slot);
@@ -188,27 +197,35 @@ static bool take_frames(Drain *self, uint32_t slot, size_t at, size_t end)
     return true;
 }
 
+/* Read one connection; false without memory. What came with the last read is told of again. */
+static bool read_one(Drain *self, uint32_t slot)
+{
+    uint8_t *to = buffer_room(&self->arena, READ_BYTES);
+    if (to == NULL)
+        return false;
+    ssize_t size;
+    do {
+        size = recv(self->armed[slot].fd, to, READ_BYTES, MSG_DONTWAIT);
+    } while (size < 0 && errno == EINTR);
+    if (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        return true;
+    size_t at = self->arena.size, read = size > 0 ? (size_t)size : 0;
+    self->arena.size += read;
+    if (read == READ_BYTES) /* there may be more, of which nobody would tell */
+        watch(self, EPOLL_CTL_MOD, self->armed[slot].fd, slot);
+    bool post = self->armed[slot].call == 0 || read == 0;
+    return post ? take_post(self, slot, at, read) : take_frames(self, slot, at, at + read);
+}
+
 /* Read what is there, without the GIL; the number of connections, -1 without memory. */
 static int read_all(Drain *self)
 {
     struct epoll_event events[BATCH];
     int found = epoll_wait(self->epoll, events, BATCH, 0);
     self->arena.size = self->came.size = 0;
-    for (int i = 0; i < found; i++) {
-        uint32_t slot = events[i].data.u32;
-        uint8_t *to = buffer_room(&self->arena, READ_BYTES);
-        if (to == NULL)
+    for (int i = 0; i < found; i++)
+        if (!read_one(self, events[i].data.u32))
             return -1;
-        ssize_t size;
-        do {
-            size = recv(self->armed[slot].fd, to, READ_BYTES, MSG_DONTWAIT);
-        } while (size < 0 && errno == EINTR);
-        size_t at = self->arena.size, read = size > 0 ? (size_t)size : 0;
-        self->arena.size += read;
-        bool post = self->armed[slot].call == 0 || read == 0;
-        if (!(post ? take_post(self, slot, at, read) : take_frames(self, slot, at, at + read)))
-            return -1;
-    }
     return found > 0 ? found : 0;
 }
 
@@ -216,26 +233,30 @@ typedef struct {
     double now;    /* loop time */
     double now_s;  /* unix time */
     double lead_s; /* how long before its tick an input leaves */
-    PyObject *take;
+    double interval_s; /* of the buckets */
+    double depth_s;
 } Terms;
 
-/* 1 when the bucket has a token for it, 0 when not, -1 with an exception. */
-static int take_token(const Terms *terms, PyObject *key, PyObject *now)
+/* 1 when the bucket has a token for it, 0 when not, -1 with an exception: `Buckets.take`. */
+static int take_token(const Terms *terms, PyObject *bucket)
 {
-    PyObject *args[] = {key, now};
-    PyObject *wait = PyObject_Vectorcall(terms->take, args, 2, NULL);
-    if (wait == NULL)
+    double full_at;
+    if (number_of(bucket, FULL_AT, &full_at) < 0)
         return -1;
-    int refused = PyObject_IsTrue(wait);
-    Py_DECREF(wait);
-    return refused < 0 ? -1 : !refused;
+    full_at = fmax(full_at, terms->now) + terms->interval_s;
+    if (full_at - terms->now - terms->depth_s > BUCKET_SLACK_S)
+        return 0;
+    PyObject *number = PyFloat_FromDouble(full_at);
+    int failed = number == NULL ? -1 : set_attribute(bucket, FULL_AT, number);
+    Py_XDECREF(number);
+    return failed < 0 ? -1 : 1;
 }
 
 /* 1 when a known input may pass, which takes from its bucket; 0 when not; -1 with an exception. */
-static int may_pass(const Armed *armed, const Terms *terms, PyObject *now)
+static int may_pass(const Armed *armed, const Terms *terms)
 {
     int passes = armed->until_s > terms->now_s ? has_node(armed) : 0;
-    return passes == 1 ? take_token(terms, armed->key, now) : passes;
+    return passes == 1 ? take_token(terms, armed->bucket) : passes;
 }
 
 /* Judge all; what may not pass is known no more. The number taken, or -1. */
@@ -243,8 +264,7 @@ static Py_ssize_t judge_all(Drain *self, const Terms *terms, Groups *groups)
 {
     Came *came = (Came *)self->came.data;
     Py_ssize_t taken = 0;
-    PyObject *now = PyFloat_FromDouble(terms->now);
-    int passed = now == NULL ? -1 : 0;
+    int passed = 0;
     for (size_t i = 0; i < came_size(self) && passed >= 0; i++) {
         Came *one = &came[i];
         Armed *armed = &self->armed[one->slot];
@@ -252,7 +272,7 @@ static Py_ssize_t judge_all(Drain *self, const Terms *terms, Groups *groups)
                       && (came[i - 1].behind || !came[i - 1].known);
         if (!one->known || one->behind)
             continue;
-        passed = may_pass(armed, terms, now);
+        passed = may_pass(armed, terms);
         one->known = passed == 1;
         if (passed != 1)
             continue;
@@ -261,7 +281,6 @@ static Py_ssize_t judge_all(Drain *self, const Terms *terms, Groups *groups)
         passed = group_input(groups, armed, self->arena.data + one->fields, one->fields_size,
                              terms->now, terms->lead_s);
     }
-    Py_XDECREF(now);
     return passed < 0 ? -1 : taken;
 }
 
@@ -316,14 +335,15 @@ static PyObject *give_back_all(Drain *self)
     return list;
 }
 
-/* drain(now, now_s, lead_s, take) -> (taken, groups, back, full) */
+/* drain(now, now_s, lead_s, interval_s, depth_s) -> (taken, groups, back, full) */
 static PyObject *drain_drain(Drain *self, PyObject *args)
 {
     Terms terms;
     Groups groups = {0};
     PyObject *by_node = NULL, *back = NULL;
     int count;
-    if (!PyArg_ParseTuple(args, "dddO:drain", &terms.now, &terms.now_s, &terms.lead_s, &terms.take))
+    if (!PyArg_ParseTuple(args, "ddddd:drain", &terms.now, &terms.now_s, &terms.lead_s,
+                          &terms.interval_s, &terms.depth_s))
         return NULL;
     Py_BEGIN_ALLOW_THREADS
     count = read_all(self);

@@ -1,6 +1,7 @@
 /* What a known request holds: the plain form of domain/inputs.py, and where it is to go. */
 
 #include "_edge_armed.h"
+#include "_edge_names.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -96,34 +97,6 @@ size_t recognize_message(const Armed *armed, const uint8_t *data, size_t size)
 
 /* --- where it goes --- */
 
-enum Name { NODE, HOLD, USED, RHYTHM, SEEN_AT, PERIOD_S, NAMES };
-
-static PyObject *name_of(enum Name name)
-{
-    static const char *const names[NAMES] = {"node",   "hold",    "used",
-                                             "rhythm", "seen_at", "period_s"};
-    static PyObject *interned[NAMES];
-    if (interned[name] == NULL)
-        interned[name] = PyUnicode_InternFromString(names[name]);
-    return interned[name];
-}
-
-static PyObject *attribute(PyObject *object, enum Name name)
-{
-    PyObject *text = name_of(name);
-    return text == NULL ? NULL : PyObject_GetAttr(object, text);
-}
-
-static int number_of(PyObject *object, enum Name name, double *number)
-{
-    PyObject *found = attribute(object, name);
-    if (found == NULL)
-        return -1;
-    *number = PyFloat_AsDouble(found);
-    Py_DECREF(found);
-    return *number == -1.0 && PyErr_Occurred() ? -1 : 0;
-}
-
 /* How long the room's inputs may wait: domain/rhythm.py. */
 static int wait_of(PyObject *room, double now, double lead_s, double *wait_s)
 {
@@ -201,7 +174,7 @@ int group_input(Groups *groups, const Armed *armed, const uint8_t *fields, size_
         return -1;
     if (wait_s < group->wait_s)
         group->wait_s = wait_s;
-    return PyObject_SetAttr(armed->room, name_of(USED), Py_True);
+    return set_attribute(armed->room, USED, Py_True);
 }
 
 PyObject *groups_as_list(const Groups *groups)

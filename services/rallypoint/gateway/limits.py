@@ -95,11 +95,10 @@ class Guard:
         self._unary = buckets.Buckets(
             buckets.Rate(settings.unary_per_player_per_s, settings.unary_per_player_burst)
         )
-        self._inputs = buckets.Buckets(
+        self.inputs = buckets.Buckets(
             buckets.Rate(settings.inputs_per_player_per_s, settings.inputs_per_player_burst)
         )
-        self.take_input = self._inputs.take
-        """Takes one input from a player's bucket."""
+        """SendInput calls, by player."""
         self._tickets = buckets.Buckets(
             buckets.Rate(settings.tickets_per_player_per_s, settings.tickets_per_player_burst)
         )
@@ -119,7 +118,7 @@ class Guard:
             return
         session = call.session = self._authenticate(call)
         small = method.max_bytes == calls.INPUT_MAX_BYTES
-        wait_s = (self._inputs if small else self._unary).take(session.player_id, self._clock())
+        wait_s = (self.inputs if small else self._unary).take(session.player_id, self._clock())
         if wait_s:
             raise exhausted("PLAYER_RATE", wait_s)
         if isinstance(method, calls.UnaryMethod) and method.rationed:
@@ -135,7 +134,7 @@ class Guard:
         if self._blocked or method.rationed or not self._access.lives(session):
             return False
         small = method.max_bytes == calls.INPUT_MAX_BYTES
-        return not (self._inputs if small else self._unary).take(session.player_id, now)
+        return not (self.inputs if small else self._unary).take(session.player_id, now)
 
     def until_s(self, session: Session) -> float:
         """When a session ends, unix time."""

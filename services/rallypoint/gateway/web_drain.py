@@ -1,10 +1,10 @@
 """The drain: inputs of connections that send nothing else, taken in C a batch at a time.
 
 A connection whose requests have repeated, or a WebSocket whose messages of one lane have, is armed:
-its socket leaves the event loop for an epoll of its own, and every `PERIOD_S` what came is read,
-compared, judged and answered in one call (`_edge.Drain`). What is judged anew for each input: its
-form, the times of session and stream token, the player's bucket, whether the room's node is known
-and the room stays where it is.
+its socket leaves the event loop for an epoll of its own, and what came is read, compared, judged
+and answered in one call (`_edge.Drain`), shortly before inputs leave for their node, else every few
+milliseconds. What is judged anew for each input: its form, the times of session and stream token,
+the player's bucket, whether the room's node is known and the room stays where it is.
 
 Whatever differs (another head or token, half a request, two at once, an end, an empty bucket, a
 moving room) comes back here with its bytes, and the connection goes on in the event loop as if it
@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+NEVER = float("-inf")
 PERIOD_S = 0.005
+"""How long what came lies unread while nothing is known of when it is due."""
+PERIOD_MAX_S = 0.016
+"""The same while it is: a client that waits for its answer hardly notices."""
+AHEAD_S = 0.001
+"""How long before inputs leave for their node more are looked for."""
 QUIET_DRAINS = 20
 """After so many that brought nothing the socket itself wakes us again."""
 
@@ -71,8 +77,8 @@ class Bounds(Protocol):
     """What the guard says of players (`limits.Guard`)."""
 
     @property
-    def take_input(self) -> Callable[[str, float], float]:
-        """Takes from a player's bucket at loop time `now`; 0, or the seconds to wait."""
+    def inputs(self) -> buckets.Buckets:
+        """What players may send, by player, on the event loop's clock."""
 
     def until_s(self, session: Any) -> float:
         """When a session ends, unix time."""
@@ -92,6 +98,7 @@ class Deliver(Protocol):
 class _Armed:
     line: Line
     address: str
+    player_id: str
 
 
 class InputDrain:
@@ -117,6 +124,8 @@ class InputDrain:
         self._tally = web_metrics.UNKNOWN
         self._timer: asyncio.TimerHandle | None = None
         self._quiet = 0
+        self._due_s = NEVER
+        """When inputs that came lately leave for their node, loop time."""
         self._closed = False
         self.inputs = 0
         """Inputs taken since start."""
@@ -137,15 +146,18 @@ class InputDrain:
         if fd < 0 or line.armed is not None or not line.is_quiet:
             return
         line.transport.pause_reading()
+        player_id: str = arming.session.player_id
+        bucket = self._bounds.inputs.hold(player_id)
         try:
-            line.armed = self._arm_socket(fd, line, arming)
+            line.armed = self._arm_socket(fd, line, arming, bucket)
         except OSError:  # the kernel's bound on watches: it goes on in the event loop
+            self._bounds.inputs.release(player_id, self._loop.time())
             line.transport.resume_reading()
             return
         self._tally = arming.tally
-        self._armed[line.armed] = _Armed(line, buckets.address_key(arming.peer))
+        self._armed[line.armed] = _Armed(line, buckets.address_key(arming.peer), player_id)
 
-    def _arm_socket(self, fd: int, line: Line, arming: Arming) -> int:
+    def _arm_socket(self, fd: int, line: Line, arming: Arming, bucket: buckets.Bucket) -> int:
         standing, session = arming.standing, arming.session
         return self._drain.arm(
             fd,
@@ -157,7 +169,7 @@ class InputDrain:
             standing.opening,
             standing.seat,
             standing.room,
-            session.player_id,
+            bucket,
             min(standing.until_s, self._bounds.until_s(session)),
             self._loop.time(),
         )
@@ -170,8 +182,13 @@ class InputDrain:
         """Disarm a connection, which is over or goes back by itself."""
         if line.armed is not None:
             self._drain.disarm(line.armed)
-            del self._armed[line.armed]
-            line.armed = None
+            self._strike(line, line.armed)
+
+    def _strike(self, line: Line, slot: int) -> None:
+        """Note that a connection is not armed any more."""
+        armed = self._armed.pop(slot)
+        self._bounds.inputs.release(armed.player_id, self._loop.time())
+        line.armed = None
 
     def release(self, line: Line) -> None:
         """Disarm a connection; it goes on in the event loop."""
@@ -205,13 +222,22 @@ class InputDrain:
         self._turn()
 
     def _turn(self) -> None:
-        # Set first: whatever goes wrong in this turn, the sockets are looked at again.
-        timer = self._timer = self._loop.call_later(PERIOD_S, self._turn)
-        self._quiet = 0 if self.once() else self._quiet + 1
-        if self._quiet >= QUIET_DRAINS and not self._closed:
-            timer.cancel()
-            self._timer = None
+        self._timer = None
+        took = True
+        try:
+            took = self.once()
+        finally:  # whatever goes wrong in this turn, the sockets are looked at again
+            self._quiet = 0 if took else self._quiet + 1
+            if not self._closed:
+                self._look_again()
+
+    def _look_again(self) -> None:
+        if self._quiet >= QUIET_DRAINS:
             self._loop.add_reader(self._drain.fileno(), self._wake)
+            return
+        left_s = self._due_s - AHEAD_S - self._loop.time()
+        wait_s = PERIOD_S if left_s <= 0 else min(left_s, PERIOD_MAX_S)
+        self._timer = self._loop.call_later(wait_s, self._turn)
 
     def _return(self, line: Line, data: bytes, unsent: bytes) -> None:
         """Hand a connection back; what is wrong with one must not stop the others."""
@@ -224,17 +250,20 @@ class InputDrain:
     def once(self) -> bool:
         """Take what came; whether anything did."""
         now = self._loop.time()
+        inputs = self._bounds.inputs
         taken, by_node, back, full = self._drain.drain(
-            now, self._now_s(), self._lead_s, self._bounds.take_input
+            now, self._now_s(), self._lead_s, inputs.interval_s, inputs.depth_s
         )
         if taken:
             self.inputs += taken
             self._tally.quick += taken
+            due_s = self._due_s if self._due_s > now else now + PERIOD_MAX_S + AHEAD_S
             for node, data, count, wait_s in by_node:
                 self._deliver.deliver(node, data, count=count, now=now, wait_s=wait_s)
+                due_s = min(due_s, now + wait_s)
+            self._due_s = due_s
         for line, _, _ in back:  # all of them first: one that returns may have others released
-            del self._armed[line.armed]
-            line.armed = None
+            self._strike(line, line.armed)
         for line, data, unsent in back:
             self._return(line, data, unsent)
         if full:

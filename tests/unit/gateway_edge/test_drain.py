@@ -14,12 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rallypoint.client import websocket_frames
-from rallypoint.gateway.domain import frames, grpcweb, inputs
+from rallypoint.gateway.domain import buckets, frames, grpcweb, inputs
 from rallypoint.gateway.domain.rhythm import Rhythm
 
 edge = pytest.importorskip("rallypoint.gateway._edge")
 
 BEFORE, AFTER, ANSWER = b"POST /x HTTP/1.1\r\ncontent-length: ", b"\r\na: b\r\n\r\n", b"fine" * 50
+NOW, RATE = 100.0, buckets.Rate(per_s=10, burst=200)
+EMPTY_AT = NOW + RATE.burst / RATE.per_s
+"""`full_at` of a bucket without a token."""
 TOKEN, SEAT = b"\x0a\x03abc", b"\x0a\x02\x08\x01"
 LANE = 5
 FIELDS = b"\x10\x05\x18\x81\x01\x22\x03xyz"
@@ -43,7 +46,7 @@ class Line:
         self.client, self.server = socket.socketpair()
         self.client.setblocking(False)
         self.room = Room()
-        self.waits: list[float] = []
+        self.bucket = buckets.Bucket(0.0)
         self.slot = self.drain.arm(
             self.server.fileno(),
             self,
@@ -54,7 +57,7 @@ class Line:
             TOKEN,
             SEAT,
             self.room,
-            "p",
+            self.bucket,
             1e9,
             1.0,
         )
@@ -64,12 +67,8 @@ class Line:
         self.client.close()
         self.server.close()
 
-    def take(self, key: str, now: float) -> float:
-        assert (key, now) == ("p", 100.0)
-        return self.waits.pop() if self.waits else 0.0
-
     def once(self, now_s: float = 0.0) -> Any:
-        return self.drain.drain(100.0, now_s, 0.006, self.take)
+        return self.drain.drain(NOW, now_s, 0.006, 1 / RATE.per_s, RATE.burst / RATE.per_s)
 
 
 @pytest.fixture
@@ -126,10 +125,9 @@ def test_inputs_are_answered_and_grouped_by_node(line: Line) -> None:
     ],
 )
 def test_whatever_differs_comes_back_untouched(line: Line, data: bytes) -> None:
-    line.waits = [1.0]
     line.client.send(data)
     assert line.once() == (0, [], [(line, data, b"")], False)
-    assert line.waits
+    assert line.bucket.full_at == 0.0
     with pytest.raises(KeyError):
         line.drain.disarm(line.slot)
 
@@ -146,7 +144,7 @@ def test_time_room_and_bucket_send_back(line: Line) -> None:
         other = Line()
         other.room.node = None if spoil == "node" else "node"
         other.room.hold = "moving" if spoil == "hold" else None
-        other.waits = [0.5] if spoil == "bucket" else []
+        other.bucket.full_at = EMPTY_AT if spoil == "bucket" else 0.0
         other.client.send(request())
         assert other.once() == (0, [], [(other, request(), b"")], False)
         other.close()
@@ -211,17 +209,40 @@ def test_what_differs_in_a_lane_comes_back_with_all_behind_it(
     assert back == [(socket_line, other + spoken(), b"")]
 
 
+def test_what_one_read_did_not_take_comes_with_the_next(socket_line: Line) -> None:
+    def sized(size: int) -> bytes:
+        room = size - len(spoken(b"\x22\x00"))
+        return spoken(b"\x22%c%b" % (room, b"x" * room))
+
+    socket_line.client.send(sized(64) * 64 + spoken() * 3)
+    assert [socket_line.once()[0] for _ in range(3)] == [64, 3, 0]
+
+
 def test_half_a_message_of_a_lane_comes_back(socket_line: Line) -> None:
     socket_line.client.send(spoken() * 2 + spoken()[:-1])
     assert socket_line.once()[0::2] == (2, [(socket_line, spoken()[:-1], b"")])
 
 
 def test_empty_bucket_sends_back_the_rest_of_a_lane(socket_line: Line) -> None:
-    socket_line.waits = [0.0, 9.0, 0.0]
+    socket_line.bucket.full_at = EMPTY_AT - 1 / RATE.per_s
     socket_line.client.send(spoken() * 4)
     taken, _, back, _ = socket_line.once()
     assert (taken, back) == (1, [(socket_line, spoken() * 3, b"")])
-    assert len(socket_line.waits) == 1
+    assert socket_line.bucket.full_at == pytest.approx(EMPTY_AT)
+
+
+@given(full_at=st.floats(NOW - 1, EMPTY_AT + 1), count=st.integers(1, 12))
+@settings(max_examples=200)
+def test_bucket_gives_what_it_gives_in_python(full_at: float, count: int) -> None:
+    table = buckets.Buckets(RATE)
+    held = table.hold("p")
+    line = Line(LANE)
+    line.bucket.full_at = held.full_at = full_at
+    given = [table.take("p", NOW) == 0 for _ in range(count)]
+    line.client.send(spoken() * count)
+    assert line.once()[0] == sum(given)
+    assert line.bucket == held
+    line.close()
 
 
 @given(payload=st.binary(max_size=40) | st.sampled_from([FIELDS, b"", b"\x22\x01x" * 8]))
@@ -235,24 +256,27 @@ def test_plain_is_what_python_calls_plain(payload: bytes) -> None:
 
 
 def test_nothing_is_held_after_a_disarm() -> None:
-    room, owner = Room(), object()
-    before = sys.getrefcount(room), sys.getrefcount(owner)
+    room, owner, bucket = Room(), object(), buckets.Bucket(0.0)
+    held = (room, owner, bucket)
+    before = list(map(sys.getrefcount, held))
     drain = edge.Drain()
     pairs = [socket.socketpair() for _ in range(200)]
     for _ in range(3):
         slots = [
             drain.arm(
-                near.fileno(), owner, 0, BEFORE, AFTER, ANSWER, TOKEN, SEAT, room, "p", 1e9, 1.0
+                near.fileno(), owner, 0, BEFORE, AFTER, ANSWER, TOKEN, SEAT, room, bucket, 1e9, 1.0
             )
             for near, _ in pairs
         ]
         for slot in slots:
             drain.disarm(slot)
     for near, _ in pairs[:50]:
-        drain.arm(near.fileno(), owner, 0, BEFORE, AFTER, ANSWER, TOKEN, SEAT, room, "p", 1e9, 1.0)
+        drain.arm(
+            near.fileno(), owner, 0, BEFORE, AFTER, ANSWER, TOKEN, SEAT, room, bucket, 1e9, 1.0
+        )
     drain.close()
     gc.collect()
-    assert (sys.getrefcount(room), sys.getrefcount(owner)) == before
+    assert list(map(sys.getrefcount, held)) == before
     for near, far in pairs:
         near.close()
         far.close()

@@ -59,6 +59,24 @@ def test_bucket_table_is_bounded() -> None:
     assert bucket.take("999", 0.0) > 0
 
 
+def test_held_bucket_is_one_for_all_and_not_forgotten() -> None:
+    table = buckets.Buckets(buckets.Rate(per_s=1, burst=2), capacity=10)
+    assert table.take("a", 0.0) == 0
+    first, second = table.hold("a"), table.hold("a")
+    assert first is second
+    assert table.take("a", 0.0) == 0
+    assert first.full_at == 2.0
+    table.release("a", 0.0)
+    for number in range(100):
+        table.take(str(number), 0.0)
+    assert table.take("a", 0.0) == 1.0
+    first.full_at = 1.0
+    table.release("a", 0.0)
+    assert table.take("a", 0.0) == 0
+    assert table.take("a", 0.0) == 1.0
+    assert len(table) <= 10
+
+
 @pytest.mark.parametrize(
     ("address", "key"),
     [

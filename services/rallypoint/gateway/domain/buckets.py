@@ -21,29 +21,68 @@ class Rate:
     burst: float
 
 
+@dataclass(slots=True)
+class Bucket:
+    """The bucket of a key while it is held."""
+
+    full_at: float
+    """When it would be full again. The drain in C takes from it by itself (`_edge_drain.c`)."""
+    holders: int = 1
+
+
 class Buckets:
-    """One bucket per key. `now` is any clock that never goes back, seconds."""
+    """One bucket per key. `now` is any clock that never goes back, seconds.
+
+    Who takes often may hold a bucket: it is then the same for all, and not forgotten.
+    """
 
     def __init__(self, rate: Rate, *, capacity: int = 50_000) -> None:
-        self._interval_s = 1 / rate.per_s
-        self._depth_s = rate.burst / rate.per_s
+        self.interval_s = 1 / rate.per_s
+        """The time a token takes to come back."""
+        self.depth_s = rate.burst / rate.per_s
+        """The time an empty bucket takes to fill."""
         self._capacity = capacity
         self._full_at: OrderedDict[str, float] = OrderedDict()
+        self._held: dict[str, Bucket] = {}
 
     def take(self, key: str, now: float, *, count: float = 1) -> float:
         """Take `count` tokens. Returns 0, or the seconds to wait, having taken nothing."""
-        full_at = self._full_at.get(key, now)
+        held = self._held.get(key)
+        full_at = self._full_at.get(key, now) if held is None else held.full_at
         if full_at < now:
             full_at = now
-        full_at += count * self._interval_s
-        wait = full_at - now - self._depth_s
+        full_at += count * self.interval_s
+        wait = full_at - now - self.depth_s
         if wait > 1e-9:
             return wait
+        if held is None:
+            self._put(key, full_at, now)
+        else:
+            held.full_at = full_at
+        return 0.0
+
+    def hold(self, key: str) -> Bucket:
+        """The bucket of a key, until `release` has been called as often."""
+        held = self._held.get(key)
+        if held is None:
+            held = self._held[key] = Bucket(self._full_at.pop(key, float("-inf")))
+        else:
+            held.holders += 1
+        return held
+
+    def release(self, key: str, now: float) -> None:
+        """Give a held bucket back."""
+        held = self._held[key]
+        held.holders -= 1
+        if not held.holders:
+            del self._held[key]
+            self._put(key, held.full_at, now)
+
+    def _put(self, key: str, full_at: float, now: float) -> None:
         self._full_at[key] = full_at
         self._full_at.move_to_end(key)
         if len(self._full_at) > self._capacity:
             self._forget(now)
-        return 0.0
 
     def _forget(self, now: float) -> None:
         for key in [key for key, full_at in self._full_at.items() if full_at <= now]:
@@ -52,7 +91,7 @@ class Buckets:
             self._full_at.popitem(last=False)
 
     def __len__(self) -> int:
-        return len(self._full_at)
+        return len(self._full_at) + len(self._held)
 
 
 def address_key(ip: str) -> str:

@@ -1,0 +1,16 @@
+/* Attributes of the gateway's own objects, read and written where their class keeps them. */
+
+#ifndef RALLYPOINT_EDGE_NAMES_H
+#define RALLYPOINT_EDGE_NAMES_H
+
+#include "_edge.h"
+
+enum Name { NODE, HOLD, USED, RHYTHM, SEEN_AT, PERIOD_S, FULL_AT, NAMES };
+
+/* A new reference, NULL with an exception. */
+PyObject *attribute(PyObject *object, enum Name name);
+/* 0, or -1 with an exception. */
+int set_attribute(PyObject *object, enum Name name, PyObject *value);
+int number_of(PyObject *object, enum Name name, double *number);
+
+#endif
