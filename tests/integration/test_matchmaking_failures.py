@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -223,6 +224,16 @@ def test_tickets_lost_with_redis_are_made_anew_by_the_same_request(
     runs(scenario())
 
 
+@contextlib.asynccontextmanager
+async def said_of_outbox(brokers: Brokers, queue: str) -> AsyncIterator[asyncio.Event]:
+    """Set when a process that does not lead has put something in the queue's outbox."""
+    said = asyncio.Event()
+    bus = await Bus.connect(brokers.nats.url, name="test")
+    await bus.subscribe(subjects.outbox(QueueName(queue)), lambda _: said.set())
+    yield said
+    await bus.close()
+
+
 def test_another_process_takes_calls_and_takes_over(
     brokers: Brokers, tmp_path: Path, fresh: Fresh, runs: Runs
 ) -> None:
@@ -240,8 +251,10 @@ def test_another_process_takes_calls_and_takes_over(
                 async with (
                     mm.players(first, queue, "ann") as (ann,),
                     mm.players(second, queue, "bob") as (bob,),
+                    said_of_outbox(brokers, queue) as said,
                 ):
                     ticket = await bob.create()
+                    await asyncio.wait_for(said.wait(), mm.WITHIN_S)
                     watched = asyncio.create_task(bob.watch(ticket.ticket_id))
                     await asyncio.sleep(1.2)
                     await ann.create()

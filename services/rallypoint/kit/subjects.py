@@ -104,6 +104,11 @@ def heartbeat(node_id: NodeId) -> str:
 HEARTBEATS = "heartbeat.*"
 
 
+def outbox(queue: QueueName) -> str:
+    """Return the core subject that says that a queue's outbox has something."""
+    return f"outbox.{queue}"
+
+
 def own(room_id: RoomId) -> str:
     """Return the key (bucket rooms) that tells a room's node and epoch."""
     return f"own.{room_id}"

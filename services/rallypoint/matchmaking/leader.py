@@ -144,11 +144,16 @@ async def _session(
 
 @contextlib.asynccontextmanager
 async def _following(lane: Lane, bus: Bus) -> AsyncIterator[None]:
-    """Follow the TICKETS stream meanwhile."""
+    """Follow the TICKETS stream meanwhile, and tell the leader what this process does."""
+    queue = lane.config.queue
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(_follow(lane, bus), name=f"follow.{lane.config.queue}")
+        tasks = [
+            group.create_task(_follow(lane, bus), name=f"follow.{queue}"),
+            group.create_task(relay.announce(lane, bus), name=f"announce.{queue}"),
+        ]
         yield
-        task.cancel()
+        for task in tasks:
+            task.cancel()
 
 
 async def _follow(lane: Lane, bus: Bus) -> None:

@@ -3,7 +3,7 @@
 The leader reads the queue's outbox, publishes with a message id made of the fact itself and only
 then forgets it: a crash in between publishes again and the stream drops the copy. On the way it
 learns what other processes did: tickets they queued enter the pool, tickets they withdrew leave
-it.
+it. They say so on core NATS (`announce`); should that get lost, a look each second finds it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from rallypoint.internal.v1 import events_pb2
 from rallypoint.internal.v1 import matchmaking_store_pb2 as pb
@@ -27,8 +27,9 @@ from rallypoint.v1 import matchmaking_pb2
 logger = logging.getLogger(__name__)
 
 BATCH = 256
-IDLE_S = 0.1
-"""How often the outbox is looked at for what other processes put there."""
+IDLE_S = 1.0
+"""How often the outbox is looked at although nobody said that something is there."""
+RETRY_FIRST_S = 0.1
 RETRY_MAX_S = 2.0
 
 STATES = {
@@ -41,28 +42,50 @@ STATES = {
 LETTERS = {wire: state for state, wire in STATES.items()}
 
 
+async def announce(lane: Lane, bus: Bus) -> None:
+    """While another process leads: tell it, for ever, what this one puts in the outbox."""
+    subject = subjects.outbox(QueueName(lane.config.queue))
+    while True:
+        await lane.outgoing.wait()
+        lane.outgoing.clear()
+        with contextlib.suppress(errors.Unavailable):  # the leader finds it a little later
+            await bus.publish(subject, b"")
+
+
 async def run(lane: Lane, bus: Bus) -> None:
     """Relay for ever. Raises StoreUnavailable; waits while NATS is away."""
-    retry_s = IDLE_S
-    while True:
-        entries = await lane.tickets.outbox(BATCH)
-        await _learn(lane, entries)
-        if not await _publish(lane, bus, entries):
-            await asyncio.sleep(retry_s)
-            retry_s = min(2 * retry_s, RETRY_MAX_S)
-            continue
-        retry_s = IDLE_S
-        if entries:
-            await lane.tickets.outbox_done([entry.entry_id for entry in entries])
-        if len(entries) < BATCH:
-            await _wait_more(lane)
+    retry_s = RETRY_FIRST_S
+    async with _hearing(lane, bus):
+        while True:
+            lane.outgoing.clear()  # first: what is said from here on leads to another look
+            entries = await lane.tickets.outbox(BATCH)
+            await _learn(lane, entries)
+            if not await _publish(lane, bus, entries):
+                await asyncio.sleep(retry_s)
+                retry_s = min(2 * retry_s, RETRY_MAX_S)
+                continue
+            retry_s = RETRY_FIRST_S
+            if entries:
+                await lane.tickets.outbox_done([entry.entry_id for entry in entries])
+            if len(entries) < BATCH:
+                await _wait_more(lane)
+
+
+@contextlib.asynccontextmanager
+async def _hearing(lane: Lane, bus: Bus) -> AsyncIterator[None]:
+    """Hear of what other processes put in the outbox meanwhile."""
+    subject = subjects.outbox(QueueName(lane.config.queue))
+    heard = await bus.subscribe(subject, lambda _: lane.outgoing.set())
+    try:
+        yield
+    finally:
+        await heard.unsubscribe()
 
 
 async def _wait_more(lane: Lane) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(IDLE_S):
             await lane.outgoing.wait()
-    lane.outgoing.clear()
 
 
 async def _learn(lane: Lane, entries: Sequence[OutboxEntry]) -> None:
@@ -79,7 +102,6 @@ async def _learn(lane: Lane, entries: Sequence[OutboxEntry]) -> None:
     if arrived:
         for record, row in await lane.tickets.queued(arrived):
             lane.enter(record, row)
-    lane.outgoing.clear()
 
 
 async def _publish(lane: Lane, bus: Bus, entries: Sequence[OutboxEntry]) -> bool:
