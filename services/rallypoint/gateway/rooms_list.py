@@ -21,17 +21,17 @@ class RoomList:
 
     def __init__(self, owners: Kv) -> None:
         self._owners = owners
-        self._rooms: dict[str, room_pb2.RoomListing] = {}
+        self._rooms = listing.Listing()
 
     def list(self, call: calls.Call, request: room_pb2.ListRoomsRequest) -> bytes:
         """A page of the list."""
-        return listing.page(self._rooms.values(), request).SerializeToString()
+        return self._rooms.page(request).SerializeToString()
 
     async def run(self) -> None:
         """Follow what owners write, for ever."""
         async for entry in self._owners.watch(subjects.ALL_INFO):
             if entry.value is None:
-                self._rooms.pop(entry.key, None)
+                self._rooms.drop(entry.key)
             elif entry.key:
                 self._take(entry.key, entry.value)
 
@@ -42,6 +42,6 @@ class RoomList:
             log.error("listing_malformed", extra={"key": key})
             return
         if info.visibility == room_pb2.ROOM_VISIBILITY_LISTED:
-            self._rooms[key] = info.listing
+            self._rooms.put(key, info.listing)
         else:
-            self._rooms.pop(key, None)
+            self._rooms.drop(key)
