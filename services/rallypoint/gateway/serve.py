@@ -215,7 +215,7 @@ def compose(
         matchmaking_channel, streams, clock=loop.time, settings=settings.matchmaking
     )
     room_list = RoomList(runtime.bus.kv(subjects.OWNERS.name))
-    nodes = NodeChannels()
+    nodes = NodeChannels(clock=loop.time)
     open_rooms = _open_rooms(settings, runtime, room_list, nodes=nodes, fleet=fleet_channel)
     operators = Operators(settings.admin, studio, refused=guard.failed)
     admin_api = admin.AdminApi(operators, fleet_channel, nodes, locate=Owners(runtime.bus).place)
@@ -326,6 +326,7 @@ def _spawn_background(gateway: Gateway, runtime: Runtime) -> None:
     runtime.spawn(gateway.recovery.run(), name="gateway.recovery")
     runtime.spawn(gateway.studio.run(), name="gateway.jwks")
     runtime.spawn(gateway.room_list.run(), name="gateway.room-list")
+    runtime.spawn(gateway.nodes.run(), name="gateway.node-channels")
     runtime.spawn(_gauges(gateway), name="gateway.gauges")
 
 
