@@ -231,6 +231,36 @@ async def _claim_for_move(stack: Stack, room: str, node: Peer, other: Peer) -> N
     await stack.store.zadd(keys.fleet_expiry(set_name), {room: 1})
 
 
+def test_room_that_waits_for_a_node_survives_the_end_of_fleet(
+    runs: Runs, brokers: Brokers, fresh: Fresh
+) -> None:
+    async def scenario() -> None:
+        async with fleet_stack(brokers, fresh("set")) as stack:
+            node, room = await stack.node(capacity=1), fresh("room")
+            await played(stack, room)
+            other = await stack.node(capacity=1)
+            other.restore_refusal = errors.Unavailable("NOT_NOW")
+            await node.kill()
+            await until(lambda: _tried(other, 3))
+            assert stack.runtime is not None
+            stack.runtime.stopping.set()
+            stack.runtime.cancel_spawned()
+            other.restore_refusal = None
+            async with running_fleet(stack):
+                await until(lambda: _runs(stack, room, other))
+                assert await stack.claimed(other) == 1
+
+    runs(scenario())
+
+
+async def _tried(peer: Peer, times: int) -> bool:
+    return len(peer.restores) >= times
+
+
+async def _runs(stack: Stack, room: str, peer: Peer) -> bool:
+    return await owned(stack, room, peer, peer.rooms.get(room, 0))
+
+
 def test_zombie_is_told_to_close_what_went_on_elsewhere(
     runs: Runs, brokers: Brokers, fresh: Fresh
 ) -> None:

@@ -10,8 +10,9 @@ end
 local room, now, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local epoch = tonumber(ARGV[4])
 local found = redis.call('HGET', KEYS[1], room)
+local state, place, old
 if found then
-  local state, place, old = string.match(found, '^(%u)|([^|]+|[^|]+)|(%d+)$')
+  state, place, old = string.match(found, '^(%u)|([^|]+|[^|]+)|(%d+)$')
   local over = state == 'C' and tonumber(redis.call('ZSCORE', KEYS[2], room) or '0') <= now
   if found ~= ARGV[5] and not over then
     if state == 'C' or state == 'M' then
@@ -37,5 +38,11 @@ for i = 8, #ARGV, 2 do
     redis.call('ZADD', KEYS[2], now + ttl, room)
     return {'new', claim}
   end
+end
+if state == 'M' and ARGV[7] == 'M' then
+  -- The room waits for a place. Should who moves it die, this claim tells the next sweep of it.
+  redis.call('HSET', KEYS[1], room, found)
+  redis.call('HINCRBY', KEYS[3], place, 1)
+  redis.call('ZADD', KEYS[2], now + ttl, room)
 end
 return {'full'}
