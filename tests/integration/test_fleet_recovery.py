@@ -188,6 +188,9 @@ def test_stored_result_of_a_dead_node_is_published(
             assert events_pb2.ResultFact.FromString(published.data) == fact
             await until(lambda: gone(stack, room))
             assert other.restores == []
+            kept = await stack.bus.kv("rooms").get(subjects.result_key(RoomId(room)))
+            assert kept is not None, "gateways tell the players"
+            assert kept.value == fact.SerializeToString()
 
     runs(scenario())
 

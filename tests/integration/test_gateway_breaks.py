@@ -22,6 +22,7 @@ from tests.integration.gateway_stack import (
 )
 
 from rallypoint.cli.brokers import Brokers
+from rallypoint.internal.v1 import events_pb2
 from rallypoint.kit import errors, names, subjects
 from rallypoint.v1 import room_pb2
 
@@ -152,6 +153,28 @@ def test_streams_of_a_lost_room_are_told(
             again = await player.join(room.room_id, TOKEN)
             assert again.error is not None
             assert again.error.reason == "ROOM_UNKNOWN"
+            await player.channel.close()
+
+    runs(scenario())
+
+
+def test_players_are_told_the_result_of_a_match_whose_node_died_with_it(
+    runs: Runs, brokers: Brokers, fresh: Fresh, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with Peer() as peer, gateway(brokers, settings(tmp_path)) as running:
+            room = await a_room(peer, running, fresh("room"))
+            player = await Player(running.url, b"result is kept pl").open()
+            watched = await player.join(room.room_id, TOKEN)
+            await peer.stop()
+            room_id, kv = names.RoomId(room.room_id), running.runtime.bus.kv(subjects.OWNERS.name)
+            result = room_pb2.MatchResult(match_id=room_id, rated=True)
+            fact = events_pb2.ResultFact(result=result, queue="q", epoch=1)
+            await kv.put(subjects.result_key(room_id), fact.SerializeToString())
+            await kv.purge(subjects.own(room_id))
+            await until(lambda: watched.ended)
+            assert watched.controls() == ["CLOSED FINISHED"]
+            assert watched.messages[-1].control.result == result
             await player.channel.close()
 
     runs(scenario())

@@ -93,7 +93,7 @@ async def closed_fact(node: RunningNode, room_id: str) -> events_pb2.RoomFact:
 
 async def keys_are_gone(node: RunningNode, room_id: str) -> None:
     kv = node.bus.kv(subjects.OWNERS.name)
-    keys = (subjects.own(RoomId(room_id)), subjects.result_key(RoomId(room_id)))
+    keys = (subjects.own(RoomId(room_id)), subjects.snapshot(RoomId(room_id)))
     async with asyncio.timeout(10.0):
         while any([await kv.get(key) for key in keys]):  # noqa: ASYNC110  # a broker's state
             await asyncio.sleep(0.05)

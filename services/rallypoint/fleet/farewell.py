@@ -39,7 +39,7 @@ class Farewell:
             subject = subjects.result(QueueName(result.queue))
             await self._bus.publish_fact(subject, entry.value, msg_id=result.result.match_id)
         await self._tell(own, events_pb2.ROOM_EVENT_CLOSED, "")
-        await self._forget(own)
+        await self._forget(own, result=entry.value)
         metrics.FLEET_RESULTS_FINISHED.inc()
         logger.warning("result_finished", extra={"room": own.room_id})
         return True
@@ -67,12 +67,17 @@ class Farewell:
             msg_id=f"{name}.{own.room_id}.{own.epoch}",
         )
 
-    async def _forget(self, own: Own) -> bool:
-        """Remove a room's keys and free its slot; False when it has moved on."""
+    async def _forget(self, own: Own, *, result: bytes = b"") -> bool:
+        """Remove a room's keys and free its slot; False when it has moved on. A result stays a
+        while: nobody has told the players of it."""
         fence = self._kv.fence(subjects.own(own.room_id), own.revision)
+        key, kept_s = subjects.result_key(own.room_id), subjects.RESULT_KEPT_S
         gone = True
         try:
-            for key in (subjects.snapshot(own.room_id), subjects.result_key(own.room_id)):
+            await self._kv.purge(subjects.snapshot(own.room_id), fence=fence)
+            if result:
+                await self._kv.put(key, result, ttl_s=kept_s, fence=fence)
+            else:
                 await self._kv.purge(key, fence=fence)
             gone = await self._ownership.purge(own)
         except Conflict:

@@ -3,7 +3,8 @@
 A room is lost when its Attach broke, when its node refused to take its clients back, when it was
 told to have moved, or when it fell silent. Its ownership record is read until the node answers
 again: another owner or a higher epoch moves the room's streams there, no record ends them (CLOSED
-`ROOM_LOST`), the same record means waiting, at most `give_up_s` while clients are without a node.
+with the match's result, or `ROOM_LOST` without one), the same record means waiting, at most
+`give_up_s` while clients are without a node.
 Client streams stay open all the while and hear keep-alives.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
 from rallypoint.gateway import rooms_stream
 from rallypoint.gateway.domain import sync
@@ -24,15 +26,24 @@ log = logging.getLogger(__name__)
 
 PERIOD_S = 0.25
 LAST_WORD_S = 3.0
+Result = Callable[[str], Awaitable[room_pb2.MatchResult | None]]
+"""Reads the result of a match that ended lately."""
+
+
+async def _none(room_id: str) -> None:
+    return None
 
 
 class Recovery:
     """Looks for lost rooms, one after the other: reading a record takes a fraction of a ms."""
 
-    def __init__(self, board: Board, registry: Registry, *, give_up_s: float) -> None:
+    def __init__(
+        self, board: Board, registry: Registry, *, give_up_s: float, result: Result = _none
+    ) -> None:
         self._board = board
         self._registry = registry
         self._give_up_s = give_up_s
+        self._result = result
 
     async def run(self) -> None:
         """Recover until cancelled."""
@@ -64,21 +75,36 @@ class Recovery:
         if place is None:
             # A room that just ended may still have its last word on the way.
             if away or lost_s > LAST_WORD_S:
-                self._close(room)
+                await self._close(room)
         elif room.node is None or place.differs(room.node.address, room.placed_epoch):
             log.info("room_moved", extra={"room": room.room_id, "node": place.address})
             self._registry.move(room, place)
         elif not away:
             self._board.found(room)
         elif lost_s > self._give_up_s:
-            self._close(room)
+            await self._close(room)
         else:
             room.node.ask_again(room)
 
-    def _close(self, room: Room) -> None:
-        metrics.GATEWAY_ROOMS_LOST.inc()
-        log.warning("room_lost", extra={"room": room.room_id, "streams": len(room.streams)})
-        message = rooms_stream.control(room_pb2.CONTROL_KIND_CLOSED, "ROOM_LOST")
+    async def _close(self, room: Room) -> None:
+        result = await self._result(room.room_id)
+        if room not in self._board.lost:
+            return
+        closed = room_pb2.Control(kind=room_pb2.CONTROL_KIND_CLOSED, reason="ROOM_LOST")
+        if result is not None:  # the node died before it could say so
+            closed.reason = "FINISHED"
+            closed.result.CopyFrom(result)
+        else:
+            metrics.GATEWAY_ROOMS_LOST.inc()
+        log.warning(
+            "room_lost",
+            extra={
+                "room": room.room_id,
+                "streams": len(room.streams),
+                "finished": result is not None,
+            },
+        )
+        message = rooms_stream.control(closed.kind, source=closed)
         for stream in list(room.streams.values()):
             self._board.end(stream, control=message)
         self._registry.forget(room)

@@ -42,10 +42,11 @@ from rallypoint.gateway.rooms_stream import Stream
 from rallypoint.gateway.rooms_sweep import Sweep
 from rallypoint.gateway.static import StaticFiles
 from rallypoint.gateway.web_server import Edge
-from rallypoint.internal.v1.events_pb2 import OwnRecord
+from rallypoint.internal.v1.events_pb2 import OwnRecord, ResultFact
 from rallypoint.kit import errors, metrics, names, rpc, subjects
 from rallypoint.kit.bus import Bus
 from rallypoint.kit.runtime import Runtime
+from rallypoint.v1 import room_pb2
 
 log = logging.getLogger(__name__)
 
@@ -237,7 +238,7 @@ def compose(
         registry=registry,
         sweep=_sweep(settings, runtime, board, registry=registry, access=access),
         inputs=room_api.plain,
-        recovery=Recovery(board, registry, give_up_s=settings.room_lost_after_s),
+        recovery=_recovery(settings, runtime, board, registry),
         room_list=room_list,
         open_rooms=open_rooms,
         nodes=nodes,
@@ -291,6 +292,15 @@ def _sweep(
     )
 
 
+def _recovery(settings: Settings, runtime: Runtime, board: Board, registry: Registry) -> Recovery:
+    return Recovery(
+        board,
+        registry,
+        give_up_s=settings.room_lost_after_s,
+        result=Owners(runtime.bus).result,
+    )
+
+
 def _open_rooms(
     settings: Settings, runtime: Runtime, room_list: RoomList, *, nodes: NodeChannels, fleet: Any
 ) -> OpenRooms:
@@ -319,6 +329,13 @@ class Owners:
             return None
         record = OwnRecord.FromString(entry.value)
         return Place(record.address, record.epoch)
+
+    async def result(self, room_id: str) -> room_pb2.MatchResult | None:
+        """The result of a match that ended within the last minute; raises as `place` does."""
+        entry = await self._kv.get(subjects.result_key(names.RoomId(room_id)))
+        if entry is None or entry.value is None:
+            return None
+        return ResultFact.FromString(entry.value).result
 
 
 def _spawn_background(gateway: Gateway, runtime: Runtime) -> None:

@@ -127,6 +127,10 @@ def result_key(room_id: RoomId) -> str:
     return f"result.{room_id}"
 
 
+RESULT_KEPT_S = 60
+"""How long a result stays there after the end, for players whom the end did not reach."""
+
+
 def code(code: str) -> str:
     """Return the key (bucket rooms) that leads from a code to its room."""
     return f"code.{code}"

@@ -1,7 +1,8 @@
 """The end of a room, in the order that loses nothing (decisions §7).
 
     write `result.<room>` under the fence of `own.<room>` ▸ publish it to `result.<queue>` with the
-    match as message id ▸ tell the players ▸ fact `room.closed` ▸ purge the room's keys
+    match as message id ▸ tell the players ▸ fact `room.closed` ▸ purge the room's keys, but for the
+    result, which stays a minute: should this process die now, gateways tell the players
 
 A room without a result purges its snapshot first, under the same fence. Each step is repeated until
 the broker has acknowledged it; ticks never wait for it. Players wait for the first two at most
@@ -52,16 +53,24 @@ class Closer:
             return
         with telemetry.span("close room", parent=room.identity.trace):
             result = match_result(room, ended)
-            if await self._finish(room, ended, result):
-                await self._tidy(room, ended.reason)
+            fact = self._result_fact(room, result) if result else None
+            if await self._finish(room, ended, fact):
+                await self._tidy(room, ended.reason, fact)
 
-    async def _finish(
-        self, room: HostedRoom, ended: Ended, result: room_pb2.MatchResult | None
-    ) -> bool:
-        """Store the result and tell the players; False when the room is not ours any more."""
+    def _result_fact(self, room: HostedRoom, result: room_pb2.MatchResult) -> events_pb2.ResultFact:
         end_time = Timestamp()
         end_time.FromNanoseconds(int(self._clock.now() * 1e9))
-        storing = self._store(room, result, end_time) if result else self._forget(room)
+        identity = room.identity
+        return events_pb2.ResultFact(
+            result=result, queue=identity.queue, epoch=identity.epoch, end_time=end_time
+        )
+
+    async def _finish(
+        self, room: HostedRoom, ended: Ended, fact: events_pb2.ResultFact | None
+    ) -> bool:
+        """Store the result and tell the players; False when the room is not ours any more."""
+        result = fact.result if fact else None
+        storing = self._store(room, fact) if fact else self._forget(room)
         async with asyncio.TaskGroup() as group:
             task = group.create_task(storing, name=f"store {room.identity.room_id}")
             await asyncio.wait({task}, timeout=self._wait_s)
@@ -87,18 +96,13 @@ class Closer:
         own = subjects.own(RoomId(identity.room_id))
         return self._kv.fence(own, identity.own_revision) if identity.own_revision else None
 
-    async def _store(
-        self, room: HostedRoom, result: room_pb2.MatchResult, end_time: Timestamp
-    ) -> bool:
+    async def _store(self, room: HostedRoom, fact: events_pb2.ResultFact) -> bool:
         """Write and publish until acknowledged; False when the fence is lost."""
-        identity = room.identity
-        fact = events_pb2.ResultFact(
-            result=result, queue=identity.queue, epoch=identity.epoch, end_time=end_time
-        ).SerializeToString()
+        identity, data = room.identity, fact.SerializeToString()
         key = subjects.result_key(RoomId(identity.room_id))
         fence = self._fence(room)
         try:
-            await _until_acked(lambda: self._kv.put(key, fact, fence=fence))
+            await _until_acked(lambda: self._kv.put(key, data, fence=fence))
         except Conflict:
             metrics.ROOM_RESULTS.labels("fenced").inc()
             logger.warning("result_fenced", extra={"room": identity.room_id})
@@ -106,19 +110,21 @@ class Closer:
         if identity.queue:
             subject = subjects.result(QueueName(identity.queue))
             await _until_acked(
-                lambda: self._bus.publish_fact(subject, fact, msg_id=result.match_id)
+                lambda: self._bus.publish_fact(subject, data, msg_id=fact.result.match_id)
             )
         metrics.ROOM_RESULTS.labels("stored").inc()
         return True
 
-    async def _tidy(self, room: HostedRoom, reason: str) -> None:
+    async def _tidy(
+        self, room: HostedRoom, reason: str, result: events_pb2.ResultFact | None
+    ) -> None:
         """Say that the room is over, then remove its keys: what is left of `own` is ours alone."""
         identity = room.identity
         fact = self._facts.fact(identity, events_pb2.ROOM_EVENT_CLOSED)
         fact.reason = reason
         await _until_acked(lambda: self._facts.publish(fact))
         room_id, fence = RoomId(identity.room_id), self._fence(room)
-        keys = [subjects.snapshot(room_id), subjects.result_key(room_id)]
+        keys = [subjects.snapshot(room_id)]
         if identity.open:
             keys += [subjects.info(room_id), subjects.code(identity.code)]
         revision = identity.own_revision
@@ -126,11 +132,19 @@ class Closer:
             async with room.storing:
                 for key in keys:
                     await _until_acked(functools.partial(self._kv.purge, key, fence=fence))
+            if result is not None:
+                await _until_acked(lambda: self._keep(room_id, result, fence))
             if revision:
                 own = subjects.own(room_id)
                 await _until_acked(lambda: self._kv.purge(own, revision=revision))
         except Conflict:
             logger.info("own_moved", extra={"room": identity.room_id})
+
+    async def _keep(
+        self, room_id: RoomId, result: events_pb2.ResultFact, fence: Fence | None
+    ) -> None:
+        key, kept_s = subjects.result_key(room_id), subjects.RESULT_KEPT_S
+        await self._kv.put(key, result.SerializeToString(), ttl_s=kept_s, fence=fence)
 
 
 def announce(room: HostedRoom, control: room_pb2.Control) -> None:
