@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define MOST_ARRAYS 12
+#define MOST_ARRAYS 16
 
 typedef struct {
     Py_buffer views[MOST_ARRAYS];
@@ -27,7 +27,7 @@ static void release(Arrays *arrays)
 static void *view(Arrays *arrays, PyObject *object, Py_ssize_t item, Py_ssize_t *count)
 {
     Py_buffer *buffer = &arrays->views[arrays->held];
-    if (PyObject_GetBuffer(object, buffer, PyBUF_C_CONTIGUOUS) < 0)
+    if (PyObject_GetBuffer(object, buffer, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) < 0)
         return NULL;
     arrays->held++;
     Py_ssize_t found = buffer->len / item;
@@ -39,9 +39,9 @@ static void *view(Arrays *arrays, PyObject *object, Py_ssize_t item, Py_ssize_t 
     return buffer->buf;
 }
 
-static double *writable(Arrays *arrays, PyObject *object, Py_ssize_t *count)
+static void *writable(Arrays *arrays, PyObject *object, Py_ssize_t item, Py_ssize_t *count)
 {
-    double *values = view(arrays, object, sizeof(double), count);
+    void *values = view(arrays, object, item, count);
     if (values == NULL || !arrays->views[arrays->held - 1].readonly)
         return values;
     PyErr_SetString(PyExc_ValueError, "an array is read-only");
@@ -65,8 +65,8 @@ static PyObject *push_out(PyObject *Py_UNUSED(module), PyObject *const *args, Py
     const double *cx, *cy, *reach;
     if (nargs != 5)
         return PyErr_Format(PyExc_TypeError, "5 arguments are needed");
-    if ((x = writable(&arrays, args[0], &count)) == NULL ||
-        (y = writable(&arrays, args[1], &count)) == NULL ||
+    if ((x = writable(&arrays, args[0], sizeof(double), &count)) == NULL ||
+        (y = writable(&arrays, args[1], sizeof(double), &count)) == NULL ||
         (cx = view(&arrays, args[2], sizeof(double), &circles)) == NULL ||
         (cy = view(&arrays, args[3], sizeof(double), &circles)) == NULL ||
         (reach = view(&arrays, args[4], sizeof(double), &circles)) == NULL) {
@@ -231,12 +231,178 @@ static PyObject *touching(PyObject *Py_UNUSED(module), PyObject *const *args, Py
     return list;
 }
 
+/* Ground: [low x, low y, high x, high y], and circles to stay or to end at. */
+typedef struct {
+    const double *bounds, *x, *y, *reach;
+    Py_ssize_t circles;
+} Ground;
+
+static int read_ground(Arrays *arrays, PyObject *const *args, Ground *ground)
+{
+    Py_ssize_t four = 4;
+    ground->circles = -1;
+    return (ground->bounds = view(arrays, args[0], sizeof(double), &four)) != NULL &&
+           (ground->x = view(arrays, args[1], sizeof(double), &ground->circles)) != NULL &&
+           (ground->y = view(arrays, args[2], sizeof(double), &ground->circles)) != NULL &&
+           (ground->reach = view(arrays, args[3], sizeof(double), &ground->circles)) != NULL;
+}
+
+/* NaN stays NaN, as with numpy. */
+static double clipped(double value, double low, double high)
+{
+    value = value < low ? low : value;
+    return value > high ? high : value;
+}
+
+static void walk_one(const Ground *ground, double dx, double dy, double step, double *x, double *y)
+{
+    double over = sqrt(dx * dx + dy * dy);
+    over = over < 1.0 ? 1.0 : over;
+    double to_x = clipped(*x + dx / over * step, ground->bounds[0], ground->bounds[2]);
+    double to_y = clipped(*y + dy / over * step, ground->bounds[1], ground->bounds[3]);
+    *x = to_x;
+    *y = to_y;
+    for (Py_ssize_t circle = 0; circle < ground->circles; circle++) {
+        double ex = to_x - ground->x[circle], ey = to_y - ground->y[circle];
+        double d2 = ex * ex + ey * ey, reach = ground->reach[circle];
+        if (d2 < reach * reach) {
+            double factor = reach / sqrt(d2);
+            *x = ground->x[circle] + ex * factor;
+            *y = ground->y[circle] + ey * factor;
+        }
+    }
+}
+
+/* walk(bounds, circle_x, circle_y, reach, x, y, dx, dy, moving, full, step): x and y change in
+ * place; dx and dy are of float64 or int8, moving is of bytes. */
+static PyObject *walk(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    Arrays arrays = {.held = 0};
+    Py_ssize_t count = -1;
+    Ground ground;
+    double *x, *y;
+    const uint8_t *moving;
+    const void *dx = NULL, *dy = NULL;
+    if (nargs != 11)
+        return PyErr_Format(PyExc_TypeError, "11 arguments are needed");
+    double full = PyFloat_AsDouble(args[9]), step = PyFloat_AsDouble(args[10]);
+    if (PyErr_Occurred())
+        return NULL;
+    if (!read_ground(&arrays, args, &ground) ||
+        (x = writable(&arrays, args[4], sizeof(double), &count)) == NULL ||
+        (y = writable(&arrays, args[5], sizeof(double), &count)) == NULL ||
+        (moving = view(&arrays, args[8], 1, &count)) == NULL)
+        return leave(&arrays);
+    Py_ssize_t item = sizeof(double);
+    if ((dx = view(&arrays, args[6], item, &count)) == NULL) {
+        PyErr_Clear(); /* what was held is let go at the end */
+        item = 1;
+        dx = view(&arrays, args[6], item, &count);
+        if (dx == NULL || strcmp(arrays.views[arrays.held - 1].format, "b"))
+            return leave(&arrays);
+    }
+    if ( (dy = view(&arrays, args[7], item, &count)) == NULL)
+        return leave(&arrays);
+    for (Py_ssize_t at = 0; at < count; at++) {
+        if (!moving[at])
+            continue;
+        if (item == 1)
+            walk_one(&ground, ((const int8_t *)dx)[at] / full, ((const int8_t *)dy)[at] / full,
+                     step, x + at, y + at);
+        else
+            walk_one(&ground, ((const double *)dx)[at] / full, ((const double *)dy)[at] / full,
+                     step, x + at, y + at);
+    }
+    release(&arrays);
+    Py_RETURN_TRUE;
+}
+
+typedef struct {
+    double *x, *y;
+    const double *step_x, *step_y;
+    int32_t *left;
+    uint8_t *live;
+} Flight;
+
+static int ends_at(const Ground *ground, double x, double y)
+{
+    int over = x < ground->bounds[0] || x > ground->bounds[2] || y < ground->bounds[1] ||
+               y > ground->bounds[3];
+    for (Py_ssize_t circle = 0; !over && circle < ground->circles; circle++) {
+        double ex = x - ground->x[circle], ey = y - ground->y[circle];
+        over = ex * ex + ey * ey < ground->reach[circle] * ground->reach[circle];
+    }
+    return over;
+}
+
+/* Move one thing a step on; whom it meets, or -1. */
+static int64_t fly_one(const Flight *flight, const Targets *targets, const Ground *ground,
+                       Py_ssize_t at, Py_ssize_t room, Py_ssize_t owner)
+{
+    double path[4] = {flight->x[at], flight->y[at], flight->step_x[at], flight->step_y[at]};
+    double x = flight->x[at] = path[0] + path[2], y = flight->y[at] = path[1] + path[3];
+    flight->left[at]--;
+    int64_t met = meet(targets, room, owner, path);
+    if (met >= 0 || flight->left[at] <= 0 || ends_at(ground, x, y))
+        flight->live[at] = 0;
+    return met;
+}
+
+/* fly(bounds, circle_x, circle_y, reach, x, y, step_x, step_y, left, live, flying, target_x,
+ * target_y, there, rows, targets, each, reach2, length2): [(room, row, target met)]. x, y, left (of
+ * int32) and live change in place; live, flying and there are of bytes. */
+static PyObject *fly(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    Arrays arrays = {.held = 0};
+    Py_ssize_t count = -1, all = -1;
+    Ground ground;
+    Flight flight = {NULL};
+    Targets targets = {NULL};
+    const uint8_t *flying = NULL;
+    if (nargs != 19)
+        return PyErr_Format(PyExc_TypeError, "19 arguments are needed");
+    Py_ssize_t rows = PyNumber_AsSsize_t(args[14], PyExc_OverflowError);
+    Py_ssize_t each = PyNumber_AsSsize_t(args[16], PyExc_OverflowError);
+    targets.rows = PyNumber_AsSsize_t(args[15], PyExc_OverflowError);
+    targets.reach2 = PyFloat_AsDouble(args[17]);
+    targets.length2 = PyFloat_AsDouble(args[18]);
+    targets.reach = sqrt(targets.reach2);
+    if (PyErr_Occurred())
+        return NULL;
+    int fine = read_ground(&arrays, args, &ground) &&
+               (flight.x = writable(&arrays, args[4], sizeof(double), &count)) != NULL &&
+               (flight.y = writable(&arrays, args[5], sizeof(double), &count)) != NULL &&
+               (flight.step_x = view(&arrays, args[6], sizeof(double), &count)) != NULL &&
+               (flight.step_y = view(&arrays, args[7], sizeof(double), &count)) != NULL &&
+               (flight.left = writable(&arrays, args[8], sizeof(int32_t), &count)) != NULL &&
+               (flight.live = writable(&arrays, args[9], 1, &count)) != NULL &&
+               (flying = view(&arrays, args[10], 1, &count)) != NULL &&
+               (targets.x = view(&arrays, args[11], sizeof(double), &all)) != NULL &&
+               (targets.y = view(&arrays, args[12], sizeof(double), &all)) != NULL &&
+               (targets.there = view(&arrays, args[13], 1, &all)) != NULL;
+    if (!fine || rows < 1 || targets.rows < 1 || count / rows != all / targets.rows)
+        return leave(&arrays);
+    PyObject *list = PyList_New(0);
+    for (Py_ssize_t at = 0; list != NULL && at < count; at++) {
+        if (!flying[at])
+            continue;
+        Py_ssize_t room = at / rows, row = at % rows;
+        int64_t met = fly_one(&flight, &targets, &ground, at, room, each > 0 ? row / each : -1);
+        if (met >= 0 && add_pair(list, room, row, (Py_ssize_t)met) < 0)
+            Py_CLEAR(list);
+    }
+    release(&arrays);
+    return list;
+}
+
 #define FAST(function) ((PyCFunction)(void (*)(void))(function))
 
 static PyMethodDef functions[] = {
     {"push_out", FAST(push_out), METH_FASTCALL, "Put who is in a circle at its edge."},
     {"inside", FAST(inside), METH_FASTCALL, "Say who is in any circle."},
     {"first_met", FAST(first_met), METH_FASTCALL, "Say whom steps meet first."},
+    {"walk", FAST(walk), METH_FASTCALL, "Move who walks, within bounds and around circles."},
+    {"fly", FAST(fly), METH_FASTCALL, "Move what flies; say whom it meets."},
     {"touching", FAST(touching), METH_FASTCALL, "Say who is near what."},
     {NULL, NULL, 0, NULL},
 };

@@ -1,6 +1,6 @@
 """Geometry of many rooms at once, for the tick of a `ColumnGame`.
 
-A few questions that real-time games ask of everything that moves, each answered in one call: in C
+A few things that real-time games do with everything that moves, each in one call: in C
 where that was compiled, with numpy elsewhere, by the same arithmetic and so with the same bits on
 all servers. Positions are float64; those of a table are shaped (rooms, rows), as columns are. What
 is not contiguous in memory, such as a part of a table's rows, takes the way of numpy.
@@ -8,7 +8,7 @@ is not contiguous in memory, such as a part of a table's rows, takes the way of 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,7 @@ class Circles:
         self._x = np.array([[x] for x, _, _ in circles])
         self._y = np.array([[y] for _, y, _ in circles])
         self._reach = np.array([[radius] for _, _, radius in circles]) + wider
+        self.arrays = self._x, self._y, self._reach
 
     def push_out(self, x: Array, y: Array) -> None:
         """Put who is within a circle at its edge, in place. Circles should stand apart."""
@@ -106,6 +107,116 @@ class Steps:
         near[self.owner[owned], owned] = False
         first = np.where(near, along, 2.0).argmin(axis=0)
         return np.where(np.logical_or.reduce(near, axis=0), first, -1)
+
+
+class Flight(NamedTuple):
+    """Things that fly straight, arrays of shape (rooms, rows): where they are, how far a step goes,
+    how many steps they have left (int32), and whether they live (bytes)."""
+
+    x: Array
+    y: Array
+    step_x: Array
+    step_y: Array
+    left: Array
+    live: Array
+
+
+class Targets(NamedTuple):
+    """What can be met, of shape (rooms, targets): where it is, and whether it is there (bytes)."""
+
+    x: Array
+    y: Array
+    there: Array
+
+
+class Ground:
+    """Where things walk and fly: from `low` to `high`, both (x, y), and outside of circles."""
+
+    def __init__(
+        self,
+        low: tuple[float, float],
+        high: tuple[float, float],
+        circles: Sequence[tuple[float, float, float]] = (),
+        *,
+        wider: float = 0.0,
+    ) -> None:
+        self._bounds = np.array([*low, *high])
+        self._circles = Circles(circles, wider=wider)
+        self._described = (self._bounds, *self._circles.arrays)
+
+    def walk(
+        self,
+        place: tuple[Array, Array],
+        way: tuple[Array, Array],
+        moving: Array,
+        *,
+        full: float,
+        step: float,
+    ) -> None:
+        """Move who is `moving` by one step, in place. `way` is how much of it, in the units of
+        which `full` are a whole step in any direction; more counts as a whole one."""
+        x, y = place
+        if COMPILED and _geometry.walk(*self._described, x, y, *way, moving, full, step):
+            return
+        dx, dy = way[0] / full, way[1] / full
+        over = np.maximum(np.sqrt(dx * dx + dy * dy), 1.0)
+        low_x, low_y, high_x, high_y = self._bounds
+        to_x = np.minimum(np.maximum(x + dx / over * step, low_x), high_x)
+        to_y = np.minimum(np.maximum(y + dy / over * step, low_y), high_y)
+        self._circles.push_out(to_x, to_y)
+        np.copyto(x, to_x, where=moving)
+        np.copyto(y, to_y, where=moving)
+
+    def fly(
+        self,
+        flight: Flight,
+        flying: Array,
+        targets: Targets,
+        *,
+        each: int,
+        radius: float,
+        length: float,
+    ) -> list[tuple[int, int, int]]:
+        """Move what is `flying` by one step of that length, in place, and return who was met first
+        within the radius: (room, row, target), in order.
+
+        It is over, and lives no more, when it met one, is in a circle or out of bounds or has no
+        step left. A target owns `each` rows, which never meet it; 0 for rows nobody owns.
+        """
+        reach2, length2 = radius * radius, length * length
+        rows, count = flight.x.shape[1], targets.x.shape[1]
+        if COMPILED:
+            found = _geometry.fly(
+                *self._described, *flight, flying, *targets, rows, count, each, reach2, length2
+            )
+            if found is not False:
+                return found
+        return self._fly(flight, np.nonzero(flying), targets, each, (radius, length))
+
+    def _fly(
+        self,
+        flight: Flight,
+        at: tuple[Array, ...],
+        targets: Targets,
+        each: int,
+        sizes: tuple[float, float],
+    ) -> list[tuple[int, int, int]]:
+        (room, row), (radius, length) = at, sizes
+        if not len(room):
+            return []
+        dx, dy = flight.step_x[at], flight.step_y[at]
+        from_x, from_y, left = flight.x[at], flight.y[at], flight.left[at] - 1
+        x, y = from_x + dx, from_y + dy
+        flight.x[at], flight.y[at], flight.left[at] = x, y, left
+        owner = row // each if each > 0 else np.full(len(row), -1)
+        steps = Steps(room, owner, from_x, from_y, dx, dy, length)
+        met = steps.first_met(*targets, radius=radius)
+        low_x, low_y, high_x, high_y = self._bounds
+        over = (met >= 0) | (left <= 0) | self._circles.inside(x, y)
+        over |= (x < low_x) | (x > high_x) | (y < low_y) | (y > high_y)
+        flight.live[room[over], row[over]] = 0
+        hit = np.flatnonzero(met >= 0)
+        return list(zip(*(each[hit].tolist() for each in (room, row, met)), strict=True))
 
 
 def touching(

@@ -76,8 +76,10 @@ KILL: Final = 2
 PICKUP: Final = 3
 SPAWN: Final = 4
 
-_OBSTACLES = geometry.Circles(OBSTACLES)
-_REACH = geometry.Circles(OBSTACLES, wider=RADIUS)
+_FLOOR = geometry.Ground(
+    (RADIUS, RADIUS), (WIDTH - RADIUS, HEIGHT - RADIUS), OBSTACLES, wider=RADIUS
+)
+_AIR = geometry.Ground((0.0, 0.0), (WIDTH, HEIGHT), OBSTACLES)
 _ANGLE = 2 * np.pi / 65536
 
 
@@ -196,19 +198,9 @@ class Skirmish(ColumnGame):
 
 
 def _move(players: Players, move: Move, alive: Array) -> None:
-    dx, dy = move.dx / 100.0, move.dy / 100.0
-    over = np.maximum(np.sqrt(dx * dx + dy * dy), 1.0)
-    x = _clipped(players.x + dx / over * STEP, RADIUS, WIDTH - RADIUS)
-    y = _clipped(players.y + dy / over * STEP, RADIUS, HEIGHT - RADIUS)
-    _REACH.push_out(x, y)
-    np.copyto(players.x, x, where=alive)
-    np.copyto(players.y, y, where=alive)
+    place, way = (players.x, players.y), (move.dx, move.dy)
+    _FLOOR.walk(place, way, alive, full=100.0, step=STEP)
     np.copyto(players.aim, move.aim, where=alive)
-
-
-def _clipped(values: Array, low: float, high: float) -> Array:
-    """np.clip without its checks, which cost more than the work."""
-    return np.minimum(np.maximum(values, low), high)
 
 
 def _fire(rooms: Rooms, players: Players, shots: Shots, wanting: Array) -> None:
@@ -244,26 +236,19 @@ def _fly(rooms: Rooms, players: Players, shots: Shots) -> None:
     """Move shots fired in earlier ticks; the first player met on the way is hit."""
     flying = shots.live != 0
     flying &= shots.born != (rooms.tick & 0xFFFF)[:, None]
-    (at,) = flying.reshape(-1).nonzero()
-    if not len(at):
-        return
-    dx, dy = _flat(shots.step_x)[at], _flat(shots.step_y)[at]
-    now_x, now_y, left = _flat(shots.now_x), _flat(shots.now_y), _flat(shots.left)
-    from_x, from_y, ticks = now_x[at], now_y[at], left[at] - 1
-    x, y = from_x + dx, from_y + dy
-    now_x[at], now_y[at], left[at] = x, y, ticks
-    room, row = np.divmod(at, shots.x.shape[1])
-    owner = row // SHOTS_EACH
-    steps = geometry.Steps(room, owner, from_x, from_y, dx, dy, SHOT_STEP)
-    met = steps.first_met(players.x, players.y, players.health, radius=HIT_RADIUS)
-    struck = met >= 0
-    over = struck | (ticks <= 0) | _OBSTACLES.inside(x, y)
-    over |= (x < 0) | (x > WIDTH) | (y < 0) | (y > HEIGHT)
-    _flat(shots.live)[at[over]] = 0
-    damage = _flat(shots.damage)
-    for index in struck.nonzero()[0].tolist():
-        who = int(room[index]), int(owner[index]), int(met[index])
-        _hit(rooms, players, who, int(damage[at[index]]))
+    struck = _AIR.fly(
+        geometry.Flight(
+            shots.now_x, shots.now_y, shots.step_x, shots.step_y, shots.left, shots.live
+        ),
+        flying,
+        geometry.Targets(players.x, players.y, players.health),
+        each=SHOTS_EACH,
+        radius=HIT_RADIUS,
+        length=SHOT_STEP,
+    )
+    for room, row, victim in struck:
+        who = room, row // SHOTS_EACH, victim
+        _hit(rooms, players, who, int(shots.damage[room, row]))
 
 
 def _hit(rooms: Rooms, players: Players, who: tuple[int, int, int], damage: int) -> None:
@@ -314,7 +299,9 @@ def _come_back(rooms: Rooms, players: Players) -> None:
     if not np.count_nonzero(waiting):
         return
     players.respawn_in -= waiting
-    for room, seat in np.argwhere(waiting & (players.respawn_in == 0)).tolist():
+    back = waiting & (players.respawn_in == 0)
+    for at in back.reshape(-1).nonzero()[0].tolist():
+        room, seat = divmod(at, back.shape[1])
         _spawn(players.at((slice(room, room + 1), seat)), seat)
         rooms.emit(room, SPAWN, bytes((seat,)))
 

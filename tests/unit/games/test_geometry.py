@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rallypoint.games.geometry import Circles, Steps, touching
+from rallypoint.games.geometry import Circles, Flight, Ground, Steps, Targets, touching
 from rallypoint.games.schema import Array
 
 SEEDS = st.integers(0, 2**32)
@@ -83,6 +83,70 @@ def test_who_touches_what_is_the_same(seed: int) -> None:
     one, other = (some(rng, 5, 7), some(rng, 5, 7)), (some(rng, 5, 4), some(rng, 5, 4))
     found = touching(one, other, radius=12.0)
     assert found == touching((spread(one[0]), one[1]), other, radius=12.0)
+
+
+@settings(max_examples=80, deadline=None)
+@given(SEEDS)
+@np.errstate(all="ignore")
+def test_who_walks_gets_to_the_same_place(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    ground = Ground((2.0, 3.0), (96.0, 52.0), CIRCLES, wider=float(rng.integers(0, 5)))
+    x, y = some(rng, 6, 8), some(rng, 6, 8)
+    dtype = rng.choice(["f8", "i1", "u1", "i2"])
+    dx, dy = rng.integers(-100, 100, (2, 6, 8)).astype(dtype)
+    moving = rng.random((6, 8)) < 0.7
+    other_x, other_y = spread(x), spread(y)
+    ground.walk((x, y), (dx, dy), moving, full=100.0, step=13.0)
+    ground.walk((other_x, other_y), (dx, dy), moving, full=100.0, step=13.0)
+    finite = np.isfinite(x) & np.isfinite(y)
+    assert finite.tolist() == (np.isfinite(other_x) & np.isfinite(other_y)).tolist()
+    assert bits(x[finite]) == bits(other_x[finite])
+    assert bits(y[finite]) == bits(other_y[finite])
+
+
+@settings(max_examples=80, deadline=None)
+@given(SEEDS)
+@np.errstate(all="ignore")
+def test_what_flies_meets_and_ends_the_same(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    ground = Ground((0.0, 0.0), (100.0, 60.0), CIRCLES)
+    targets = Targets(some(rng, 5, 7), some(rng, 5, 7), rng.integers(0, 3, (5, 7)).astype("u1"))
+    angle = rng.integers(0, 16, (5, 21)) * np.pi / 8
+    left, live = rng.integers(0, 4, (5, 21)).astype("i4"), rng.integers(0, 2, (5, 21)).astype("u1")
+    place = some(rng, 5, 21), some(rng, 5, 21)
+    flight = Flight(*place, np.cos(angle) * 45.0, np.sin(angle) * 45.0, left, live)
+    other = Flight(*map(spread, flight))
+    how = {"each": int(rng.choice([0, 3])), "radius": float(rng.integers(1, 30)), "length": 45.0}
+    flying = rng.random((5, 21)) < 0.6
+    found = ground.fly(flight, flying, targets, **how)  # type: ignore[arg-type]
+    assert found == ground.fly(other, flying, targets, **how)  # type: ignore[arg-type]
+    for one, two in zip(flight, other, strict=True):
+        assert np.array_equal(one, two, equal_nan=one.dtype.kind == "f")
+
+
+def test_walker_stays_on_the_ground() -> None:
+    ground = Ground((0.0, 0.0), (100.0, 60.0), CIRCLES)
+    x, y = np.array([[1.0, 50.0, 33.0]]), np.array([[9.0, 59.0, 25.0]])
+    way = np.array([[-100, 100, 100]], "i1"), np.array([[0, 100, 0]], "i1")
+    ground.walk((x, y), way, np.array([[True, True, True]]), full=100.0, step=13.0)
+    assert x.tolist() == [
+        [0.0, 50.0 + 13.0 / 2**0.5, 46.0]
+    ]  # the last one at the circle's far edge
+    assert y.tolist() == [[9.0, 60.0, 25.0]]
+
+
+def test_flight_ends_at_the_first_one_met() -> None:
+    ground = Ground((0.0, 0.0), (100.0, 60.0))
+    flight = Flight(
+        *(np.array([[10.0, 10.0]]) for _ in range(2)), np.array([[20.0, 20.0]]),
+        np.zeros((1, 2)), np.array([[5, 5]], "i4"), np.ones((1, 2), "u1"),
+    )  # fmt: skip
+    targets = Targets(np.array([[25.0, 15.0]]), np.full((1, 2), 10.0), np.ones((1, 2), "u1"))
+    every = np.ones((1, 2), np.bool_)
+    met = ground.fly(flight, every, targets, each=1, radius=2.0, length=20.0)
+    assert met == [(0, 0, 1), (0, 1, 0)]  # the nearer one is the second row's own
+    assert flight.live.tolist() == [[0, 0]]
+    assert flight.x.tolist() == [[30.0, 30.0]]
 
 
 def test_point_in_a_circle_goes_to_its_edge() -> None:
