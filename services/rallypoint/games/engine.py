@@ -11,6 +11,7 @@ and ends with GAME_ERROR, the others go on. The other hooks concern one room fro
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -52,6 +53,8 @@ class RoomTable(Decisions):
         super().__init__()
         self.definition = definition
         self.capacity = capacity = capacity or definition.table_rooms
+        self.high = 0
+        """One more than the highest slot taken."""
         self.tick = 0
         self.rollbacks = 0
         self.layout = layout_hash(definition)
@@ -67,6 +70,7 @@ class RoomTable(Decisions):
         self._ticks = np.zeros(capacity, np.int64)
         self._first_tick = np.zeros(capacity, np.int64)
         self._timed: set[int] = set()
+        self._oldest_due = math.inf
         self._bound: dict[tuple[int, int], Bound] = {}
 
     # --- rooms ---
@@ -80,11 +84,6 @@ class RoomTable(Decisions):
     def rings(self) -> InputRings:
         """The inputs of all seats; seat s of slot r has the index r * seats + s."""
         return self._rings
-
-    @property
-    def high(self) -> int:
-        """One more than the highest slot taken."""
-        return next((s + 1 for s in range(self.capacity - 1, -1, -1) if self._open[s]), 0)
 
     def room(self, slot: int) -> Room:
         """The room of a slot."""
@@ -175,6 +174,8 @@ class RoomTable(Decisions):
 
     def _admit(self, slot: int, room: Room, timers: Sequence[tuple[int, str]] = ()) -> None:
         self._open[slot] = Open(room, timers=list(timers), limiter=self.definition.limiter())
+        self.high = max(self.high, slot + 1)
+        self._oldest_due = min(self._oldest_due, self._too_old(slot))
         self._timed.add(slot)
         self._live[slot] = True
         self._commit(slot, room.effects)
@@ -185,6 +186,7 @@ class RoomTable(Decisions):
         if entry is not None:
             self._host.forget(entry.room)
         self._open[slot] = None
+        self.high = max((s + 1 for s, entry in enumerate(self._open) if entry), default=0)
         self._live[slot] = False
         self._budget.forget(slot)
         self.arena.clear_room(slot)
@@ -290,7 +292,7 @@ class RoomTable(Decisions):
         seats = self.definition.seats
         self._ticks[:high] += 1
         acks = self._rings.applied[: high * seats].reshape(high, seats)
-        self._seats.ack[:high] = acks & 0xFFFF
+        np.bitwise_and(acks, 0xFFFF, out=self._seats.ack[:high], casting="unsafe")
         with np.errstate(all="ignore"):
             self._fire_timers()
             if self._host.isolating:
@@ -349,11 +351,20 @@ class RoomTable(Decisions):
             for name in due:
                 self._hook(name, slot)
 
+    def _too_old(self, slot: int) -> float:
+        """The table's tick at which a room that lives has lived too long; many ticks ahead."""
+        info = self.definition.info
+        age = int(self._ticks[slot] - self._first_tick[slot])
+        return self.tick + int(info.max_age_s * info.tick_hz) + 1 - age
+
     def _close_old(self, high: int) -> None:
-        oldest = int(self.definition.info.max_age_s * self.definition.info.tick_hz)
-        ages = self._ticks[:high] - self._first_tick[:high]
-        for slot in np.flatnonzero(self._live[:high] & (ages > oldest)).tolist():
-            self.close(slot, "ROOM_TOO_OLD")
+        if self.tick < self._oldest_due:
+            return
+        dues = {slot: self._too_old(slot) for slot in np.flatnonzero(self._live[:high]).tolist()}
+        for slot, due in dues.items():
+            if due <= self.tick:
+                self.close(slot, "ROOM_TOO_OLD")
+        self._oldest_due = min((due for due in dues.values() if due > self.tick), default=math.inf)
 
     def _count_time(self, rooms: Rooms) -> None:
         for slot, seconds in rooms.spent.items():
@@ -452,15 +463,14 @@ class RoomTable(Decisions):
 
     def _rooms(self, start: int, stop: int) -> Rooms:
         bound = self._binding(start, stop)
-        dt_s = 1.0 / self.definition.info.tick_hz
         return Rooms(
             bind=bound.table,
             bind_input=lambda: bound.input,
             dice=bound.dice,
             live=bound.live,
-            age_s=(bound.ticks - bound.first_tick) * dt_s,
+            first_tick=bound.first_tick,
             tick=bound.ticks,
-            dt_s=dt_s,
+            dt_s=1.0 / self.definition.info.tick_hz,
             states=bound.states,
             taken=bound.taken,
             room=lambda index: self.room(start + index),

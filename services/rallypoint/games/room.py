@@ -202,7 +202,7 @@ class Rooms:
         bind_input: Callable[[], Input],
         dice: Dice,
         live: Array,
-        age_s: Array,
+        first_tick: Array,
         tick: Array,
         dt_s: float,
         states: Array,
@@ -210,7 +210,6 @@ class Rooms:
         room: Callable[[int], Room],
     ) -> None:
         self.live = live
-        self.age_s = age_s
         self.tick = tick
         self.dt_s = dt_s
         self.dice = dice
@@ -219,12 +218,18 @@ class Rooms:
         self.effects: dict[int, Effects] = {}
         self.failures: dict[int, Exception] = {}
         self.spent: dict[int, float] = {}
+        self._first_tick = first_tick
         self._bind = bind
         self._bind_input = bind_input
         self._room = room
 
     def __len__(self) -> int:
         return len(self.live)
+
+    @property
+    def age_s(self) -> Array:
+        """Seconds each room has run."""
+        return np.asarray((self.tick - self._first_tick) * self.dt_s)
 
     @property
     def connected(self) -> Array:

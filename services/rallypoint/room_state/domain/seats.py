@@ -145,7 +145,8 @@ class SeatBook:
         return book
 
     def saved(self, now: float) -> SavedBook:
-        """All seats, for a snapshot; the same object while nothing changes."""
+        """All seats, for a snapshot; the same object while nothing changes and time means
+        nothing."""
         if self._saved is not None:
             return self._saved
         seats = tuple(
@@ -347,6 +348,8 @@ class SeatBook:
         ]
 
     def _overdue(self, now: float) -> list[_Record]:
+        if self._saved is not None:  # it is kept while no seat has a deadline
+            return []
         return [
             record
             for record in self._records
