@@ -39,6 +39,11 @@ def pytest(*paths: str, reruns: int = 0) -> Step:
     return Step("pytest " + " ".join(paths), command)
 
 
+def go_programs(*names: str) -> Step:
+    """Return a step that builds what a stage needs, so that no test pays for it."""
+    return Step("build " + " ".join(names), (sys.executable, "-m", "tests.support.go", *names))
+
+
 STAGES: dict[str, tuple[Step, ...]] = {
     "lint": (
         python_tool("ruff", "check", "."),
@@ -51,6 +56,8 @@ STAGES: dict[str, tuple[Step, ...]] = {
     "contract": (pytest("tests/contract"),),
     "integration": (pytest("tests/integration", reruns=1),),
     "e2e": (pytest("tests/e2e", reruns=1),),
+    # A real API server, built once from Go modules: some five minutes where nothing is cached.
+    "kube": (go_programs("etcd", "kubectl", "kube-apiserver"), pytest("tests/kube", reruns=1)),
 }
 
 

