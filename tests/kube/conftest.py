@@ -18,6 +18,7 @@ from tests.support.kubernetes import ApiServer, temporary_api_server
 _numbers = itertools.count()
 HERE = Path(__file__).parent
 LIMIT_S = 120
+GOODBYE_S = 0.1
 
 Runs = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -50,8 +51,13 @@ def namespace(server: ApiServer) -> str:
 def runs() -> Runs:
     """Run a test's coroutine to its end on a loop of its own."""
 
+    async def whole(coroutine: Coroutine[Any, Any, None]) -> None:
+        await coroutine
+        # A TLS connection whose request was cancelled says goodbye, which needs the loop.
+        await asyncio.sleep(GOODBYE_S)
+
     def run(coroutine: Coroutine[Any, Any, None]) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(coroutine)
+            runner.run(whole(coroutine))
 
     return run

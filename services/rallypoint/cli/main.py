@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, Command] = {
     "bench": Command("rallypoint.cli.bench", "measure: rooms, edge, matchmaking, start"),
     "drain": Command("rallypoint.cli.drain", "empty a room node; its matches go on elsewhere"),
     "move": Command("rallypoint.cli.move", "have a room go on at another node"),
+    "crd": Command("rallypoint.cli.crd", "make the chart's CRDs from their types"),
     "version": Command("rallypoint.cli.version", "print the version"),
 }
 
