@@ -46,6 +46,7 @@ class Version(Generic[T]):
     selectable: Sequence[str] = ()
     scale: ScalePaths | None = None
     deprecated: str = ""
+    name_max_length: int = 63
 
     def as_value(self) -> dict[str, Any]:
         """Return the entry of spec.versions."""
@@ -70,7 +71,10 @@ class Version(Generic[T]):
         """Return the structural schema: metadata is the API server's own business."""
         whole = schema.of_object(self.kind.type, only=("spec", "status"))
         plain = {"type": "string"}
-        known = {"apiVersion": dict(plain), "kind": dict(plain), "metadata": {"type": "object"}}
+        # Without a bound on the name, a rule that looks at it may cost too much.
+        name = {"type": "string", "maxLength": self.name_max_length}
+        metadata = {"type": "object", "properties": {"name": name}}
+        known = {"apiVersion": dict(plain), "kind": dict(plain), "metadata": metadata}
         return whole | {"properties": known | whole["properties"]}
 
 

@@ -156,14 +156,23 @@ def _union(arguments: tuple[Any, ...]) -> Schema:
 
 def _default(field: msgspec.structs.FieldInfo) -> Any:
     """Return a default worth writing down: none for what is merely empty."""
-    if field.default is msgspec.NODEFAULT or field.default is None:
+    if field.default is msgspec.NODEFAULT or field.default in (None, "", (), {}):
         return None
-    value = msgspec.to_builtins(field.default)
-    if value in ("", (), []):
-        return None
-    if value == {} and not isinstance(field.default, Object):
-        return None
-    return value
+    return _spelled_out(field.default)
+
+
+def _spelled_out(value: Any) -> Any:
+    """Return a default with its own defaults: rules look at it before those are filled in."""
+    if not isinstance(value, Object):
+        return list(value) if isinstance(value, tuple) else value
+    known = {
+        field.encode_name: getattr(value, field.name) for field in msgspec.structs.fields(value)
+    }
+    return {
+        name: _spelled_out(inner)
+        for name, inner in known.items()
+        if inner not in (None, "", (), {})
+    }
 
 
 def _doc(kind: type[Object]) -> str:

@@ -165,7 +165,9 @@ class GameServer(Resource, frozen=True, kw_only=True):
 
     __rules__ = (
         Rule(
-            "self.metadata.name == self.spec.setName + '-' + string(self.spec.ordinal)",
+            # The name is taken apart, not put together: a number as text has no bound for CEL.
+            "self.metadata.name.startsWith(self.spec.setName + '-') && self.metadata.name"
+            ".substring(size(self.spec.setName) + 1) == string(self.spec.ordinal)",
             "a server is named <setName>-<ordinal>",
         ),
     )
