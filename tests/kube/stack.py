@@ -30,22 +30,18 @@ PATIENT = Patience(backoff=Backoff(first_s=0.02, most_s=0.2))
 @asynccontextmanager
 async def connected(server: ApiServer) -> AsyncIterator[Transport]:
     """A transport as the administrator, by the kubeconfig."""
-    transport = Transport(config.from_files([server.kubeconfig]))
-    try:
+    async with Transport(config.from_files([server.kubeconfig])) as transport:
         yield transport
-    finally:
-        await transport.close()
 
 
 @asynccontextmanager
 async def proxied(server: ApiServer) -> AsyncIterator[tuple[Proxy, Transport]]:
     """A transport that goes through a proxy which can be made to fail."""
-    async with Proxy(server).running() as proxy:
-        transport = Transport(proxy.config, patience=PATIENT, rng=random.Random(1))
-        try:
-            yield proxy, transport
-        finally:
-            await transport.close()
+    async with (
+        Proxy(server).running() as proxy,
+        Transport(proxy.config, patience=PATIENT, rng=random.Random(1)) as transport,
+    ):
+        yield proxy, transport
 
 
 def config_maps(transport: Transport, manager: str = "test") -> Api[ConfigMap]:

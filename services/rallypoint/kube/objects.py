@@ -133,7 +133,7 @@ class Event(Resource, frozen=True, kw_only=True):
     reason: str = ""
     regarding: ObjectReference = ObjectReference()
     note: str = ""
-    type: str = "Normal"
+    type: str  # required there: a default of ours would not be sent
     series: EventSeries | None = None
 
 

@@ -92,6 +92,12 @@ class Transport:
         """The name that errors carry."""
         return self.config.name
 
+    async def __aenter__(self) -> Transport:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
     async def close(self) -> None:
         """Close all connections."""
         if self._session is not None:
