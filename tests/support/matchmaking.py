@@ -209,12 +209,18 @@ def process(
     **settings: str,
 ) -> Process:
     """A matchmaking process that is not started yet."""
+    names = [queue["queue"] for queue in queues]
+    files = directory / "-".join(["queues", *names])
+    files.mkdir(exist_ok=True)
+    for queue in queues:
+        (files / f"{queue['queue']}.json").write_text(json.dumps(queue))
     return service(
         "matchmaking",
         brokers,
         directory,
         fleet_address=fleet_address,
-        queues=json.dumps(queues),
+        queues=",".join(names),
+        queue_files=str(files),
         **settings,
     )
 

@@ -5,6 +5,7 @@
     cluster.key     32 random bytes, hex, 0600: HMAC of stream tokens
     signing-key.pem Ed25519, 0600: signs access tokens; made by the gateway
     admin.token     0600: what operators show
+    queues/         the queue documents of the last `up`
     logs/           one JSON log per process; the last runs' are kept as .1 and .2
     nats/ redis/    the brokers' files
 
@@ -19,7 +20,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -162,6 +163,17 @@ def admin_secret(directory: Path) -> str:
         raise Refused(
             f"{directory} holds no secret of operators: name the stack with --data-dir"
         ) from error
+
+
+def write_queues(directory: Path, documents: Iterable[Mapping[str, object]]) -> None:
+    """Put the queue documents there, and no others."""
+    files = plan.queue_files(directory)
+    files.mkdir(exist_ok=True)
+    for old in files.glob("*.json"):
+        old.unlink()
+    for document in documents:
+        path = files / f"{document['queue']}.json"
+        path.write_text(json.dumps(document, indent=1))
 
 
 def _write_secret(path: Path, content: bytes) -> None:

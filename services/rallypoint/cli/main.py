@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, Command] = {
     "bots": Command("rallypoint.cli.bots", "players without people: queue, play, queue again"),
     "new": Command("rallypoint.cli.new_game", "write the skeleton of a game of your own"),
     "rooms": Command("rallypoint.cli.rooms", "see the rooms that run, kick players, close rooms"),
+    "config": Command("rallypoint.cli.config", "see and change queues while they are played"),
     "bench": Command("rallypoint.cli.bench", "measure: rooms, edge, matchmaking, start"),
     "drain": Command("rallypoint.cli.drain", "empty a room node; its matches go on elsewhere"),
     "move": Command("rallypoint.cli.move", "have a room go on at another node"),

@@ -10,7 +10,6 @@ Nothing here starts, waits or reads a clock. `plan()` turns the wish and the por
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -118,6 +117,11 @@ class Ports:
 
     def __getitem__(self, name: str) -> int:
         return self.by_name[name]
+
+
+def queue_files(data_dir: Path) -> Path:
+    """Where the documents of the wished queues are, for matchmaking to write to the bus."""
+    return data_dir / "queues"
 
 
 def names(wish: Wish) -> tuple[str, ...]:
@@ -231,7 +235,7 @@ def _own_environment(name: str, wish: Wish, *, ports: Ports, keys: Keys) -> dict
             return {
                 "RALLYPOINT_GRPC_PORT": str(ports["matchmaking/grpc"]),
                 "RALLYPOINT_FLEET_ADDRESS": f"127.0.0.1:{ports['fleet/grpc']}",
-                "RALLYPOINT_QUEUES": json.dumps(list(wish.queues)),
+                "RALLYPOINT_QUEUE_FILES": str(queue_files(wish.data_dir)),
             }
         case "gateway":
             return _gateway_environment(name, wish, ports=ports, keys=keys)

@@ -226,6 +226,7 @@ class Stack:
         broker_plan.refuse_missing()
         ports.refuse_taken(self.wish.web_host, self.wish.web_port)
         directory = self._files.enter_context(datadir.opened(self.wish.data_dir, fresh=self._fresh))
+        datadir.write_queues(directory, self.wish.queues)
         self._ports = ports.free(plan.listeners(self.wish))
         found = plan.plan(
             self.wish,

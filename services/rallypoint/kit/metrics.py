@@ -140,6 +140,9 @@ MM_RESULTS = Counter(
     "Results read: rated, unrated, duplicate, stale or malformed",
     ["queue", "outcome"],
 )
+MM_DOCUMENTS = Counter(
+    "rallypoint_mm_documents_total", "Queue documents read", ["queue", "outcome"]
+)
 MM_WATCHERS = Gauge("rallypoint_mm_watchers_count", "Open WatchTicket streams", ["queue"])
 
 # --- room-state ---

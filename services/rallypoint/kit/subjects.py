@@ -157,6 +157,22 @@ def node(node_id: NodeId) -> str:
     return node_id
 
 
+def queue(queue: QueueName) -> str:
+    """Return the key (bucket config) of a queue's document."""
+    return f"queue.{queue}"
+
+
+ALL_QUEUES = "queue.*"
+
+
+def applied(key: str) -> str:
+    """Return the key (bucket config) that tells which file's content was written to `key`."""
+    return f"applied.{key}"
+
+
+ALL_APPLIED_QUEUES = "applied.queue.*"
+
+
 def epoch(lease_name: str) -> str:
     """Return the key (bucket config) of a lease's epoch, which outlives the lease."""
     return f"epoch.{lease_name}"

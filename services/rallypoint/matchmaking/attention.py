@@ -18,17 +18,22 @@ from rallypoint.matchmaking.lane import Lane
 from rallypoint.matchmaking.ticket_store import Standing
 
 RETRY_S = 0.2
+LOOK_S = 5.0
+"""How soon a document is obeyed that changes `unattended_s`."""
 
 
 async def run(lane: Lane) -> None:
     """Refresh what this process watches, for ever; tries on while Redis is away."""
-    if not lane.config.unattended_s:
-        return
-    period_s = attention.refresh_s(lane.config.unattended_s)
-    pause_s = period_s
+    attended_at = lane.clock.monotonic()
     while True:
-        await asyncio.sleep(pause_s)
-        pause_s = period_s if await _refreshed(lane) else min(RETRY_S, period_s)
+        period_s = attention.refresh_s(lane.config.unattended_s)
+        left_s = attended_at + period_s - lane.clock.monotonic() if period_s else LOOK_S
+        if left_s > 0:
+            await asyncio.sleep(min(left_s, LOOK_S))
+        elif await _refreshed(lane):
+            attended_at = lane.clock.monotonic()
+        else:
+            await asyncio.sleep(min(RETRY_S, period_s))
 
 
 async def _refreshed(lane: Lane) -> bool:

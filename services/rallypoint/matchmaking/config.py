@@ -3,19 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rallypoint.kit.runtime import RuntimeSettings
-
-DEFAULT_QUEUES = """[
-  {"queue": "skirmish", "game": "skirmish", "set": "local", "team_count": 8, "team_size": 1,
-   "min_players": 2, "max_players": 8, "min_after_s": 4,
-   "tolerance": [[0, 100], [10, 300], [30, 1000]], "ticket_ttl_s": 600,
-   "unattended_s": 20, "options": {"time_limit_s": 120}},
-  {"queue": "tictactoe", "game": "tictactoe", "set": "local", "team_count": 2, "team_size": 1,
-   "tolerance": [[0, 200], [10, 600], [30, 2000]], "ticket_ttl_s": 600,
-   "unattended_s": 20}
-]"""
-"""The example games' queues."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +15,10 @@ class MatchmakingSettings:
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     fleet_address: str = "127.0.0.1:9091"
     """Where AllocationService listens, host:port."""
-    queues: str = DEFAULT_QUEUES
-    """A JSON list of queue documents (domain/queues.py)."""
+    queues: tuple[str, ...] = ()
+    """The queues served here, by name; none: all that have a document in the `config` bucket."""
+    queue_files: Path | None = None
+    """A directory of queue documents (*.json; domain/queues.py) to be written to the bucket."""
     queue_cycle_ms: int = 250
     """A queue with searchers is matched at least this often; sooner once a match may be full."""
     queue_gap_ms: int = 20

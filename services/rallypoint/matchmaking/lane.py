@@ -54,6 +54,8 @@ class Lane:
     """Set when the matcher should look again."""
     outgoing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the outbox has something."""
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when watchers are to come again: the process stops, or the queue is gone."""
     cycle_ms: float = 0.0
     assigning: int = 0
     _positions: dict[str, int] = field(default_factory=dict)
@@ -63,6 +65,12 @@ class Lane:
     def leading(self) -> bool:
         """Whether this process matches the queue."""
         return self.epoch > 0
+
+    def change(self, config: QueueConfig) -> None:
+        """Take another document of the queue."""
+        self.config = config
+        self.tickets.unattended_s = config.unattended_s
+        self.arrived.set()
 
     def begin(self, epoch: int, pool: Pool) -> None:
         """Start leading, with an empty pool."""

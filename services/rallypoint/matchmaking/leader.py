@@ -26,7 +26,6 @@ from rallypoint.kit.names import PlayerId, QueueName
 from rallypoint.kit.store import StoreUnavailable
 from rallypoint.matchmaking import matcher, relay, results, sweeper
 from rallypoint.matchmaking.assigner import Assigner
-from rallypoint.matchmaking.domain import matching
 from rallypoint.matchmaking.domain.columns import Pool
 from rallypoint.matchmaking.domain.hub import Notice
 from rallypoint.matchmaking.domain.tickets import Row
@@ -135,7 +134,7 @@ async def _session(
             "queue": queue, "epoch": epoch, "tickets": len(pool), "resumed": len(pending),
         },
     )  # fmt: skip
-    desk = matcher.Desk(lane, pool, matching.rules(lane.config), assign)
+    desk = matcher.Desk(lane, pool, assign)
     group.create_task(matcher.run(desk), name=f"matcher.{queue}")
     group.create_task(relay.run(lane, bus), name=f"relay.{queue}")
     group.create_task(sweeper.run(lane), name=f"sweeper.{queue}")

@@ -35,7 +35,6 @@ class Desk:
 
     lane: Lane
     pool: Pool
-    rules: matching.Rules
     assign: Callable[[pb.MatchRecord], None]
     """Starts the assignment of a committed match; returns at once."""
 
@@ -70,7 +69,7 @@ async def cycle(desk: Desk) -> int:
     lane = desk.lane
     started = lane.clock.monotonic()
     view, rows = desk.pool.view()
-    groups = matching.find(view, desk.rules, lane.clock.now())
+    groups = matching.find(view, matching.rules(lane.config), lane.clock.now())
     lane.pace.cycled(started)
     lane.cycle_ms = (lane.clock.monotonic() - started) * 1000
     metrics.MM_CYCLE_SECONDS.labels(lane.config.queue).observe(lane.cycle_ms / 1000)

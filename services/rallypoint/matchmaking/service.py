@@ -6,7 +6,6 @@ the gateway sets (`kit.rpc.caller`), ratings from the store, never from a reques
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -28,9 +27,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class MatchmakingService(v1_grpc.MatchmakingServiceServicer):
     """The servicer; `lanes` by queue name."""
 
-    def __init__(self, lanes: Mapping[str, Lane], stopping: asyncio.Event) -> None:
+    def __init__(self, lanes: Mapping[str, Lane]) -> None:
         self._lanes = lanes
-        self._stopping = stopping
 
     async def CreateTicket(
         self, request: v1.CreateTicketRequest, context: Context
@@ -94,7 +92,7 @@ class MatchmakingService(v1_grpc.MatchmakingServiceServicer):
         """Stream what happens to one's ticket."""
         caller, lane = rpc.caller(context), self._lane(request.queue)
         checks.ticket_id(request.ticket_id)
-        stream = watch.Watch(lane, request.ticket_id, request.after_seq, self._stopping)
+        stream = watch.Watch(lane, request.ticket_id, request.after_seq, lane.closing)
         async for response in stream.events(caller.player_id):
             yield response
 

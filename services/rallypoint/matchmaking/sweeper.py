@@ -17,9 +17,9 @@ BATCH = 500
 
 async def run(lane: Lane) -> None:
     """Sweep for ever. Raises `ticket_store.Fenced` or StoreUnavailable."""
-    unattended_s = lane.config.unattended_s
     swept: float | None = None
     while True:
+        unattended_s = lane.config.unattended_s
         now = lane.clock.now()  # of the wall: the clock the expiries are measured with
         if attention.is_late(None if swept is None else now - swept, unattended_s):
             await attending.attend(lane, {t: r.expire_ms for t, r in lane.records.items()})

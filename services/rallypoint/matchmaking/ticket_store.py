@@ -91,7 +91,7 @@ class TicketStore:
     ) -> None:
         name = QueueName(queue)
         self._store = store
-        self._unattended_s = unattended_s
+        self.unattended_s = unattended_s
         self._retention_ms = int(retention_s * 1000)
         self._epoch, self._state = keys.mm_epoch(name), keys.mm_state(name)
         self._body, self._expiry = keys.mm_body(name), keys.mm_expiry(name)
@@ -142,7 +142,7 @@ class TicketStore:
             await self._attend(keys=[self._state, self._expiry], args=pairs)
 
     def _until_ms(self, now_ms: int, expire_ms: int) -> int:
-        return attention.until_ms(now_ms, unattended_s=self._unattended_s, expire_ms=expire_ms)
+        return attention.until_ms(now_ms, unattended_s=self.unattended_s, expire_ms=expire_ms)
 
     async def expire(self, epoch: int, *, now_ms: int, limit: int) -> tuple[int, Changes]:
         """End and forget what is due; (how many were looked at, those that expired now)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import pytest
@@ -96,6 +95,6 @@ def test_kind_of_a_name_drops_the_number(name: str, kind: str) -> None:
     assert plan.kind_of(name) == kind
 
 
-def test_queues_reach_matchmaking_as_json() -> None:
-    queues = json.loads(planned()["matchmaking"].environment["RALLYPOINT_QUEUES"])
-    assert [queue["queue"] for queue in queues] == ["skirmish", "tictactoe"]
+def test_matchmaking_is_told_where_queue_documents_are() -> None:
+    told = planned()["matchmaking"].environment["RALLYPOINT_QUEUE_FILES"]
+    assert told == str(plan.queue_files(WISH.data_dir))

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from rallypoint.cli import plan
 from rallypoint.kit import errors
-from rallypoint.matchmaking import config
 from rallypoint.matchmaking.domain import queues
 
 ARENA: dict[str, Any] = {
@@ -22,7 +22,7 @@ ARENA: dict[str, Any] = {
 
 
 def test_default_queues_are_valid() -> None:
-    parsed = queues.parse_all(config.DEFAULT_QUEUES)
+    parsed = queues.parse_all(json.dumps([*plan.DEFAULT_QUEUES.values()]))
     assert list(parsed) == ["skirmish", "tictactoe"]
     assert parsed["skirmish"].sizes == (8, 7, 6, 5, 4, 3, 2)
     assert json.loads(parsed["skirmish"].options) == {"time_limit_s": 120}

@@ -15,6 +15,7 @@ Score = spread / tolerance - waiting * WAIT_WEIGHT; among equal skills the oldes
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -50,6 +51,7 @@ class Rules:
     """… and the distance accepted then, linear between."""
 
 
+@functools.lru_cache(maxsize=64)
 def rules(config: QueueConfig) -> Rules:
     """Compile a queue's configuration."""
     return Rules(

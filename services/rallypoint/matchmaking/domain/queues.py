@@ -234,6 +234,15 @@ def parse(document: Mapping[str, Any]) -> QueueConfig:
     )
 
 
+def read(data: bytes) -> QueueConfig:
+    """Check one document as it is stored."""
+    try:
+        document = json.loads(data)
+    except ValueError as error:
+        raise _invalid("?", f"the document is not JSON: {error}") from error
+    return parse(document)
+
+
 def parse_all(text: str) -> Mapping[str, QueueConfig]:
     """Check a JSON list of documents; by name, at least one, no name twice."""
     try:

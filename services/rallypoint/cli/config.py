@@ -1,0 +1,141 @@
+"""`rallypoint config get|apply|diff|remove`: the queue documents of a running stack.
+
+They are in the `config` bucket of the bus; every matchmaking process takes a change from the next
+cycle of its queue on, and tells in its log when it refuses one. What is wrong is refused here
+first. Finds the stack of `rallypoint up` by its data directory, another one by `--nats`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import difflib
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rallypoint.cli import datadir
+
+Documents = Mapping[str, Mapping[str, Any]]
+
+
+def run(arguments: list[str]) -> int:
+    """Do what is asked; the result is the exit code."""
+    parsed = parser().parse_args(arguments)
+    url = parsed.nats or datadir.fact(parsed.data_dir.absolute(), "nats_url")
+    return asyncio.run(_run(parsed, url))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    found = argparse.ArgumentParser(
+        prog="rallypoint config", description="See and change queues while they are played."
+    )
+    found.add_argument(
+        "--data-dir", type=Path, default=Path(".rallypoint"), help="of the stack (%(default)s)"
+    )
+    found.add_argument("--nats", default="", metavar="URL", help="the bus, if elsewhere")
+    commands = found.add_subparsers(dest="command", required=True, metavar="get|apply|diff|remove")
+    shown = commands.add_parser("get", help="print documents")
+    shown.add_argument("queue", nargs="*", help="only of these queues")
+    for name, line in (
+        ("apply", "write documents; each counts from the next cycle of its queue on"),
+        ("diff", "show what `apply` would change; exit code 1 when there is something"),
+    ):
+        command = commands.add_parser(name, help=line)
+        command.add_argument(
+            "file", nargs="+", help="JSON: a document, or a list of them; - is standard input"
+        )
+    removed = commands.add_parser("remove", help="take queues away; nobody is matched there")
+    removed.add_argument("queue", nargs="+")
+    return found
+
+
+async def _run(parsed: argparse.Namespace, url: str) -> int:
+    from rallypoint.kit import subjects
+    from rallypoint.kit.bus import Bus
+
+    wanted = _read(parsed.file) if "file" in parsed else {}
+    bus = await Bus.connect(url, name="cli")
+    try:
+        kv = bus.kv(subjects.CONFIG.name)
+        present: Documents = {
+            entry.key.removeprefix("queue."): json.loads(entry.value or b"null")
+            for entry in await kv.entries(subjects.ALL_QUEUES)
+        }
+        match parsed.command:
+            case "get":
+                return _show(present, parsed.queue)
+            case "diff":
+                return _differ(present, wanted)
+            case "apply":
+                return await _apply(kv, present, wanted)
+            case _:
+                return await _remove(kv, present, parsed.queue)
+    finally:
+        await bus.close()
+
+
+def _read(files: Iterable[str]) -> Documents:
+    """The documents of files, each checked; raises what is wrong with one."""
+    from rallypoint.kit import errors
+    from rallypoint.matchmaking.domain import queues
+
+    found: dict[str, Mapping[str, Any]] = {}
+    for name in files:
+        try:
+            held = json.loads(sys.stdin.read() if name == "-" else Path(name).read_text())
+        except (OSError, ValueError) as error:
+            raise errors.InvalidArgument("QUEUE_INVALID", f"{name}: {error}") from error
+        for document in held if isinstance(held, list) else [held]:
+            found[queues.parse(document).queue] = document
+    return found
+
+
+def _text(document: Mapping[str, Any] | None) -> str:
+    return "" if document is None else json.dumps(document, indent=1, sort_keys=True)
+
+
+def _show(present: Documents, wanted: Sequence[str]) -> int:
+    shown = [present[name] for name in wanted or sorted(present) if name in present]
+    print(json.dumps(shown, indent=1))
+    return 0 if not wanted or len(shown) == len(wanted) else 1
+
+
+def _differ(present: Documents, wanted: Documents) -> int:
+    differs = False
+    for name, document in wanted.items():
+        before, after = _text(present.get(name)), _text(document)
+        differs |= before != after
+        lines = difflib.unified_diff(
+            before.splitlines(), after.splitlines(), f"{name} now", f"{name} then", lineterm=""
+        )
+        print("\n".join(lines), end="\n" if before != after else "")
+    return int(differs)
+
+
+async def _apply(kv: Any, present: Documents, wanted: Documents) -> int:
+    from rallypoint.kit import subjects
+    from rallypoint.kit.names import QueueName
+
+    for name, document in wanted.items():
+        known = present.get(name)
+        if known == document:
+            print(f"{name} is as it was")
+            continue
+        await kv.put(subjects.queue(QueueName(name)), json.dumps(document, indent=1).encode())
+        print(f"{name} is {'new' if known is None else 'changed'}")
+    return 0
+
+
+async def _remove(kv: Any, present: Documents, wanted: Sequence[str]) -> int:
+    from rallypoint.kit import subjects
+    from rallypoint.kit.names import QueueName
+
+    for name in wanted:
+        if name in present:
+            await kv.purge(subjects.queue(QueueName(name)))
+        print(f"{name} is {'gone' if name in present else 'not there'}")
+    return 0

@@ -1,0 +1,113 @@
+"""Queue documents in the `config` bucket: taken live, refused when wrong, kept over restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.integration.conftest import Runs
+from tests.support import matchmaking as mm
+
+from rallypoint.cli.brokers import Brokers
+from rallypoint.kit import errors, subjects
+from rallypoint.kit.bus import Bus
+from rallypoint.kit.names import QueueName
+from rallypoint.v1 import matchmaking_pb2 as v1
+
+Fresh = Callable[[str], str]
+
+
+async def command(brokers: Brokers, *words: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "rallypoint", "config", "--nats", brokers.nats.url, *words]
+    return await asyncio.to_thread(
+        subprocess.run, line, capture_output=True, text=True, check=False
+    )
+
+
+async def sizes(player: mm.Player) -> dict[str, int]:
+    """Most players of a match, by queue."""
+    listed = await player.call("ListQueues", v1.ListQueuesRequest())
+    return {queue.queue: queue.max_players for queue in listed.queues}
+
+
+async def until_most(player: mm.Player, queue: str, most: int | None) -> None:
+    async def seen() -> bool:
+        return (await sizes(player)).get(queue) == most
+
+    await mm.until(seen)
+
+
+def test_changed_document_counts_without_a_restart(
+    runs: Runs, brokers: Brokers, fresh: Fresh, tmp_path: Path
+) -> None:
+    queue, file = fresh("queue"), tmp_path / "document.json"
+
+    async def scenario() -> None:
+        async with (
+            mm.started(brokers, tmp_path, mm.document(queue)) as (one, peer),
+            mm.players(one, queue, "ada", "bob", "cyd") as (ada, bob, cyd),
+        ):
+            document = mm.document(queue, team_count=3, options={"rounds": 3})
+            file.write_text(json.dumps(document))
+            assert (await command(brokers, "diff", str(file))).returncode == 1
+            applied = await command(brokers, "apply", str(file))
+            assert applied.stdout == f"{queue} is changed\n", applied.stderr
+            assert (await command(brokers, "diff", str(file))).returncode == 0
+            await until_most(ada, queue, 3)
+            for player in (ada, bob):
+                await player.create()
+            await asyncio.sleep(0.6)
+            assert not peer.rooms, "two are no match any more"
+            await cyd.create()
+            await ada.wait_state(v1.TICKET_STATE_ASSIGNED)
+            (request,) = peer.rooms.values()
+            assert len(request.players) == 3
+            assert json.loads(request.options) == {"rounds": 3}
+
+            # A restart brings back what its files said at first: they are no news.
+            one.kill()
+            await one.start()
+            await until_most(ada, queue, 3)
+            shown = json.loads((await command(brokers, "get", queue)).stdout)
+            assert shown == [document]
+
+            assert (await command(brokers, "remove", queue)).returncode == 0
+            await until_most(ada, queue, None)
+            with pytest.raises(errors.NotFound, match="QUEUE_UNKNOWN"):
+                await bob.create("r2")
+
+    runs(scenario())
+
+
+def test_wrong_document_is_refused_and_the_last_good_one_stays(
+    runs: Runs, brokers: Brokers, fresh: Fresh, tmp_path: Path
+) -> None:
+    queue, file = fresh("queue"), tmp_path / "document.json"
+
+    async def scenario() -> None:
+        async with (
+            mm.started(brokers, tmp_path, mm.document(queue)) as (one, _),
+            mm.players(one, queue, "ada") as (ada,),
+        ):
+            file.write_text(json.dumps(mm.document(queue, team_count=1)))
+            refused = await command(brokers, "apply", str(file))
+            assert (refused.returncode, "team_count" in refused.stderr) == (1, True)
+            bus = await Bus.connect(brokers.nats.url, name="documents")
+            kv, key = bus.kv(subjects.CONFIG.name), subjects.queue(QueueName(queue))
+            await kv.put(key, b"{")
+            await kv.put(key, json.dumps(mm.document("another")).encode())
+            async with asyncio.timeout(10):
+                while one.log.read_text().count("queue_refused") < 2:  # noqa: ASYNC110  # a log
+                    await asyncio.sleep(0.05)
+            assert (await sizes(ada))[queue] == 2
+            later = mm.document(queue, team_count=4)
+            await kv.put(key, json.dumps(later).encode())
+            await until_most(ada, queue, 4)
+            await bus.close()
+
+    runs(scenario())
