@@ -1,0 +1,306 @@
+// What happens at each hook, for the programs that are attached and for those that are swapped.
+#pragma once
+#include "socket.bpf.h"
+
+INLINE int reached(u32 now, u32 end) { return (s32)(now - end) >= 0; }
+
+INLINE void arrived(struct slot *slot, struct socket_state *state, u64 end, u64 now) {
+    u32 head = state->arrivals_head;
+    if (head - state->arrivals_tail >= PENDING) {
+        count(slot, ARRIVALS_UNTIMED, 1);
+        return;
+    }
+    struct mark *mark = &state->arrivals[head % PENDING];
+    mark->at_ns = now;
+    mark->end = end;
+    state->arrivals_head = head + 1;
+}
+
+// Everything up to `taken` has been read.
+INLINE void were_read(struct slot *slot, struct socket_state *state, u32 taken, u64 now) {
+#pragma unroll
+    for (int i = 0; i < PENDING; i++) {
+        u32 tail = state->arrivals_tail;
+        if (tail == state->arrivals_head)
+            return;
+        struct mark *mark = &state->arrivals[tail % PENDING];
+        if (!reached(taken, mark->end))
+            return;
+        record(slot, RECEIVE_QUEUE, now - mark->at_ns);
+        if (!state->unanswered_ns)
+            state->unanswered_ns = mark->at_ns;
+        state->arrivals_tail = tail + 1;
+    }
+}
+
+INLINE void were_acknowledged(struct slot *slot, struct socket_state *state, u32 una, u64 now) {
+#pragma unroll
+    for (int i = 0; i < PENDING; i++) {
+        u32 tail = state->sends_tail;
+        if (tail == state->sends_head)
+            return;
+        struct mark *mark = &state->sends[tail % PENDING];
+        if (!reached(una, mark->end))
+            return;
+        record(slot, ACK, now - mark->at_ns);
+        state->sends_tail = tail + 1;
+    }
+}
+
+INLINE void end_window(struct slot *slot, struct socket_state *state) {
+    if (state->least_ns)
+        record(slot, RTT_MIN, state->least_ns);
+    state->least_ns = 0;
+}
+
+// RACK's last sample, if something was delivered since we looked. Unlike srtt it is one
+// measurement, and unlike the sample of the congestion control it never spans a lost ACK.
+INLINE void sample(struct sock *sk, struct tcp_sock *tcp, struct slot *slot,
+                   struct socket_state *state, u64 now) {
+    u32 delivered = tcp->delivered;
+    if (delivered == state->delivered)
+        return;
+    state->delivered = delivered;
+    u64 ns = (u64)tcp->rack.rtt_us * 1000;
+    if (!ns)
+        return;
+    record(slot, RTT, ns);
+    if (now - state->window_ns > config.window_ns) {
+        end_window(slot, state);
+        state->window_ns = now;
+    }
+    if (!state->least_ns || ns < state->least_ns)
+        state->least_ns = ns;
+    if (config.slow_ns && ns > config.slow_ns)
+        tell(sk, state->slot, SLOW, ns, now);
+}
+
+INLINE u32 count_retransmits(struct tcp_sock *tcp, struct slot *slot, struct socket_state *state) {
+    u32 more = tcp->total_retrans - state->retransmits;
+    if (more) {
+        state->retransmits += more;
+        count(slot, RETRANSMITS, more);
+    }
+    return more;
+}
+
+INLINE int at_state(u64 *ctx) {
+    struct sock *sk = (struct sock *)ctx[0];
+    u32 from = ctx[1], to = ctx[2];
+    if (sk->sk_protocol != PROTO_TCP)
+        return 0;
+    u64 now = clock_ns();
+    struct socket_state *state = storage_get(&sockets, sk, 0, 0);
+    if (to == TCP_SYN_SENT || (to == TCP_SYN_RECV && !state)) {
+        if (!state)
+            state = watch(sk, to == TCP_SYN_SENT ? CLIENT : SERVER, now);
+        struct slot *slot = state ? slot_of_state(state) : 0;
+        if (slot) {
+            state->connect_ns = to == TCP_SYN_SENT ? now : 0;
+            count(slot, OPENS, 1);
+        }
+        return 0;
+    }
+    struct slot *slot = state ? slot_of_state(state) : 0;
+    if (!slot)
+        return 0;
+    if (to == TCP_ESTABLISHED) {
+        count(slot, ESTABLISHED, 1);
+        if (state->connect_ns)
+            record(slot, CONNECT, now - state->connect_ns);
+    } else if (to == TCP_CLOSE) {
+        struct tcp_sock *tcp = as_tcp_sock(sk);
+        count(slot, from == TCP_SYN_SENT ? CONNECTS_FAILED : CLOSED, 1);
+        if (tcp) {
+            sample(sk, tcp, slot, state, now);
+            count_retransmits(tcp, slot, state);
+        }
+        end_window(slot, state);
+    }
+    return 0;
+}
+
+// A segment has come and is not yet processed: the round trip is the last one's, but the
+// acknowledgement and the data are this one's.
+INLINE int at_segment(u64 *ctx) {
+    struct sock *sk = (struct sock *)ctx[0];
+    struct sk_buff *skb = (struct sk_buff *)ctx[1];
+    struct socket_state *state = storage_get(&sockets, sk, 0, 0);
+    if (!state && !config.adopt)
+        return 0;
+    struct tcp_sock *tcp = as_tcp_sock(sk);
+    if (!tcp)
+        return 0;
+    u64 now = clock_ns();
+    if (!state) {
+        state = adopted(sk, tcp, now);
+        if (!state)
+            return 0;
+    }
+    struct slot *slot = slot_of_state(state);
+    if (!slot)
+        return 0;
+    sample(sk, tcp, slot, state, now);
+    if (!config.full)
+        return 0;
+    struct tcp_skb_cb *cb = (struct tcp_skb_cb *)&skb->cb;
+    if (state->sends_head != state->sends_tail) {
+        u32 una = cb->ack_seq;
+        if (!reached(tcp->snd_nxt, una))  // acknowledges what was never sent
+            una = tcp->snd_una;
+        were_acknowledged(slot, state, una, now);
+    }
+    if (config.old_hooks && cb->end_seq != cb->seq)
+        arrived(slot, state, cb->end_seq, now);
+    return 0;
+}
+
+INLINE int at_retransmit(u64 *ctx) {
+    struct sock *sk = (struct sock *)ctx[0];
+    struct tcp_sock *tcp = as_tcp_sock(sk);
+    struct socket_state *state = tcp ? storage_get(&sockets, sk, 0, 0) : 0;
+    struct slot *slot = state ? slot_of_state(state) : 0;
+    if (!slot)
+        return 0;
+    u32 more = count_retransmits(tcp, slot, state);
+    if (more)
+        tell(sk, state->slot, RETRANSMIT, more, clock_ns());
+    return 0;
+}
+
+INLINE int at_reset(u64 *ctx) {
+    struct sock *sk = (struct sock *)ctx[0];
+    struct socket_state *state = sk ? storage_get(&sockets, sk, 0, 0) : 0;
+    struct slot *slot = state ? slot_of_state(state) : 0;
+    if (slot)
+        count(slot, RESETS, 1);
+    return 0;
+}
+
+// Datagram sockets have no handshake: they are watched from the first datagram on. One that is not
+// connected and has a port nobody chose is some client's, all of which share the port 0.
+INLINE struct socket_state *datagram_state(struct sock *sk, u64 now) {
+    struct socket_state *state = storage_get(&sockets, sk, 0, 0);
+    if (state)
+        return state;
+    if (sk->__sk_common.skc_family != AF_INET && sk->__sk_common.skc_family != AF_INET6)
+        return 0;
+    return watch(sk, peer_port(sk) || ephemeral(own_port(sk)) ? CLIENT : SERVER, now);
+}
+
+INLINE int at_ready(u64 *ctx) {
+    struct sock *sk = (struct sock *)ctx[0];
+    u16 protocol = sk->sk_protocol;
+    if (!config.full)
+        return 0;
+    if (protocol == PROTO_TCP) {
+        struct socket_state *state = storage_get(&sockets, sk, 0, 0);
+        struct slot *slot = state ? slot_of_state(state) : 0;
+        struct tcp_sock *tcp = slot ? as_tcp_sock(sk) : 0;
+        if (tcp)
+            arrived(slot, state, tcp->rcv_nxt, clock_ns());
+    } else if (protocol == PROTO_UDP) {
+        u64 now = clock_ns();
+        struct socket_state *state = datagram_state(sk, now);
+        struct slot *slot = state ? slot_of_state(state) : 0;
+        if (slot)
+            arrived(slot, state, __sync_fetch_and_add(&state->arrived, 1) + 1, now);
+    }
+    return 0;
+}
+
+// A datagram socket was read. Nothing left (EAGAIN) mends what went uncounted, such as a datagram
+// with a bad checksum, which arrived but is never read.
+INLINE void took_datagram(struct slot *slot, struct socket_state *state, s32 got, u64 now) {
+    u32 all = state->arrived;
+    if (got < 0) {
+        state->taken = all;
+        state->arrivals_tail = state->arrivals_head;
+        return;
+    }
+    u32 taken = state->taken + 1;
+    if (!reached(all, taken))
+        taken = all;
+    state->taken = taken;
+    were_read(slot, state, taken, now);
+}
+
+INLINE int at_receive(u64 *ctx) {
+    struct sock *sk = (struct sock *)ctx[0];
+    s32 got = ctx[1], flags = ctx[2];
+    u16 protocol = sk->sk_protocol;
+    if (!config.full || flags & MSG_PEEK || (protocol != PROTO_TCP && protocol != PROTO_UDP))
+        return 0;
+    if (got < (protocol == PROTO_TCP) && got != -EAGAIN)
+        return 0;
+    struct socket_state *state = storage_get(&sockets, sk, 0, 0);
+    struct slot *slot = state ? slot_of_state(state) : 0;
+    if (!slot)
+        return 0;
+    u64 now = clock_ns();
+    if (got >= 0)
+        count(slot, RECEIVES, 1);
+    if (protocol == PROTO_UDP) {
+        took_datagram(slot, state, got, now);
+        return 0;
+    }
+    struct tcp_sock *tcp = as_tcp_sock(sk);
+    if (tcp)
+        were_read(slot, state, tcp->copied_seq, now);
+    return 0;
+}
+
+INLINE int at_read_old(u64 *ctx) {
+    struct sock *sk = (struct sock *)ctx[0];
+    struct tcp_sock *tcp = as_tcp_sock(sk);
+    struct socket_state *state = tcp && config.full ? storage_get(&sockets, sk, 0, 0) : 0;
+    struct slot *slot = state ? slot_of_state(state) : 0;
+    if (slot)
+        were_read(slot, state, tcp->copied_seq, clock_ns());
+    return 0;
+}
+
+INLINE int at_send(u64 *ctx) {
+    struct sock *sk = (struct sock *)ctx[0];
+    s32 sent = ctx[1];
+    u16 protocol = sk->sk_protocol;
+    if (!config.full || sent < 0 || (protocol != PROTO_TCP && protocol != PROTO_UDP))
+        return 0;
+    u64 now = clock_ns();
+    struct socket_state *state =
+        protocol == PROTO_UDP ? datagram_state(sk, now) : storage_get(&sockets, sk, 0, 0);
+    struct slot *slot = state ? slot_of_state(state) : 0;
+    if (!slot)
+        return 0;
+    count(slot, SENDS, 1);
+    if (state->unanswered_ns) {
+        record(slot, TURNAROUND, now - state->unanswered_ns);
+        state->unanswered_ns = 0;
+    }
+    struct tcp_sock *tcp = protocol == PROTO_TCP ? as_tcp_sock(sk) : 0;
+    if (!tcp)
+        return 0;
+    u32 end = tcp->write_seq, head = state->sends_head;
+    if (reached(tcp->snd_una, end)) {  // on loopback the answer is here before send() returns
+        record(slot, ACK, 0);
+    } else if (head - state->sends_tail >= PENDING) {
+        count(slot, SENDS_UNTIMED, 1);
+    } else {
+        struct mark *mark = &state->sends[head % PENDING];
+        mark->at_ns = now;
+        mark->end = end;
+        state->sends_head = head + 1;
+    }
+    return 0;
+}
+
+INLINE int at_drop(u64 *ctx) {
+    struct sock *sk = (struct sock *)ctx[1];
+    if (!sk)
+        return 0;
+    struct socket_state *state = datagram_state(sk, clock_ns());
+    struct slot *slot = state ? slot_of_state(state) : 0;
+    if (slot)
+        count(slot, DROPS, 1);
+    return 0;
+}

@@ -1,0 +1,1 @@
+"""What the kernel counted, as values. No I/O."""

@@ -1,0 +1,85 @@
+"""Slots joined with their owners: what is shown and exported. Peers have no address here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from rallypoint.probe.domain import histogram, layout
+from rallypoint.probe.domain.cgroups import UNKNOWN, Owner
+
+_MS: Final = 1e3
+_DIGITS: Final = 4
+
+
+class SeriesKey(NamedTuple):
+    """One series: whose sockets, at which port of the server, as which end of it."""
+
+    owner: Owner
+    transport: str
+    port: int
+    role: str
+    bank: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What is known of it: everything since `born_ns` (the kernel's monotonic clock)."""
+
+    key: SeriesKey
+    born_ns: int
+    counters: Mapping[str, int]
+    histograms: Mapping[str, histogram.Histogram]
+
+
+def of_slots(slots: Iterable[layout.Slot], find: Callable[[int], Owner]) -> list[Series]:
+    """One series per owner, port and role. All that is unknown is one, whatever its port."""
+    parts: dict[SeriesKey, list[Series]] = {}
+    for slot in slots:
+        owner = find(slot.key.cgroup)
+        port = 0 if owner == UNKNOWN else slot.key.port
+        key = SeriesKey(owner, slot.key.protocol, port, slot.key.role, slot.key.bank)
+        part = Series(key, slot.born_ns, slot.counters, slot.histograms)
+        parts.setdefault(key, []).append(part)
+    return [added(key, found) for key, found in parts.items()]
+
+
+def added(key: SeriesKey, parts: list[Series]) -> Series:
+    """Several as one."""
+    if len(parts) == 1:
+        return parts[0]
+    return Series(
+        key,
+        min(part.born_ns for part in parts),
+        {name: sum(p.counters[name] for p in parts) for name in layout.COUNTERS},
+        {n: histogram.added(p.histograms[n] for p in parts) for n in layout.HISTOGRAMS},
+    )
+
+
+def shown(series: Series) -> dict[str, object]:
+    """For JSON: times in milliseconds, only what was seen."""
+    key = series.key
+    found: dict[str, object] = {
+        "owner": key.owner.name,
+        "pod": key.owner.pod_uid,
+        "container": key.owner.container_id,
+        "transport": key.transport,
+        "port": key.port,
+        "role": key.role,
+        "counters": {name: value for name, value in series.counters.items() if value},
+    }
+    for name, values in series.histograms.items():
+        if values.count:
+            found[f"{name}_ms"] = figures(values)
+    return found
+
+
+def figures(values: histogram.Histogram) -> dict[str, float]:
+    """Count, mean and quantiles, in milliseconds."""
+    return {
+        "count": values.count,
+        "mean": round(values.mean_s * _MS, _DIGITS),
+        "p50": round(values.quantile_s(0.5) * _MS, _DIGITS),
+        "p99": round(values.quantile_s(0.99) * _MS, _DIGITS),
+    }
