@@ -37,6 +37,7 @@ $(VENV)/runtime.done: $(LOCKS) pyproject.toml $(COMPILED)
 	@$(PIP) --require-hashes $(LOCKS:%=-r %)
 	@$(BIN)/python protos/generate.py
 	@$(PIP) --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m rallypoint.probe.build
 	@touch $@
 
 $(VENV)/dev.done: requirements/dev.txt $(VENV)/runtime.done

@@ -1,0 +1,64 @@
+"""The settings of the probe (`kit.settings`: RALLYPOINT_PROBE_MODE and so on)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rallypoint.kit.settings import SettingsError
+from rallypoint.probe import loader, source
+from rallypoint.probe.domain.layout import Config
+
+_MS_NS: Final = 1_000_000
+_SCOPES: Final = ("auto", "pods", "all")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is measured, how much of it, and where it goes."""
+
+    probe_mode: str = "full"
+    """The step of the ladder to begin with: full, old, light, inet_diag or snmp."""
+    probe_ports: tuple[str, ...] = ()
+    """Only servers' ports in this list; none: all."""
+    probe_scope: str = "auto"
+    """pods: sockets of pods only; all: of everything on the machine; auto: pods, if there are."""
+    probe_cgroup_root: Path | None = None
+    """Where the cgroup tree is; by default the host's in a pod, else what is mounted."""
+    probe_slots: int = 256
+    """Series at most: pods times ports times roles. 12.5 KB each."""
+    probe_window_ms: int = 1000
+    """A connection's least round trip is taken once per window."""
+    probe_slow_ms: int = 200
+    """A round trip above this is an event with the socket's cookie; 0: none."""
+
+
+def wanted(settings: Settings, *, pods_root: int, adopt: bool = False) -> loader.Wanted:
+    """What to load for these settings; SettingsError for what cannot be meant."""
+    if settings.probe_mode not in source.MODES:
+        raise SettingsError(f"RALLYPOINT_PROBE_MODE: set it to one of {', '.join(source.MODES)}")
+    if settings.probe_scope not in _SCOPES:
+        raise SettingsError(f"RALLYPOINT_PROBE_SCOPE: set it to one of {', '.join(_SCOPES)}")
+    every = settings.probe_scope == "all" or (settings.probe_scope == "auto" and not pods_root)
+    return loader.Wanted(
+        mode=settings.probe_mode,
+        slots=settings.probe_slots,
+        ports=_ports(settings.probe_ports),
+        config=Config(
+            window_ns=settings.probe_window_ms * _MS_NS,
+            slow_ns=settings.probe_slow_ms * _MS_NS,
+            pods_root=pods_root,
+            adopt=adopt,
+            full=settings.probe_mode != "light",
+            every_cgroup=every,
+            every_port=not settings.probe_ports,
+        ),
+    )
+
+
+def _ports(words: tuple[str, ...]) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in words)
+    except ValueError:
+        raise SettingsError("RALLYPOINT_PROBE_PORTS: set it to numbers with commas") from None

@@ -1,0 +1,177 @@
+"""The process with rights: load and attach the programs, hand every descriptor over, go away.
+
+It gets one end of a socket pair and a `Wanted`, keeps CAP_BPF and CAP_PERFMON, and has no other
+socket (seccomp). What it hands over keeps the programs attached after it is gone: nothing is
+pinned, so when the last process with the links ends, the kernel is as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from rallypoint.kit import errors
+from rallypoint.probe import build, libbpf, rights
+from rallypoint.probe.domain import histogram
+from rallypoint.probe.domain.layout import Config
+
+TRACEPOINTS: Final[Mapping[str, str]] = {
+    "state": "inet_sock_set_state",
+    "segment": "tcp_probe",
+    "retransmit": "tcp_retransmit_skb",
+    "reset": "tcp_receive_reset",
+    "ready": "sk_data_ready",
+    "receive": "sock_recv_length",
+    "send": "sock_send_length",
+    "drop": "udp_fail_queue_rcv_skb",
+    "read_old": "tcp_rcv_space_adjust",
+}
+LIGHT: Final = ("segment", "state", "retransmit")
+FULL: Final = (*LIGHT, "reset", "ready", "receive", "send", "drop")
+# Before Linux 6.3: no turnaround, no time to acknowledge, nothing of datagrams but drops.
+OLD: Final = (*LIGHT, "reset", "drop", "read_old")
+MODES: Final[Mapping[str, tuple[str, ...]]] = {"full": FULL, "old": OLD, "light": LIGHT}
+MAPS: Final = (
+    "slots", "slot_of", "free_slots", "watched_cgroups", "watched_ports", "events", "totals",
+    ".data",
+)  # fmt: skip
+MESSAGE_BYTES: Final = 65_536
+MOST_DESCRIPTORS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to load; it crosses to the loader as JSON."""
+
+    mode: str = "full"
+    slots: int = 256
+    events_bytes: int = 262_144
+    ports: tuple[int, ...] = ()
+    cgroups: tuple[int, ...] = ()
+    config: Config = field(default_factory=Config)
+    resident: bool = False
+
+    def dump(self) -> str:
+        """As an argument of the loader's command line."""
+        return json.dumps(asdict(self))
+
+
+def wanted(text: str) -> Wanted:
+    """The inverse of `Wanted.dump`."""
+    raw = json.loads(text)
+    raw["config"] = Config(**raw["config"])
+    return Wanted(**{**raw, "ports": tuple(raw["ports"]), "cgroups": tuple(raw["cgroups"])})
+
+
+def open_object(wish: Wanted, mode: str) -> libbpf.Object:
+    """The object, loaded and not yet attached."""
+    opened = libbpf.Object(build.object_file("socket"))
+    try:
+        opened.keep_only(frozenset(MODES[mode]))
+        opened.initial(".rodata")[: 8 * histogram.BUCKETS] = struct.pack(
+            f"={histogram.BUCKETS}Q", *histogram.ends()
+        )
+        settings = wish.config.pack()
+        opened.initial(".data")[: len(settings)] = settings
+        for name in ("slots", "slot_of", "free_slots"):
+            opened.set_size(name, wish.slots)
+        opened.set_size("events", wish.events_bytes)
+        opened.load()
+        _fill(opened, wish)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def _fill(opened: libbpf.Object, wish: Wanted) -> None:
+    one = struct.pack("=I", 1)
+    for index in range(wish.slots):
+        libbpf.map_update(opened.map_fd("free_slots"), None, struct.pack("=I", index))
+    for port in wish.ports:
+        libbpf.map_update(opened.map_fd("watched_ports"), struct.pack("=H", port), one)
+    for cgroup in wish.cgroups:
+        libbpf.map_update(opened.map_fd("watched_cgroups"), struct.pack("=Q", cgroup), one)
+
+
+def possible_mode(mode: str) -> str:
+    """The best this kernel can do of what is wanted; FailedPrecondition NO_BTF if nothing."""
+    known = libbpf.tracepoints_of_kernel(frozenset(TRACEPOINTS.values()))
+    if known is None:
+        raise errors.FailedPrecondition("NO_BTF", "the kernel does not describe its types")
+    for option in (mode, "old", "light"):
+        if all(TRACEPOINTS[name] in known for name in MODES[option]):
+            return option
+    missing = sorted({TRACEPOINTS[name] for name in LIGHT} - known)
+    raise errors.FailedPrecondition("NO_TRACEPOINT", ", ".join(missing))
+
+
+def open_best(wish: Wanted) -> tuple[libbpf.Object, str]:
+    """Load what is wanted; look for what the kernel lacks only if it refuses: that takes 40 ms."""
+    try:
+        return open_object(wish, wish.mode), wish.mode
+    except errors.FailedPrecondition as error:
+        mode = possible_mode(wish.mode) if error.reason == "BPF_REFUSED" else wish.mode
+        if mode == wish.mode:
+            raise
+    return open_object(wish, mode), mode
+
+
+def attach(opened: libbpf.Object, mode: str) -> dict[str, int]:
+    """Attach every program of a mode: the descriptors of the links by the programs' names.
+
+    Connections are seen last: until then no socket has a state that half the programs know.
+    """
+    order = sorted(MODES[mode], key=lambda name: name == "state")
+    return {name: opened.attach(name) for name in order}
+
+
+def serve(channel: socket.socket, wish: Wanted) -> int:
+    """Load, attach, hand over; then end, or stay for orders if the wish says so."""
+    rights.limit_locked_memory()
+    rights.keep_only(frozenset((rights.CAP_BPF, rights.CAP_PERFMON)))
+    fenced = rights.refuse_network()
+    begun = time.monotonic()
+    with ExitStack() as stack:
+        opened, mode = open_best(wish)
+        stack.enter_context(opened)
+        links = attach(opened, mode)
+        described: dict[str, Any] = {
+            "mode": mode,
+            "load_s": round(time.monotonic() - begun, 3),
+            "no_network": fenced,
+            "maps": list(MAPS),
+            "programs": list(links),
+        }
+        descriptors = [opened.map_fd(name) for name in MAPS]
+        descriptors += [opened.program_fd(name) for name in links]
+        descriptors += list(links.values())
+        socket.send_fds(channel, [json.dumps(described).encode()], descriptors)
+        channel.recv(1)  # until it has them, or is gone
+    return 0
+
+
+def main() -> int:
+    """`python -m rallypoint.probe.loader <descriptor> <wanted>`: what fails is told as JSON."""
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    try:
+        return serve(channel, wanted(sys.argv[2]))
+    except errors.RallypointError as error:
+        told = {"reason": error.reason, "message": error.message}
+        channel.send(json.dumps(told).encode()[:MESSAGE_BYTES])
+        return 1
+
+
+if __name__ == "__main__":
+    Path("/proc/self/comm").write_text("rallypoint-load")
+    os.environ.setdefault("LC_ALL", "C")
+    raise SystemExit(main())

@@ -1,0 +1,212 @@
+"""The process without rights: starts the loader, gets the descriptors, reads slots and events.
+
+Slots and totals are read from memory shared with the kernel, without a system call. Writes (what
+is watched, freeing a slot) go by descriptor, which Linux allows to anybody who has it from 5.19 on.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final, Self
+
+from rallypoint.kit import errors
+from rallypoint.probe import libbpf, loader
+from rallypoint.probe.domain import layout
+from rallypoint.probe.rings import Ring
+
+LOAD_S: Final = 30.0
+_PAGE: Final = mmap.PAGESIZE
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What the loader told, and its descriptors by name."""
+
+    mode: str
+    load_s: float
+    no_network: bool
+    maps: dict[str, int]
+    programs: dict[str, int]
+    links: dict[str, int]
+
+    def descriptors(self) -> Iterator[int]:
+        """All of them."""
+        for group in (self.maps, self.programs, self.links):
+            yield from group.values()
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramCost:
+    """What the kernel says of one program."""
+
+    name: str
+    runs: int
+    run_ns: int
+    missed: int
+    instructions: int
+    locked_bytes: int
+
+
+def start_loader(wish: loader.Wanted) -> tuple[socket.socket, subprocess.Popen[bytes], Loaded]:
+    """Start one and wait for its descriptors; FailedPrecondition with its reason if it fails."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    command = [sys.executable, "-m", "rallypoint.probe.loader", str(theirs.fileno()), wish.dump()]
+    try:
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+    except OSError as error:
+        ours.close()
+        raise errors.FailedPrecondition("NO_LOADER", str(error)) from None
+    finally:
+        theirs.close()
+    ours.settimeout(LOAD_S)
+    try:
+        loaded = _received(ours)
+    except BaseException:
+        ours.close()
+        process.kill()
+        process.wait()
+        raise
+    return ours, process, loaded
+
+
+def _received(channel: socket.socket) -> Loaded:
+    text, descriptors, _, _ = socket.recv_fds(
+        channel, loader.MESSAGE_BYTES, loader.MOST_DESCRIPTORS
+    )
+    told = json.loads(text or b'{"reason": "LOADER_DIED", "message": "see its standard error"}')
+    if "reason" in told:
+        raise errors.FailedPrecondition(told["reason"], told["message"])
+    maps, programs = told["maps"], told["programs"]
+    rest = descriptors[len(maps) :]
+    return Loaded(
+        mode=told["mode"],
+        load_s=told["load_s"],
+        no_network=told["no_network"],
+        maps=dict(zip(maps, descriptors, strict=False)),
+        programs=dict(zip(programs, rest, strict=False)),
+        links=dict(zip(programs, rest[len(programs) :], strict=True)),
+    )
+
+
+@dataclass(slots=True)
+class _Shared:
+    """One map's memory as words. Python's mmap keeps a copy of the descriptor: close it too."""
+
+    memory: mmap.mmap
+    words: memoryview = field(repr=False)
+
+    def close(self) -> None:
+        self.words.release()
+        self.memory.close()
+
+
+def _shared(fd: int, size: int, *, writable: bool = False) -> _Shared:
+    whole = (size + _PAGE - 1) // _PAGE * _PAGE
+    protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+    memory = mmap.mmap(fd, whole, mmap.MAP_SHARED, protection)
+    return _Shared(memory, memoryview(memory).cast("Q"))
+
+
+class Session:
+    """Programs attached, and their maps. Closing it leaves the kernel as it was."""
+
+    def __init__(self, wish: loader.Wanted) -> None:
+        channel, process, self.loaded = start_loader(wish)
+        self.config = replace(wish.config, old_hooks=self.loaded.mode == "old")
+        self._asked = wish.mode
+        self._slot_count = wish.slots
+        maps = self.loaded.maps
+        self._slots = _shared(maps["slots"], wish.slots * layout.SLOT_BYTES)
+        self._totals = _shared(maps["totals"], 8 * len(layout.TOTALS))
+        self._data = _shared(maps[".data"], layout.CONFIG.size, writable=True)
+        self.ring = Ring(maps["events"], wish.events_bytes)
+        self.configure(self.config)
+        channel.close()  # tells the loader to go
+        process.wait(timeout=LOAD_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Detach: ours were the last descriptors."""
+        self.ring.close()
+        for shared in (self._slots, self._totals, self._data):
+            shared.close()
+        for fd in self.loaded.descriptors():
+            os.close(fd)
+
+    @property
+    def mode(self) -> str:
+        """The step of the ladder that the kernel allowed."""
+        return self.loaded.mode
+
+    @property
+    def reason(self) -> str:
+        """Why it is not the one that was asked for."""
+        return "" if self.mode == self._asked else f"the kernel has no hooks for {self._asked}"
+
+    def look(self) -> None:
+        """Nothing to do: the kernel counts."""
+
+    def events(self) -> list[layout.Event]:
+        """What has come since the last call."""
+        return list(self.ring.read())
+
+    def configure(self, config: layout.Config) -> None:
+        """Change what the programs do at their next run."""
+        self.config = config
+        self._data.memory[: layout.CONFIG.size] = config.pack()
+
+    def watch_port(self, port: int) -> None:
+        """Watch connections to this port of a server."""
+        key = struct.pack("=H", port)
+        libbpf.map_update(self.loaded.maps["watched_ports"], key, struct.pack("=I", 1))
+
+    def watch_cgroup(self, cgroup: int) -> None:
+        """Watch the sockets of one cgroup."""
+        key = struct.pack("=Q", cgroup)
+        libbpf.map_update(self.loaded.maps["watched_cgroups"], key, struct.pack("=I", 1))
+
+    def slots(self) -> list[layout.Slot]:
+        """Every slot that counts for somebody."""
+        return list(layout.read_slots(self._slots.words[: self._slot_count * layout.SLOT_WORDS]))
+
+    def totals(self) -> dict[str, int]:
+        """What went wrong, since the start."""
+        return {name: self._totals.words[i] for i, name in enumerate(layout.TOTALS)}
+
+    def free(self, slot: layout.Slot) -> None:
+        """Give a slot back. Sockets that still use it are stale: they count for nobody."""
+        maps = self.loaded.maps
+        libbpf.map_delete(maps["slot_of"], slot.key.pack())
+        index = struct.pack("=I", slot.index)
+        libbpf.map_update(maps["slots"], index, layout.freed_slot(slot.generation + 1))
+        libbpf.map_update(maps["free_slots"], None, index)
+
+    def costs(self) -> list[ProgramCost]:
+        """What each program did, read without any right."""
+        return [_cost(name, fd) for name, fd in self.loaded.programs.items()]
+
+
+def _cost(name: str, fd: int) -> ProgramCost:
+    with open(f"/proc/self/fdinfo/{fd}") as file:
+        found = dict(line.rstrip().split(":\t", 1) for line in file if ":\t" in line)
+    return ProgramCost(
+        name=name,
+        runs=int(found.get("run_cnt", 0)),
+        run_ns=int(found.get("run_time_ns", 0)),
+        missed=int(found.get("recursion_misses", 0)),
+        instructions=int(found.get("verified_insns", 0)),
+        locked_bytes=int(found.get("memlock", 0)),
+    )
