@@ -55,6 +55,7 @@ STAGES: dict[str, tuple[Step, ...]] = {
     "fast": (pytest("tests/unit", "tests/architecture"),),
     "contract": (pytest("tests/contract"),),
     "integration": (pytest("tests/integration", reruns=1),),
+    "kernel": (pytest("tests/kernel", reruns=1),),
     "e2e": (pytest("tests/e2e", reruns=1),),
     # A real API server, built once from Go modules: some five minutes where nothing is cached.
     "kube": (go_programs("etcd", "kubectl", "kube-apiserver"), pytest("tests/kube", reruns=1)),

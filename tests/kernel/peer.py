@@ -1,0 +1,184 @@
+"""One end of a conversation, in a namespace and a cgroup; it reports what it saw as JSON.
+
+`python -m tests.kernel.peer <json of Part>`. A server prints "ready" when it listens.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import struct
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.kernel import netns
+
+TCP_INFO_TOTAL_RETRANS_AT = 100
+SO_COOKIE = 57
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What to play."""
+
+    play: str
+    netns: str = ""
+    cgroup: str = ""
+    address: str = "127.0.0.1"
+    port: int = 0
+    count: int = 100
+    connections: int = 1
+    size: int = 64
+    gap_ms: float = 0.0
+    read_late_ms: float = 0.0
+    think_ms: float = 0.0
+    hz: float = 0.0
+    seconds: float = 0.0
+    receive_buffer: int = 0
+
+    def dump(self) -> str:
+        """As the argument."""
+        return json.dumps(asdict(self))
+
+
+def exactly(sock: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size and (more := sock.recv(size - len(data))):
+        data += more
+    return data
+
+
+def total_retrans(sock: socket.socket) -> int:
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
+    return int(struct.unpack_from("=I", info, TCP_INFO_TOTAL_RETRANS_AT)[0])
+
+
+def cookie(sock: socket.socket) -> int:
+    return int(struct.unpack("=Q", sock.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8))[0])
+
+
+def serve_echo(part: Part) -> dict[str, Any]:
+    """Answer every message; late to read, slow to think."""
+    with socket.create_server((part.address, part.port), backlog=1024) as listener:
+        print("ready", flush=True)
+        open_ = [listener.accept()[0] for _ in range(part.connections)]
+    waited, answered = [], []
+    while open_:
+        for sock in select.select(open_, [], [])[0]:
+            seen = time.monotonic()
+            time.sleep(part.read_late_ms / 1000)
+            data = exactly(sock, part.size)
+            waited.append(time.monotonic() - seen)
+            if not data:
+                open_.remove(sock)
+                sock.close()
+                continue
+            time.sleep(part.think_ms / 1000)
+            sock.sendall(data)
+            answered.append(time.monotonic() - seen)
+    return {"waited_s": waited[: -part.connections], "answered_s": answered}
+
+
+def ask(part: Part) -> dict[str, Any]:
+    """Connect, send, wait for the answer."""
+    connects, times, socks = [], [], []
+    for _ in range(part.connections):
+        begun = time.monotonic()
+        socks.append(socket.create_connection((part.address, part.port)))
+        connects.append(time.monotonic() - begun)
+        socks[-1].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for _ in range(part.count):
+        for sock in socks:
+            begun = time.monotonic()
+            sock.sendall(b"x" * part.size)
+            exactly(sock, part.size)
+            times.append(time.monotonic() - begun)
+            time.sleep(part.gap_ms / 1000)
+    retransmits = sum(map(total_retrans, socks))
+    cookies = [cookie(sock) for sock in socks]
+    for sock in socks:
+        sock.close()
+    return {"connect_s": connects, "times_s": times, "retransmits": retransmits, "cookies": cookies}
+
+
+def _tick(sock: socket.socket, part: Part) -> dict[str, Any]:
+    """Send at a fixed rate, whatever comes; read at once what does."""
+    end = time.monotonic() + part.seconds
+    due = time.monotonic()
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    while (now := time.monotonic()) < end:
+        if now >= due:
+            sock.sendall(b"x" * part.size)
+            due += 1 / part.hz
+        if select.select([sock], [], [], max(0.0, due - time.monotonic()))[0] and not sock.recv(
+            65536
+        ):
+            break
+    return {}
+
+
+def serve_ticks(part: Part) -> dict[str, Any]:
+    """Accept one, then tick."""
+    with socket.create_server((part.address, part.port)) as listener:
+        print("ready", flush=True)
+        with listener.accept()[0] as sock:
+            return _tick(sock, part)
+
+
+def tick(part: Part) -> dict[str, Any]:
+    """Connect, then tick."""
+    with socket.create_connection((part.address, part.port)) as sock:
+        return _tick(sock, part)
+
+
+def serve_datagrams(part: Part) -> dict[str, Any]:
+    """Take `count` datagrams, late; or none until standard input closes."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        if part.receive_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, part.receive_buffer)
+        sock.bind((part.address, part.port))
+        print("ready", flush=True)
+        waited = []
+        if not part.count:
+            sys.stdin.read()
+        for _ in range(part.count):
+            select.select([sock], [], [])
+            seen = time.monotonic()
+            time.sleep(part.read_late_ms / 1000)
+            sock.recv(part.size)
+            waited.append(time.monotonic() - seen)
+    return {"waited_s": waited}
+
+
+def send_datagrams(part: Part) -> dict[str, Any]:
+    """Send `count` datagrams."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect((part.address, part.port))
+        for _ in range(part.count):
+            sock.send(b"x" * part.size)
+            time.sleep(part.gap_ms / 1000)
+    return {}
+
+
+PLAYS = {
+    play.__name__: play
+    for play in (serve_echo, ask, serve_ticks, tick, serve_datagrams, send_datagrams)
+}
+
+
+def main() -> None:
+    netns.hurry()
+    part = Part(**json.loads(sys.argv[1]))
+    if part.cgroup:
+        Path(part.cgroup, "cgroup.procs").write_text("0")
+    if part.netns:
+        netns.enter(part.netns)
+    print(json.dumps(PLAYS[part.play](part)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

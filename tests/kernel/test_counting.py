@@ -1,0 +1,104 @@
+"""Counters equal the kernel's own; slots run out, are freed and are used again."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from tests.kernel import rig
+from tests.kernel.conftest import EVERYTHING
+from tests.kernel.peer import Part
+from tests.kernel.test_latency import of
+
+from rallypoint.probe import loader, session
+from rallypoint.probe.domain.layout import EventKind
+from rallypoint.probe.session import Session
+
+pytestmark = pytest.mark.usefixtures("namespaces")
+
+
+def test_counting_is_exact(probe: Session, port: int) -> None:
+    many = {"port": port, "connections": 200, "count": 100}
+    with rig.namespace() as alone:
+        before = rig.snmp(alone, "Tcp")
+        rig.talk(Part("serve_echo", netns=alone, **many), Part("ask", netns=alone, **many))
+        after = rig.snmp(alone, "Tcp")
+    for role, counter in (("client", "ActiveOpens"), ("server", "PassiveOpens")):
+        slot = of(probe, role)
+        assert slot.counters["receives"] == slot.counters["sends"] == 20_000
+        assert slot.histograms["receive_queue"].count == 20_000
+        assert slot.histograms["ack"].count == 20_000
+        assert slot.counters["opens"] == after[counter] - before[counter] == 200
+        assert slot.counters["established"] == slot.counters["closed"] == 200
+    assert sum(cost.missed for cost in probe.costs()) == 0
+    assert sum(probe.totals().values()) == 0
+
+
+def test_retransmits_are_those_of_the_kernel_and_of_the_rig(probe: Session, port: int) -> None:
+    with rig.cable(5, 5, drop_every=20) as cable:
+        _, asked = cable.talk(
+            Part("serve_echo", port=port), Part("ask", port=port, count=200, gap_ms=1)
+        )
+        of_kernel = {
+            "client": rig.snmp(cable.client, "Tcp")["RetransSegs"],
+            "server": rig.snmp(cable.server, "Tcp")["RetransSegs"],
+        }
+    told = [event for event in probe.events() if event.kind == EventKind.RETRANSMIT]
+    for role, kernel in of_kernel.items():
+        slot = of(probe, role)
+        assert slot.counters["retransmits"] == kernel
+        assert sum(event.value for event in told if event.slot == slot.index) == kernel
+    assert of_kernel["client"] == asked["retransmits"] == cable.report["there"]["dropped"] >= 10
+    assert set(asked["cookies"]) < {event.cookie for event in told}
+
+
+def test_dropped_datagrams_are_those_of_the_kernel(probe: Session, port: int) -> None:
+    with rig.namespace() as alone:
+        deaf = Part("serve_datagrams", netns=alone, port=port, count=0, receive_buffer=1)
+        loud = Part("send_datagrams", netns=alone, port=port, count=500)
+        with rig.peer(deaf), rig.peer(loud) as sending:
+            sending.result()
+        kernel = rig.snmp(alone, "Udp")["RcvbufErrors"]
+    assert of(probe, "server").counters["drops"] == kernel > 400
+
+
+def test_a_full_table_is_counted_and_a_freed_slot_is_used_again(allowed: None) -> None:
+    first, second = rig.free_port(), rig.free_port()
+    wish = loader.Wanted(slots=2, ports=(first, second), config=EVERYTHING)
+    with session.Session(wish) as probe:
+        rig.talk(Part("serve_echo", port=first), Part("ask", port=first, count=3))
+        rig.talk(Part("serve_echo", port=second), Part("ask", port=second, count=3))
+        assert {slot.key.port for slot in probe.slots()} == {first}
+        assert probe.totals()["slots_full"] == 2
+        for slot in probe.slots():
+            probe.free(slot)
+        assert probe.slots() == []
+        rig.talk(Part("serve_echo", port=second), Part("ask", port=second, count=3))
+        assert {slot.key.port for slot in probe.slots()} == {second}
+        assert {slot.generation for slot in probe.slots()} == {1}
+        assert of(probe, "server").counters["receives"] == 3
+
+
+def test_sockets_of_a_freed_slot_count_for_nobody(probe: Session, port: int) -> None:
+    with (
+        rig.peer(Part("serve_echo", port=port)),
+        rig.peer(Part("ask", port=port, count=40, gap_ms=25)) as asking,
+    ):
+        while not probe.slots():
+            pass
+        for slot in probe.slots():
+            probe.free(slot)
+        asking.result()
+    assert probe.totals()["stale"] > 0
+    assert all(slot.counters["receives"] == 0 for slot in probe.slots())
+
+
+def test_closing_leaves_nothing_behind(allowed: None) -> None:
+    def descriptors() -> set[str]:
+        return set(os.listdir("/proc/self/fd"))
+
+    before = descriptors()
+    with session.Session(loader.Wanted(config=EVERYTHING)) as probe:
+        assert len(descriptors() - before) > len(list(probe.loaded.descriptors()))
+        assert len(probe.loaded.links) == len(loader.FULL)
+    assert descriptors() - before == set()
