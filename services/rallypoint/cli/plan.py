@@ -30,6 +30,7 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "bots": ("gateway",),
 }
 LOOPBACK = "127.0.0.0/8,::1/128"
+LOCALHOST = "127.0.0.1"
 BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 STEADY_S = 30.0
 
@@ -68,6 +69,16 @@ DEFAULT_QUEUES: Mapping[str, Mapping[str, object]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a process runs, when that is not simply here."""
+
+    host: str
+    """The address at which the others reach it."""
+    enter: tuple[str, ...]
+    """The words before its command."""
+
+
+@dataclass(frozen=True, slots=True)
 class Wish:
     """What the user asked for."""
 
@@ -85,6 +96,9 @@ class Wish:
     """The services to run; tests leave some out."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Settings for every service, for example RALLYPOINT_OTLP_ENDPOINT."""
+    broker_host: str = LOCALHOST
+    places: Mapping[str, Place] = field(default_factory=dict)
+    """Room nodes that run on hosts of their own, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +121,7 @@ class Process:
     probe: Probe
     port: int
     environment: Mapping[str, str] = field(default_factory=dict)
+    host: str = LOCALHOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +197,8 @@ def backoff_s(deaths: int) -> float:
 
 def _shared_environment(wish: Wish, ports: Ports) -> dict[str, str]:
     return {
-        "RALLYPOINT_NATS_URL": f"nats://127.0.0.1:{ports['nats']}",
-        "RALLYPOINT_REDIS_URL": f"redis://127.0.0.1:{ports['redis']}/0",
+        "RALLYPOINT_NATS_URL": f"nats://{wish.broker_host}:{ports['nats']}",
+        "RALLYPOINT_REDIS_URL": f"redis://{wish.broker_host}:{ports['redis']}/0",
         "RALLYPOINT_DATA_DIR": str(wish.data_dir),
         **wish.environment,
     }
@@ -193,20 +208,24 @@ def _service(
     name: str, wish: Wish, *, ports: Ports, keys: Keys, shared: Mapping[str, str]
 ) -> Process:
     kind = kind_of(name)
+    place = wish.places.get(name, Place(host=LOCALHOST, enter=()))
     metrics = ports.by_name.get(f"{name}/metrics", 0)
     own = {
         "RALLYPOINT_INSTANCE": name,
         "RALLYPOINT_METRICS_PORT": str(metrics),
+        "RALLYPOINT_METRICS_HOST": place.host,
+        "RALLYPOINT_GRPC_HOST": place.host,
         **_own_environment(name, wish, ports=ports, keys=keys),
     }
     return Process(
         name=name,
         kind=kind,
-        command=(sys.executable, "-m", "rallypoint", *_arguments(kind, wish)),
+        command=(*place.enter, sys.executable, "-m", "rallypoint", *_arguments(kind, wish)),
         needs=NEEDS[kind],
         probe="none" if kind == "bots" else "http",
         port=metrics,
         environment={**own, **shared},
+        host=place.host,
     )
 
 

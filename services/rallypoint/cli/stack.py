@@ -116,12 +116,12 @@ class Stack:
     @property
     def nats_url(self) -> str:
         """The bus."""
-        return f"nats://127.0.0.1:{self._ports['nats']}"
+        return f"nats://{self.wish.broker_host}:{self._ports['nats']}"
 
     @property
     def redis_url(self) -> str:
         """The store."""
-        return f"redis://127.0.0.1:{self._ports['redis']}/0"
+        return f"redis://{self.wish.broker_host}:{self._ports['redis']}/0"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -130,7 +130,8 @@ class Stack:
 
     def address(self, listener: str) -> str:
         """Host and port of a listener: `gateway-1/native`, `fleet/grpc`, `room-state-1/metrics`."""
-        return f"127.0.0.1:{self._ports[listener]}"
+        seat = self._seats.get(listener.partition("/")[0])
+        return f"{seat.plan.host if seat else plan.LOCALHOST}:{self._ports[listener]}"
 
     def pid(self, name: str) -> int:
         """The process id of a child; 0 while it is down."""
@@ -153,7 +154,9 @@ class Stack:
     async def status(self, name: str) -> dict[str, object]:
         """What a service says about itself (/statusz); empty when it does not."""
         seat = self._seats[name]
-        return await probes.statusz(seat.plan.port) if seat.plan.probe == "http" else {}
+        if seat.plan.probe != "http":
+            return {}
+        return await probes.statusz(seat.plan.port, host=seat.plan.host)
 
     # -- what a test does to it
 
@@ -232,7 +235,7 @@ class Stack:
             self.wish,
             self._ports,
             keys=datadir.keys(directory),
-            brokers=broker_plan.processes(directory, self._ports),
+            brokers=broker_plan.processes(directory, self._ports, host=self.wish.broker_host),
         )
         self._seats = {p.name: Seat(plan=p, ready=asyncio.Event()) for p in found}
 
