@@ -2,7 +2,9 @@
 
 Starts its own stack (two room nodes, two gateways, both brokers), fills rooms of the game `ledger`
 with players, and breaks one thing per round, in an order that follows from `--seed`. A round is
-over when everybody plays again and every process is ready.
+over when everybody plays again and every process is ready. Each room node has a network namespace
+of its own, so that it can be cut off from all others or from the brokers alone while it runs on;
+without the right to make one those faults are left out, and the report says so.
 
     violations  what must never happen: two owners whose writes count, an epoch that goes back, an
                 input applied twice, a match that ends, a match not rated exactly once
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import dataclasses
 import json
 import signal
@@ -27,11 +30,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rallypoint.cli import chaos_audit, chaos_plan, chaos_players, machine, plan, ports, stack
+from rallypoint.cli import (
+    chaos_audit,
+    chaos_plan,
+    chaos_players,
+    datadir,
+    machine,
+    netns,
+    plan,
+    ports,
+    stack,
+)
 from rallypoint.games import ledger
 from rallypoint.kit.bus import Bus
 
 PER_ROOM = 4
+ROOM_NODES = ("room-state-1", "room-state-2")
 TICK_MS = 50
 HEALTHY_WITHIN_S = 60.0
 TOLERATED = 10
@@ -75,11 +89,29 @@ class Findings:
 def run(arguments: list[str]) -> int:
     """Break things and print what came of it; 1 when something happened that must not."""
     parsed = _parser().parse_args(arguments)
-    kinds = tuple(chaos_plan.BY_NAME[name] for name in parsed.faults or chaos_plan.BY_NAME)
+    kinds, left_out = _possible(parsed.faults)
     spec = Spec(rounds=parsed.rounds, rooms=parsed.rooms, seed=parsed.seed, kinds=kinds)
-    report = asyncio.run(measure(spec, told=not parsed.json))
+    report = {**asyncio.run(measure(spec, told=not parsed.json)), "left_out": left_out}
     print(json.dumps(report) if parsed.json else _text(report))
     return 1 if report["violations"] else 0
+
+
+def _possible(asked: Sequence[str] | None) -> tuple[tuple[chaos_plan.Kind, ...], dict[str, str]]:
+    """The kinds of fault that this machine allows, and why others are left out.
+
+    Moves this process into a network of its own when a kind needs one. Refused when that cannot
+    be had and was asked for by name.
+    """
+    kinds = [chaos_plan.BY_NAME[name] for name in asked or chaos_plan.BY_NAME]
+    cuts = [kind.name for kind in kinds if kind.action == "cut"]
+    try:
+        if cuts:
+            netns.enter()
+    except netns.Unavailable as error:
+        if asked:
+            raise datadir.Refused(f"{', '.join(cuts)}: {error}") from error
+        return tuple(k for k in kinds if k.name not in cuts), dict.fromkeys(cuts, str(error))
+    return tuple(kinds), {}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -101,23 +133,32 @@ def _parser() -> argparse.ArgumentParser:
 async def measure(spec: Spec, *, told: bool = False) -> dict[str, Any]:
     """Run all rounds on a stack of their own and return the report."""
     findings = Findings()
-    with tempfile.TemporaryDirectory(prefix="rallypoint-chaos-") as directory:
-        wish = plan.Wish(
-            data_dir=Path(directory),
-            web_port=ports.free_one(),
-            room_nodes=2,
-            gateways=2,
-            queues=(QUEUE,),
-            environment={"RALLYPOINT_EXTRA_GAMES": ledger.EXTRA},
-        )
-        async with stack.Stack(wish) as running:
-            auditor = chaos_audit.Auditor(findings.violations)
-            bus = await Bus.connect(running.nats_url, name="chaos")
-            try:
-                await _Siege(spec, running, findings, auditor, told=told).play(bus)
-            finally:
-                await bus.close()
+    auditor = chaos_audit.Auditor(findings.violations)
+    async with contextlib.AsyncExitStack() as opened:
+        rack = None
+        if any(kind.action == "cut" for kind in spec.kinds):
+            rack = opened.enter_context(netns.Rack(ROOM_NODES))
+        directory = opened.enter_context(tempfile.TemporaryDirectory(prefix="rallypoint-chaos-"))
+        running = await opened.enter_async_context(stack.Stack(_wish(Path(directory), rack)))
+        bus = await Bus.connect(running.nats_url, name="chaos")
+        opened.push_async_callback(bus.close)
+        await _Siege(spec, running, findings, auditor, rack=rack, told=told).play(bus)
     return _report(spec, findings, auditor)
+
+
+def _wish(directory: Path, rack: netns.Rack | None) -> plan.Wish:
+    wish = plan.Wish(
+        data_dir=directory,
+        web_port=ports.free_one(),
+        room_nodes=len(ROOM_NODES),
+        gateways=2,
+        queues=(QUEUE,),
+        environment={"RALLYPOINT_EXTRA_GAMES": ledger.EXTRA},
+    )
+    if rack is None:
+        return wish
+    places = {name: rack.place(name) for name in ROOM_NODES}
+    return dataclasses.replace(wish, broker_host=netns.BROKERS, places=places)
 
 
 class _Siege:
@@ -130,12 +171,14 @@ class _Siege:
         findings: Findings,
         auditor: chaos_audit.Auditor,
         *,
+        rack: netns.Rack | None,
         told: bool,
     ) -> None:
         self._spec = spec
         self._stack = running
         self._findings = findings
         self._auditor = auditor
+        self._rack = rack
         self._told = told
         self._players = [
             chaos_players.Player(running.url, f"player-{number}", findings.violations)
@@ -193,6 +236,16 @@ class _Siege:
                 self._stack.kill(fault.target, number=signal.SIGCONT)
             case "drain":
                 await self._stack.restart(fault.target)
+            case "cut":
+                await self._cut(fault)
+
+    async def _cut(self, fault: chaos_plan.Fault) -> None:
+        """Take the host off the network, or the brokers out of its reach, for a while."""
+        assert self._rack is not None, "a plan has cuts only with a rack"
+        brokers_only = fault.kind.from_brokers_only
+        self._rack.cut(fault.target, from_brokers_only=brokers_only)
+        await asyncio.sleep(fault.hold_s)
+        self._rack.heal(fault.target, from_brokers_only=brokers_only)
 
     async def _wait_healthy(self, after: str) -> bool:
         """Wait until everybody plays and everything is ready; else that is a violation."""

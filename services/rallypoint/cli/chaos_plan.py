@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Action = Literal["kill", "freeze", "drain"]
+Action = Literal["kill", "freeze", "drain", "cut"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +24,14 @@ class Kind:
     resume_promise_s: float
     """Within which everybody plays on (architecture.md §7)."""
     hold_s: tuple[float, float] = (0.0, 0.0)
-    """The shortest and the longest time it stays frozen, or down."""
+    """The shortest and the longest time it stays frozen, or cut off."""
+    from_brokers_only: bool = False
+    """Of a cut: whether the process still reaches everybody else."""
 
     @property
     def name(self) -> str:
         """How reports call it."""
-        return f"{self.action} {self.process}"
+        return f"{self.action} {self.process}{' from brokers' if self.from_brokers_only else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ KINDS: Final = (
     Kind("kill", "room-state", resume_promise_s=6.0),
     Kind("freeze", "room-state", resume_promise_s=6.0, hold_s=(1.0, 9.0)),
     Kind("drain", "room-state", resume_promise_s=0.15),
+    Kind("cut", "room-state", resume_promise_s=6.0, hold_s=(1.0, 14.0)),
+    Kind("cut", "room-state", resume_promise_s=1.0, hold_s=(1.0, 9.0), from_brokers_only=True),
     Kind("kill", "gateway", resume_promise_s=6.0),
     Kind("freeze", "gateway", resume_promise_s=8.0, hold_s=(0.5, 4.0)),
     Kind("kill", "nats", resume_promise_s=1.0),
