@@ -32,6 +32,9 @@ STORE_SECONDS = Histogram(
     ["call"],
     buckets=(0.0002, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1),
 )
+TRUNKS_REFUSED = Counter(
+    "rallypoint_trunk_refused_total", "Connections to trunk listeners turned away", ["cause"]
+)
 LEASE_HELD = Gauge("rallypoint_lease_held_state", "1 while this process holds the lease", ["lease"])
 
 # --- fleet ---

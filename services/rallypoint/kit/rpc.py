@@ -86,6 +86,11 @@ def secure(tls: MutualTls | None) -> None:
     _tls = tls
 
 
+def mutual_tls() -> MutualTls | None:
+    """Return what `secure` said, for internal connections that are not gRPC's."""
+    return _tls
+
+
 def listen(server: grpc.aio.Server, host: str, port: int) -> int:
     """Bind an internal server, as `secure` said; return the port (`port` 0: any free one).
 

@@ -84,6 +84,10 @@ class MutualTls:
     ca: bytes = field(repr=False)
     cert: bytes = field(repr=False)
     key: bytes = field(repr=False)
+    serving: ssl.SSLContext = field(repr=False)
+    """The same for servers that are not gRPC's: refuses a caller without a certificate."""
+    calling: ssl.SSLContext = field(repr=False)
+    """The same for connections that are not gRPC's."""
     server_name: str = ""
 
 
@@ -165,7 +169,22 @@ def _mutual(wanted: SecuritySettings) -> MutualTls | None:
             )
     _check(files)
     ca, cert, key = (_read(variable, path) for variable, path in files.items() if path)
-    return MutualTls(ca=ca, cert=cert, key=key, server_name=wanted.grpc_server_name)
+    return MutualTls(
+        ca=ca,
+        cert=cert,
+        key=key,
+        serving=_serving(TlsFiles(*files.values())),
+        calling=TlsFiles(*files.values()).context(),
+        server_name=wanted.grpc_server_name,
+    )
+
+
+def _serving(files: TlsFiles) -> ssl.SSLContext:
+    made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=files.ca_file)
+    made.verify_mode = ssl.CERT_REQUIRED
+    assert files.cert_file is not None
+    made.load_cert_chain(files.cert_file, files.key_file, password="")
+    return made
 
 
 def _files(peer: str, wanted: SecuritySettings) -> dict[str, Path | None]:
