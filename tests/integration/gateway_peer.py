@@ -11,14 +11,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc.aio
+from tests.integration.gateway_stack import Running, Watched
 
 from rallypoint.internal.v1 import room_host_pb2 as host
 from rallypoint.internal.v1 import room_host_pb2_grpc
 from rallypoint.internal.v1.events_pb2 import OwnRecord
 from rallypoint.kit import names, subjects
 from rallypoint.kit.bus import Bus
+from rallypoint.kit.trunk import Trunk
+from rallypoint.kit.trunk_listener import TrunkListener
 from rallypoint.v1 import room_pb2
 
+TOKEN = b"seat-token-of-slot-0"
+OTHER = b"seat-token-of-slot-1"
 SCHEMA = room_pb2.Schema(
     tables=[
         room_pb2.Table(
@@ -69,16 +74,31 @@ class Attach:
     def __init__(self, gateway_id: str) -> None:
         self.gateway_id = gateway_id
         self.outbox: asyncio.Queue[host.AttachResponse | None] = asyncio.Queue()
+        self.trunk: Trunk | None = None
+        """Where responses go, once there is one."""
 
     def send(self, **fields: Any) -> None:
         """Send one response."""
-        self.outbox.put_nowait(host.AttachResponse(**fields))
+        response = host.AttachResponse(**fields)
+        if self.trunk is None:
+            self.outbox.put_nowait(response)
+        else:
+            self.trunk.send(response.SerializeToString())
+
+    def go_over(self, trunk: Trunk) -> None:
+        """Send the rest over a trunk; the stream ends with it."""
+        self.send(trunk_begins=True)
+        self.trunk = trunk
+        trunk.when_lost(lambda: self.outbox.put_nowait(None))
 
 
 class Peer(room_host_pb2_grpc.RoomHostServiceServicer):
-    """The node."""
+    """The node; it offers trunks as long as it knows their port."""
 
     def __init__(self) -> None:
+        self.trunks = TrunkListener()
+        self.trunk_port = 0
+        """0: none is offered."""
         self.rooms: dict[str, PeerRoom] = {}
         self.attaches: list[Attach] = []
         self.resyncs = 0
@@ -87,6 +107,7 @@ class Peer(room_host_pb2_grpc.RoomHostServiceServicer):
 
     async def start(self, port: int = 0) -> None:
         """Listen; a port of before brings the node back where it was."""
+        self.trunk_port = await self.trunks.listen("127.0.0.1", 0)
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         room_host_pb2_grpc.add_RoomHostServiceServicer_to_server(self, self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
@@ -101,6 +122,7 @@ class Peer(room_host_pb2_grpc.RoomHostServiceServicer):
 
     async def stop(self) -> None:
         """Go away without a word."""
+        self.trunks.close()
         if self._server is not None:
             await self._server.stop(0)
             self._server = None
@@ -170,6 +192,8 @@ class Peer(room_host_pb2_grpc.RoomHostServiceServicer):
                 yield response
         finally:
             reader.cancel()
+            if attach.trunk is not None:
+                attach.trunk.abort()
 
     async def _read(self, attach: Attach, requests: AsyncIterator[host.AttachRequest]) -> None:
         try:
@@ -179,7 +203,18 @@ class Peer(room_host_pb2_grpc.RoomHostServiceServicer):
         finally:
             attach.outbox.put_nowait(None)
 
+    def _trunk(self, attach: Attach, request: host.AttachRequest) -> None:
+        if request.trunk_wanted and self.trunk_port:
+            offer = self.trunks.offer(attach.go_over)
+            attach.send(trunk=host.TrunkOffer(port=self.trunk_port, token=offer.token))
+        if request.trunk_begins and attach.trunk is not None:
+            attach.trunk.start(
+                received=lambda data: self._take(attach, host.AttachRequest.FromString(data)),
+                writable=lambda: None,
+            )
+
     def _take(self, attach: Attach, request: host.AttachRequest) -> None:
+        self._trunk(attach, request)
         for join in request.joins:
             attach.send(joined=[self._join(attach, join)])
         for item in request.inputs:
@@ -244,3 +279,19 @@ def _reply(message: host.ClientMessage) -> host.MessageReply:
     if message.type == 9:
         return host.MessageReply(call=message.call, code=3, reason="MOVE_ILLEGAL")
     return host.MessageReply(call=message.call, body=b"echo " + message.body)
+
+
+async def a_room(peer: Peer, running: Running, room_id: str, *, epoch: int = 1) -> PeerRoom:
+    """A room of the node, with two seats."""
+    room = PeerRoom(room_id, epoch=epoch, tokens={TOKEN: 0, OTHER: 1})
+    await peer.own(running.runtime.bus, room)
+    return room
+
+
+async def ticked(peer: Peer, room: PeerRoom, watched: Watched) -> None:
+    """Tick until a frame of the present tick arrives."""
+    before = len(watched.frames())
+    async with asyncio.timeout(10):
+        while len(watched.frames()) == before:
+            peer.tick(room)
+            await asyncio.sleep(0.05)

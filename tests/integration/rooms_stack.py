@@ -14,7 +14,7 @@ from rallypoint.cli.brokers import Brokers
 from rallypoint.games import codec
 from rallypoint.games.definition import Definition
 from rallypoint.internal.v1 import allocation_pb2, events_pb2, room_host_pb2, room_host_pb2_grpc
-from rallypoint.kit import rpc, subjects
+from rallypoint.kit import rpc, subjects, trunk
 from rallypoint.kit.bus import Bus
 from rallypoint.kit.names import NodeId, RoomId
 from rallypoint.kit.runtime import Runtime, RuntimeSettings
@@ -168,12 +168,38 @@ class AttachPeer:
         self._call = node.stub.Attach()
         self._clients = 0
         self._calls = 0
+        self._host = node.address.rpartition(":")[0]
+        self.offer: host.TrunkOffer | None = None
+        self._begun = False
+        self.trunk: trunk.Trunk | None = None
+        """Where requests go, once there is one."""
         self.players: dict[int, Player] = {}
         self.replies: dict[int, host.MessageReply] = {}
 
     async def send(self, **fields: Any) -> None:
         """Send one request."""
-        await self._call.write(host.AttachRequest(**fields))
+        request = host.AttachRequest(**fields)
+        if self.trunk is None:
+            await self._call.write(request)
+        else:
+            self.trunk.send(request.SerializeToString())
+
+    async def offered(self) -> host.TrunkOffer:
+        """Ask for a trunk; the answer."""
+        await self.send(trunk_wanted=True)
+        await until(lambda: self.offer is not None)
+        assert self.offer is not None
+        return self.offer
+
+    async def go_over(self) -> trunk.Trunk:
+        """Go on over a trunk."""
+        offer = await self.offered()
+        opened = await trunk.connect(self._host, offer.port, offer.token)
+        await until(lambda: self._begun)
+        await self.send(trunk_begins=True)
+        self.trunk = opened
+        opened.start(received=self._take_bytes, writable=lambda: None)
+        return opened
 
     async def join(self, room_id: str, player_id: str, *tokens: bytes, **fields: Any) -> Player:
         """Join and wait for the answer."""
@@ -211,7 +237,20 @@ class AttachPeer:
 
     def cancel(self) -> None:
         """Break the stream."""
+        self.break_call()
+        if self.trunk is not None:
+            self.trunk.abort()
+
+    def break_call(self) -> None:
+        """Break gRPC's part of the stream."""
         self._call.cancel()
+
+    async def wait_ended(self) -> None:
+        """Return when the node has ended gRPC's part."""
+        await until(self._call.done)
+
+    def _take_bytes(self, data: bytes) -> None:
+        self._take(host.AttachResponse.FromString(data))
 
     def _take(self, response: host.AttachResponse) -> None:
         for joined in response.joined:
@@ -228,6 +267,9 @@ class AttachPeer:
                 self.players[client].control = control.control
         for kick in response.kicks:
             self.players[kick.client].kicked = kick.reason
+        if response.HasField("trunk"):
+            self.offer = response.trunk
+        self._begun |= response.trunk_begins
 
 
 @asynccontextmanager

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 from tests.integration.conftest import Runs
-from tests.integration.gateway_peer import Peer, PeerRoom
+from tests.integration.gateway_peer import OTHER, TOKEN, Peer, PeerRoom, a_room, ticked
 from tests.integration.gateway_stack import (
     ROOM,
     Player,
     Running,
-    Watched,
     gateway,
     settings,
     until,
@@ -29,23 +28,6 @@ from rallypoint.v1 import room_pb2
 pytestmark = pytest.mark.usefixtures("each_backend")
 
 Fresh = Callable[[str], str]
-TOKEN = b"seat-token-of-slot-0"
-OTHER = b"seat-token-of-slot-1"
-
-
-async def a_room(peer: Peer, running: Running, room_id: str, *, epoch: int = 1) -> PeerRoom:
-    room = PeerRoom(room_id, epoch=epoch, tokens={TOKEN: 0, OTHER: 1})
-    await peer.own(running.runtime.bus, room)
-    return room
-
-
-async def ticked(peer: Peer, room: PeerRoom, watched: Watched) -> None:
-    """Tick until a frame of the present tick arrives."""
-    before = len(watched.frames())
-    async with asyncio.timeout(10):
-        while len(watched.frames()) == before:
-            peer.tick(room)
-            await asyncio.sleep(0.05)
 
 
 def test_any_gateway_takes_inputs_and_seats(

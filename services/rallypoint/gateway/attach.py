@@ -5,6 +5,9 @@
     link.input(encoded, now=…, rhythm=…)        # hot: one list append
     link.control(lambda request: request.…)     # joins, leaves, messages, resyncs
 
+It begins over gRPC and goes on over a trunk where the node offers one that can be reached
+(`attach_trunk`); gRPC then says only when it is over.
+
 What is pending leaves in one AttachRequest: joins and messages at once, an input when the time it
 may wait is over (`domain.rhythm`), with all that came meanwhile. While the node is out of reach
 inputs wait a moment, then are dropped (clients send all that is unacknowledged again), and the
@@ -15,6 +18,7 @@ owner's `greeting`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Iterable
@@ -24,15 +28,23 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
+from rallypoint.gateway.attach_trunk import TrunkWay
 from rallypoint.gateway.domain.rhythm import Rhythm
-from rallypoint.internal.v1.room_host_pb2 import AttachRequest
+from rallypoint.internal.v1.room_host_pb2 import AttachRequest, TrunkOffer
 from rallypoint.kit import rpc
+from rallypoint.kit.trunk import Trunk
 
 log = logging.getLogger(__name__)
 
 METHOD = "/rallypoint.internal.v1.RoomHostService/Attach"
 _BACKOFF_FIRST_S = 0.05
 _BACKOFF_MAX_S = 1.0
+_LAST_WORDS_S = 1.0
+"""How long a trunk may bring what came before the end of its stream."""
+_SHORT_S = 10.0
+_SHORT_LIVES_MAX = 3
+"""After so many trunks in a row that broke so soon a stream does without."""
+_TRUNK_BEGINS = AttachRequest(trunk_begins=True).SerializeToString()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,8 @@ class LinkSettings:
     """How long inputs wait for a node that is away; older ones are repeated by their clients."""
     pending_inputs_max: int = 8192
     """Inputs held for a node that takes them slowly; above it the newest are dropped."""
+    trunks: bool = True
+    """Whether streams may leave gRPC for a trunk."""
 
 
 class _Ended(Exception):
@@ -84,7 +98,21 @@ class Link:
         self._due_s = 0.0
         self._wake = asyncio.Event()
         self._closed = asyncio.Event()
+        self._way: TrunkWay | None = None
+        self._begins: Trunk | None = None
+        """The node uses it; what we say goes there after one last request over gRPC."""
+        self._trunk: Trunk | None = None
+        """We use it too."""
+        self._flushing = False
+        self._short_lives = 0
         self.dropped_inputs = 0
+
+    @property
+    def way(self) -> str:
+        """How the node is reached: trunk, grpc, or away."""
+        if not self.attached:
+            return "away"
+        return "grpc" if self._trunk is None else "trunk"
 
     def input(self, encoded: bytes, *, now: float, rhythm: Rhythm) -> None:
         """Take one encoded `inputs` field of an AttachRequest."""
@@ -108,8 +136,20 @@ class Link:
         if not self.attached:
             return False
         write(self._control)
-        self._wake.set()
+        self._soon()
         return True
+
+    def trunk_offered(self, offer: TrunkOffer) -> None:
+        """The node lets us open a trunk."""
+        if self._way is not None:
+            self._way.offered(offer)
+
+    def trunk_begins(self) -> None:
+        """The node says nothing more over gRPC. ConnectionError when there is no trunk."""
+        if self._way is None:
+            raise ConnectionError("no trunk to begin with")
+        self._begins = self._way.begin()
+        self._wake.set()
 
     def close(self) -> None:
         """Let `run` return."""
@@ -121,7 +161,7 @@ class Link:
         if self.attached:
             self._disarm()
             self._due_s = due_s
-            self._armed = loop.call_at(due_s, self._wake.set)
+            self._armed = loop.call_at(due_s, self._go)
         elif self._armed is None:
             self._armed = loop.call_later(self._settings.held_s, self._drop_held)
 
@@ -159,7 +199,7 @@ class Link:
         channel = rpc.channel(self.address, name="gateway")
         try:
             await self._converse(channel)
-        except* (grpc.aio.AioRpcError, asyncio.InvalidStateError) as broken:
+        except* (grpc.aio.AioRpcError, asyncio.InvalidStateError, ConnectionError) as broken:
             cause = "; ".join(_describe(problem) for problem in broken.exceptions)
             log.info("attach_broken", extra={"node": self.address, "error": cause})
         except* Exception:
@@ -175,47 +215,109 @@ class Link:
             METHOD, request_serializer=None, response_deserializer=None
         )
         call: Any = open_stream()
+        self._way = TrunkWay(self.address, received=self._owner.received, writable=self._flush)
         try:
             greeting = self._owner.greeting()
             greeting.gateway_id = self._gateway_id
+            greeting.trunk_wanted = self._wants_trunk()
             # From here on, what is said follows the greeting; held inputs do so at once.
             self.attached = True
             self._wake.set()
             await call.write(greeting.SerializeToString())
             log.info("attached", extra={"node": self.address})
-            await self._pump(call)
+            await self._pump(call, self._way)
         finally:
             call.cancel()
 
-    async def _pump(self, call: Any) -> None:
+    async def _pump(self, call: Any, way: TrunkWay) -> None:
         """Write and read until the node ends the stream, it breaks or the link is closed."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._write(call), name=f"attach-write {self.address}")
                 tasks.create_task(self._end_when_closed(), name=f"attach-close {self.address}")
+                tasks.create_task(self._carry(way), name=f"attach-trunk {self.address}")
                 await self._read(call)
         except* _Ended:
             log.info("attach_ended", extra={"node": self.address})
 
     async def _end_when_closed(self) -> None:
         await self._closed.wait()
+        if self._trunk is not None:
+            self._flush()
+            self._trunk.finish()
+            await self._until_lost(self._trunk)
         raise _Ended
 
+    # --- over gRPC ---
+
     async def _write(self, call: Any) -> None:
-        while True:
+        """Write until what is said goes over the trunk."""
+        while self._trunk is None:
             await self._wake.wait()
             self._wake.clear()
-            if batch := self._take():
+            batch, begins = self._take(), self._begins
+            if begins is not None:
+                batch += _TRUNK_BEGINS
+            if batch:
                 await call.write(batch)
+            self._trunk = begins
+        self._flush()
 
     async def _read(self, call: Any) -> None:
         received = self._owner.received
         while True:
             response = await call.read()
             if response is grpc.aio.EOF:
-                raise _Ended
+                break
             for _ in received(response):
                 await asyncio.sleep(0)
+        if self._begins is not None:
+            await self._until_lost(self._begins)
+        raise _Ended
+
+    # --- over a trunk ---
+
+    def _wants_trunk(self) -> bool:
+        if self._short_lives < _SHORT_LIVES_MAX:
+            return self._settings.trunks
+        self._short_lives = 0
+        return False
+
+    async def _carry(self, way: TrunkWay) -> None:
+        """Open the trunk that is offered; the stream is over when it is."""
+        try:
+            await way.run()
+        except ConnectionError:
+            self._short_lives = self._short_lives + 1 if way.lived_s < _SHORT_S else 0
+            raise
+        if self._begins is not None:
+            raise _Ended
+
+    async def _until_lost(self, trunk: Trunk) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await trunk.wait_lost()
+
+    def _go(self) -> None:
+        """Let what is pending leave."""
+        if self._trunk is None:
+            self._wake.set()
+        else:
+            self._flush()
+
+    def _soon(self) -> None:
+        """The same, with all that is said in this turn of the event loop."""
+        if self._trunk is None:
+            self._wake.set()
+        elif not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        trunk = self._trunk
+        if trunk is not None and not trunk.is_full and (batch := self._take()):
+            trunk.send(batch)
 
     def _take(self) -> bytes:
         """Everything pending as one encoded AttachRequest."""
@@ -229,6 +331,7 @@ class Link:
     def _forget(self) -> None:
         """The stream is over: what was to be said will be in the next greeting, inputs are held."""
         self.attached = False
+        self._way = self._begins = self._trunk = None
         self._control.Clear()
         self._wake.clear()
         self._disarm()

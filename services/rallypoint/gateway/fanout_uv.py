@@ -173,9 +173,8 @@ class UvFlush:
     def rest(self) -> bytes:
         """Everything in it but the frames."""
         rest = AttachResponse()
-        for field, value in self._response.ListFields():
-            if field.name != "frames":
-                getattr(rest, field.name).extend(value)
+        rest.CopyFrom(self._response)
+        rest.ClearField("frames")
         return rest.SerializeToString()
 
     def next_room(self) -> tuple[str, int] | None:

@@ -151,6 +151,10 @@ class Node:
         for said in rest.moves:
             if said.room_id in self.rooms:
                 self._board.on_move(self.rooms[said.room_id], said)
+        if rest.HasField("trunk"):
+            self.link.trunk_offered(rest.trunk)
+        if rest.trunk_begins:
+            self.link.trunk_begins()
 
     # --- seats ---
 

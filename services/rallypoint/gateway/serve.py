@@ -382,5 +382,5 @@ def _status(gateway: Gateway, edge: Edge) -> dict[str, Any]:
         "backend": edge.backend,
         "armed": edge.statistics().armed,
         "behind": edge.fan_out_statistics().behind,
-        "nodes": {node.address: node.link.attached for node in gateway.registry.nodes},
+        "nodes": {node.address: node.link.way for node in gateway.registry.nodes},
     }

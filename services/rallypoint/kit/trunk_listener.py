@@ -53,6 +53,11 @@ class TrunkListener:
         self._server: asyncio.Server | None = None
         self._port = 0
 
+    @property
+    def is_open(self) -> bool:
+        """Whether trunks can arrive."""
+        return self._server is not None
+
     async def listen(self, host: str, port: int) -> int:
         """Take connections at `port` (0: any free one), as `rpc.secure` said; the port.
 
@@ -88,6 +93,7 @@ class TrunkListener:
         """Take no more; trunks that are open go on."""
         if self._server is not None:
             self._server.close()
+            self._server = None
         for arrival in tuple(self._unproven):
             arrival.refuse("closing")
 

@@ -22,6 +22,9 @@ class Settings:
     """Games it runs besides, without their being installed: each `name=module:Class`."""
     advertise_host: str = ""
     """The host other services reach it at; empty: the one it listens on."""
+    trunk_port: int = 0
+    """Where gateways may open trunks (docs/wire.md), at the host of internal gRPC; 0: any free
+    port, -1: nowhere, Attach stays with gRPC."""
     result_wait_s: float = 2.0
     """How long players wait for their result to be stored before they are told it anyway."""
     freeze_after_s: float = 10.0

@@ -11,6 +11,7 @@ from rallypoint.games.definition import Definition
 from rallypoint.internal.v1 import events_pb2, room_admin_pb2_grpc, room_transfer_pb2_grpc
 from rallypoint.kit import names, rpc
 from rallypoint.kit.runtime import Runtime
+from rallypoint.kit.trunk_listener import TrunkListener
 from rallypoint.room_state import catalog
 from rallypoint.room_state.admin import RoomAdminService
 from rallypoint.room_state.arrivals import Arrivals
@@ -53,8 +54,9 @@ async def run(settings: Settings, runtime: Runtime, definitions: Mapping[str, De
         bus=runtime.bus, clock=runtime.clock, sink=recorder,
     )  # fmt: skip
     freezing = Freezing(node, runtime.bus, after_s=settings.freeze_after_s)
+    trunks = await _trunks(settings, runtime)
     service = RoomHostService(
-        node, incarnation=runtime.incarnation, spawn=runtime.spawn, freezing=freezing
+        node, trunks, incarnation=runtime.incarnation, spawn=runtime.spawn, freezing=freezing
     )
     server = rpc.make_server(runtime)
     service.add_to(server)
@@ -97,6 +99,15 @@ async def run(settings: Settings, runtime: Runtime, definitions: Mapping[str, De
     await recorder.flush(FLUSH_S)
     await registration.leave()
     await server.stop(grace=1.0)
+    trunks.close()
+
+
+async def _trunks(settings: Settings, runtime: Runtime) -> TrunkListener:
+    """Where gateways may open trunks, if they may."""
+    listener = TrunkListener()
+    if settings.trunk_port >= 0:
+        await listener.listen(runtime.settings.grpc_host, settings.trunk_port)
+    return listener
 
 
 def _add_moves(

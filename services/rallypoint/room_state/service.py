@@ -11,6 +11,7 @@ import grpc.aio
 
 from rallypoint.internal.v1 import room_host_pb2 as host
 from rallypoint.kit import errors
+from rallypoint.kit.trunk_listener import TrunkListener
 from rallypoint.room_state import attach, seating
 from rallypoint.room_state.domain.replies import Reply
 from rallypoint.room_state.freezing import Freezing
@@ -26,16 +27,27 @@ SERVICE = "rallypoint.internal.v1.RoomHostService"
 ROOM_UNKNOWN = errors.NotFound("ROOM_UNKNOWN", "no such room here")
 ROOM_BUSY = errors.Unavailable("ROOM_BUSY", "too much waits for the room", retry_after_s=0.5)
 Context = grpc.aio.ServicerContext[Any, Any]
+LAST_WORDS_S = 0.5
+"""How long a gateway may take to read what came before the end of its stream."""
 
 
 class RoomHostService:
     """Handlers; the node does the work."""
 
-    def __init__(self, node: Node, *, incarnation: str, spawn: Spawn, freezing: Freezing) -> None:
+    def __init__(
+        self,
+        node: Node,
+        trunks: TrunkListener,
+        *,
+        incarnation: str,
+        spawn: Spawn,
+        freezing: Freezing,
+    ) -> None:
         self._node = node
         self._incarnation = incarnation
         self._spawn = spawn
         self._freezing = freezing
+        self._trunks = trunks
         self._links: set[GatewayLink] = set()
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -97,9 +109,10 @@ class RoomHostService:
         try:
             async for response in link.responses():
                 yield response
+            await link.wait_read(LAST_WORDS_S)
         finally:
             reading.cancel()
-            link.close()
+            link.abort()
             self._links.discard(link)
             self._detached(link)
 
@@ -115,15 +128,19 @@ class RoomHostService:
     async def _read(self, link: GatewayLink, requests: AsyncIterator[bytes]) -> None:
         try:
             async for data in requests:
-                rest = attach.take_inputs(data, self._node.rooms)
-                if rest:
-                    self._take(link, host.AttachRequest.FromString(rest))
+                self._received(link, data)
         except grpc.aio.UsageError:
             logger.debug("attach_ended", extra={"gateway": link.gateway_id})
         except Exception:
             logger.exception("attach_failed", extra={"gateway": link.gateway_id})
         finally:
             link.close()
+
+    def _received(self, link: GatewayLink, data: bytes) -> None:
+        """Take one encoded request, whichever way it came."""
+        rest = attach.take_inputs(data, self._node.rooms)
+        if rest:
+            self._take(link, host.AttachRequest.FromString(rest))
 
     def _take(self, link: GatewayLink, request: host.AttachRequest) -> None:
         """One flush of a gateway, or what `attach` left of it."""
@@ -151,6 +168,10 @@ class RoomHostService:
             self._message(link, message)
         for client in request.resyncs:
             self._resync(link, client)
+        if request.trunk_wanted and self._trunks.is_open:
+            link.offer_trunk(self._trunks)
+        if request.trunk_begins:
+            link.read_trunk(functools.partial(self._received, link))
 
     def _join(self, link: GatewayLink, request: host.ClientJoin) -> None:
         placed = self._node.rooms.get(request.room_id)
