@@ -98,6 +98,7 @@ def test_seats_survive_a_gateway_restart(
                 await one.__aenter__()
                 await one.wait_joined()
             tick = one.seat.tick
+            await until(lambda: len(one.breaks) > 2)  # nobody is there for a while
             async with gateway(brokers, wanted, instance="gateway-2", web_port=port):
                 await until(lambda: one.seat.tick > tick + 5)
                 seq = one.send_input({})

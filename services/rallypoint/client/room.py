@@ -58,6 +58,7 @@ class RoomConnection:
         self.welcome: room_pb2.Welcome | None = None
         self.ended: seat.Ended | None = None
         self.joins = 0
+        """Streams that were let in; tries that met nobody are in `breaks`."""
         self.input_errors = 0
         self.breaks: list[str] = []
         self._session = session
@@ -212,7 +213,6 @@ class RoomConnection:
             self._joined.set()
 
     async def _stream_once(self) -> None:
-        self.joins += 1
         listener = self._listener = _Listener(self)
         stream = await self._session.channel.stream(
             f"{SERVICE}/Join",
@@ -251,6 +251,7 @@ class RoomConnection:
                     self._backoff.reset()
                 self._on_step(self, happening)
             case seat.Welcomed():
+                self.joins += 1
                 self.welcome = happening.welcome
                 self._backoff.reset()
             case seat.Told():
