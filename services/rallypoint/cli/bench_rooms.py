@@ -90,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--at-most", type=int, default=8000, help="players searched (%(default)s)")
     parser.add_argument("--load", choices=("c", "python"), default="c", help="(%(default)s)")
     parser.add_argument("--without-floor", action="store_true", help="do not measure the floor")
+    parser.add_argument("--replay", action="store_true", help="record the rooms")
     parser.add_argument("--profile", type=Path, help="write where each service's CPU went there")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
@@ -108,6 +109,7 @@ def _setup(parsed: argparse.Namespace) -> bench_run.Setup:
         transport=parsed.transport,
         input_hz=parsed.input_hz,
         environment=_environment(parsed.profile),
+        replay=parsed.replay,
     )
 
 
@@ -198,6 +200,7 @@ def _workload(setup: bench_run.Setup, more: dict[str, Any]) -> dict[str, Any]:
         "game": setup.game,
         "transport": setup.transport,
         "input_hz": setup.input_hz,
+        "replay": setup.replay,
         **more,
     }
 

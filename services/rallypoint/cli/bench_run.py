@@ -53,6 +53,8 @@ class Setup:
     server_cores: frozenset[int] = field(default_factory=lambda: cores()[0])
     load_cores: frozenset[int] = field(default_factory=lambda: cores()[1])
     environment: Mapping[str, str] = field(default_factory=dict)
+    replay: bool = False
+    """Whether rooms are recorded, as they are in the queues of `rallypoint up`."""
 
 
 def has_native_load() -> bool:
@@ -94,6 +96,8 @@ def wish_for(setup: Setup, directory: Path) -> plan.Wish:
         "min_after_s": 0,
         "tolerance": [[0, 5000]],
         "options": {"time_limit_s": SKIRMISH_S} if setup.game == "skirmish" else {},
+        "replay": setup.replay,
+        "spectators": 0,
     }
     return plan.Wish(
         data_dir=directory,
