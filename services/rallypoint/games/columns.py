@@ -96,6 +96,18 @@ class Columns:
         """The columns that go over the wire, in order."""
         return tuple(column for column in cls.columns if column.kind is not None)
 
+    @property
+    def flat(self) -> Self:
+        """The same columns of many rooms with all rows in one line: row r of room n is the one of
+        index n * rows + r."""
+        kept: Self | None = vars(self).get("_flat")
+        if kept is None:
+            kept = type(self)(
+                {name: array.reshape(-1, copy=False) for name, array in self.arrays.items()}
+            )
+            vars(self)["_flat"] = kept
+        return kept
+
     def at(self, index: Any) -> Self:
         """The same columns, each indexed: `players.at(3)` is one of many rooms, or one row."""
         return type(self)({name: array[index] for name, array in self.arrays.items()})

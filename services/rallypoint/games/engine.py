@@ -291,8 +291,8 @@ class RoomTable(Decisions):
         self._rings.take()
         seats = self.definition.seats
         self._ticks[:high] += 1
-        acks = self._rings.applied[: high * seats].reshape(high, seats)
-        np.bitwise_and(acks, 0xFFFF, out=self._seats.ack[:high], casting="unsafe")
+        # The low 16 bits, which is what the cast leaves.
+        self._seats.ack[:high] = self._rings.applied[: high * seats].reshape(high, seats)
         with np.errstate(all="ignore"):
             self._fire_timers()
             if self._host.isolating:

@@ -212,24 +212,21 @@ def _fire(rooms: Rooms, players: Players, shots: Shots, wanting: Array) -> None:
     (who,) = wanting.reshape(-1).nonzero()
     if not len(who):
         return
-    number, aim = _flat(players.next_shot)[who], _flat(players.aim)[who]
+    player, shot = players.flat, shots.flat
+    number, aim = player.next_shot[who], player.aim[who]
     at = who * SHOTS_EACH + number
-    _flat(players.next_shot)[who] = (number + 1) % SHOTS_EACH
-    _flat(cooldown)[who] = FIRE_TICKS
-    _flat(shots.x)[at] = _flat(shots.now_x)[at] = _flat(players.x)[who]
-    _flat(shots.y)[at] = _flat(shots.now_y)[at] = _flat(players.y)[who]
-    _flat(shots.aim)[at] = aim
-    _flat(shots.step_x)[at] = np.cos(aim * _ANGLE) * SHOT_STEP
-    _flat(shots.step_y)[at] = np.sin(aim * _ANGLE) * SHOT_STEP
-    _flat(shots.born)[at] = rooms.tick[who // players.x.shape[1]] & 0xFFFF
-    _flat(shots.left)[at] = SHOT_TICKS
-    _flat(shots.damage)[at] = DAMAGE * (1 + _flat(players.boost)[who].astype(np.int32))
-    _flat(shots.live)[at] = 1
-
-
-def _flat(column: Array) -> Array:
-    """All rooms' rows in one line, in place."""
-    return column.reshape(-1)
+    player.next_shot[who] = (number + 1) % SHOTS_EACH
+    player.cooldown[who] = FIRE_TICKS
+    shot.x[at] = shot.now_x[at] = player.x[who]
+    shot.y[at] = shot.now_y[at] = player.y[who]
+    shot.aim[at] = aim
+    angle = aim * _ANGLE
+    shot.step_x[at] = np.cos(angle) * SHOT_STEP
+    shot.step_y[at] = np.sin(angle) * SHOT_STEP
+    shot.born[at] = rooms.tick[who // players.x.shape[1]] & 0xFFFF
+    shot.left[at] = SHOT_TICKS
+    shot.damage[at] = DAMAGE * (1 + player.boost[who].astype(np.int32))
+    shot.live[at] = 1
 
 
 def _fly(rooms: Rooms, players: Players, shots: Shots) -> None:
@@ -320,7 +317,7 @@ def _end(rooms: Rooms, players: Players, match: Match) -> None:
     limits = match.score_limit[:, 0]
     if np.count_nonzero(limits):
         over |= rooms.live & (limits > 0) & (players.score.max(axis=1) >= limits)
-    for room in np.flatnonzero(over).tolist():
+    for room in over.nonzero()[0].tolist():
         placements = _placements(rooms.room(room), players.score[room], rooms.states[room])
         rooms.finish(room, placements)
 
