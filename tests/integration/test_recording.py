@@ -173,7 +173,7 @@ def test_what_waits_is_bounded_and_what_is_dropped_is_a_gap(
     async def play() -> None:
         rooms = [fresh("room") for _ in range(8)]
         async with (
-            room_node(own_brokers, replay_pending_bytes=2000) as node,
+            room_node(own_brokers, replay_pending_bytes=8000) as node,
             attached(node, SKIRMISH) as peer,
         ):
             dropped = metrics.ROOM_REPLAY_CHUNKS.labels("dropped")._value.get
