@@ -11,10 +11,11 @@ by itself.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -259,20 +260,42 @@ class Bus:
             raise BusUnavailable(f"cannot subscribe {subject}: {error}") from error
         return Subscription(inner)
 
-    def ordered(self, stream: str, subject: str, *, start_seq: int = 1) -> AsyncIterator[Fact]:
-        """Return all facts of `subject` from stream sequence `start_seq` on, then new ones.
+    def ordered(
+        self, stream: str, subject: str, *, start_seq: int = 1, since_s: float | None = None
+    ) -> AsyncIterator[Fact]:
+        """Return all facts of `subject` from stream sequence `start_seq` on, then new ones; with
+        `since_s` from this unix time on.
 
         In order, without gaps or repeats, across reconnects; it never ends. After a stream was
         lost and made anew it starts again at 1.
         """
-        return bus_stream.ordered(self, stream, subject, start_seq=start_seq)
+        return bus_stream.ordered(self, stream, subject, start_seq=start_seq, since_s=since_s)
 
-    def stored(self, stream: str, subject: str, *, start_seq: int = 1) -> AsyncIterator[Fact]:
+    def stored(
+        self, stream: str, subject: str, *, start_seq: int = 1
+    ) -> AsyncGenerator[Fact, None]:
         """Return the facts of `subject` that are there now, in order; then it ends.
 
         Raises BusUnavailable when the stream is out of reach, ApiRefused when there is none.
         """
         return bus_stream.stored(self, stream, subject, start_seq=start_seq)
+
+    def newest(self, stream: str, subject: str) -> AsyncGenerator[Fact, None]:
+        """Return the last fact of each subject that fits, without its data, the oldest first.
+
+        Raises as `stored`.
+        """
+        return bus_stream.newest(self, stream, subject)
+
+    async def last(self, stream: str, subject: str) -> bytes | None:
+        """Return the data of the last fact of a subject, None when there is none."""
+        try:
+            found = await self.api(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
+        except ApiRefused as error:
+            if error.err_code == bus_wire.MESSAGE_MISSING:
+                return None
+            raise
+        return base64.b64decode(found["message"].get("data", ""))
 
     def work(
         self,

@@ -8,9 +8,10 @@ control is answered in turn with the messages, so a slow reader slows the server
 from __future__ import annotations
 
 import asyncio
+import datetime
 import logging
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -81,7 +82,14 @@ class Feed:
         self._subscription = await self._bus.subscribe(inbox, self._queue.put_nowait)
         return inbox
 
-    async def open(self, stream: str, subject: str, start_seq: int | None) -> int:
+    async def open(
+        self,
+        stream: str,
+        subject: str,
+        start: int | datetime.datetime | None,
+        *,
+        headers_only: bool = False,
+    ) -> int:
         """Make the consumer; return how many messages it will deliver that exist already.
 
         Raises BusUnavailable or ApiRefused.
@@ -90,8 +98,9 @@ class Feed:
         config = bus_wire.feed_config(
             filter_subject=subject,
             deliver_subject=await self.fresh_inbox(),
-            start_seq=start_seq,
+            start=start,
             heartbeat_s=HEARTBEAT_S,
+            headers_only=headers_only,
         )
         made = await self._bus.api(
             f"CONSUMER.CREATE.{stream}.{name}",
@@ -153,18 +162,21 @@ class Feed:
             raise Restart
 
 
-async def ordered(bus: Bus, stream: str, subject: str, *, start_seq: int) -> AsyncIterator[Fact]:
+async def ordered(
+    bus: Bus, stream: str, subject: str, *, start_seq: int, since_s: float | None
+) -> AsyncIterator[Fact]:
     """See Bus.ordered."""
     next_seq = max(1, start_seq)
+    since = None if since_s is None else datetime.datetime.fromtimestamp(since_s, datetime.UTC)
     wait_s = RETRY_S
     async with Feed(bus) as feed:
         while True:
             try:
                 next_seq = await _present(bus, stream, next_seq)
-                await feed.open(stream, subject, next_seq)
+                await feed.open(stream, subject, since or next_seq)
                 while True:
                     fact = await feed.next()
-                    next_seq, wait_s = fact.seq + 1, RETRY_S
+                    next_seq, wait_s, since = fact.seq + 1, RETRY_S, None
                     yield fact
             except Restart:
                 wait_s = RETRY_S
@@ -173,7 +185,9 @@ async def ordered(bus: Bus, stream: str, subject: str, *, start_seq: int) -> Asy
             wait_s = await backed_off(wait_s)
 
 
-async def stored(bus: Bus, stream: str, subject: str, *, start_seq: int) -> AsyncIterator[Fact]:
+async def stored(
+    bus: Bus, stream: str, subject: str, *, start_seq: int
+) -> AsyncGenerator[Fact, None]:
     """See Bus.stored."""
     next_seq, tries = max(1, start_seq), 0
     async with Feed(bus) as feed:
@@ -192,6 +206,17 @@ async def stored(bus: Bus, stream: str, subject: str, *, start_seq: int) -> Asyn
                 if tries >= _STORED_TRIES:
                     raise bus_wire.BusUnavailable(f"{stream} cannot be read now") from None
                 await asyncio.sleep(RETRY_S)
+
+
+async def newest(bus: Bus, stream: str, subject: str) -> AsyncGenerator[Fact, None]:
+    """See Bus.newest."""
+    async with Feed(bus) as feed:
+        try:
+            to_come = await feed.open(stream, subject, None, headers_only=True)
+            for _ in range(to_come):
+                yield await feed.next()
+        except Restart:
+            raise bus_wire.BusUnavailable(f"{stream} cannot be read now") from None
 
 
 async def _present(bus: Bus, stream: str, next_seq: int) -> int:

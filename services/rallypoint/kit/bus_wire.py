@@ -6,6 +6,7 @@ stream of that name with another configuration, 10059 and 10014 are a missing st
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -152,9 +153,15 @@ def bucket_config(bucket: subjects.Bucket, replicas: int) -> dict[str, Any]:
 
 
 def feed_config(
-    *, filter_subject: str, deliver_subject: str, start_seq: int | None, heartbeat_s: float
+    *,
+    filter_subject: str,
+    deliver_subject: str,
+    start: int | datetime.datetime | None,
+    heartbeat_s: float,
+    headers_only: bool = False,
 ) -> dict[str, Any]:
-    """Return an ordered push consumer; `start_seq` None: the last message of each subject."""
+    """Return an ordered push consumer, from a sequence or a time on; `start` None: the last message
+    of each subject."""
     config: dict[str, Any] = {
         "deliver_subject": deliver_subject,
         "ack_policy": "none",
@@ -168,8 +175,12 @@ def feed_config(
         "num_replicas": 1,
         "deliver_policy": "last_per_subject",
     }
-    if start_seq is not None:
-        config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": max(1, start_seq)}
+    if headers_only:
+        config["headers_only"] = True
+    if isinstance(start, datetime.datetime):
+        config |= {"deliver_policy": "by_start_time", "opt_start_time": start.isoformat()}
+    elif start is not None:
+        config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": max(1, start)}
     return config
 
 
