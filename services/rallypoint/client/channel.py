@@ -224,8 +224,9 @@ class _WebStream(_Answer):
         self._end(error)
 
     def close(self) -> None:
-        self._listener = None
-        self._connection.abort()
+        if self._listener is not None:  # else the connection may serve another call by now
+            self._listener = None
+            self._connection.abort()
 
     def _end(self, error: errors.RallypointError | None) -> None:
         listener, self._listener = self._listener, None
