@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, Command] = {
     "new": Command("rallypoint.cli.new_game", "write the skeleton of a game of your own"),
     "rooms": Command("rallypoint.cli.rooms", "see the rooms that run, kick players, close rooms"),
     "config": Command("rallypoint.cli.config", "see and change queues while they are played"),
+    "replay": Command("rallypoint.cli.replay", "list, play and save matches that were recorded"),
     "bench": Command("rallypoint.cli.bench", "measure: rooms, edge, matchmaking, start"),
     "drain": Command("rallypoint.cli.drain", "empty a room node; its matches go on elsewhere"),
     "move": Command("rallypoint.cli.move", "have a room go on at another node"),

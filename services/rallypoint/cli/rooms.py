@@ -26,7 +26,7 @@ def run(arguments: list[str]) -> int:
     parsed = parser().parse_args(arguments)
     directory: Path = parsed.data_dir.absolute()
     url = parsed.url or datadir.fact(directory, "url")
-    return asyncio.run(_run(parsed, url, _token(directory)))
+    return asyncio.run(_run(parsed, url, secret(directory)))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -55,7 +55,8 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
-def _token(directory: Path) -> str:
+def secret(directory: Path) -> str:
+    """What shows an operator: of another cluster, or of the stack of a data directory."""
     return os.environ.get(TOKEN) or datadir.admin_secret(directory)
 
 
@@ -71,20 +72,21 @@ async def _run(parsed: argparse.Namespace, url: str, token: str) -> int:
                 await _show(channel, token, parsed)
             case "kick":
                 slot = await _seat_of(channel, token, parsed)
-                await _call(
+                await call(
                     channel, token, "KickPlayer",
                     room_id=parsed.room, slot=slot, reason=parsed.reason, player_id=parsed.player,
                 )  # fmt: skip
                 print(f"{parsed.player} lost seat {slot} of {parsed.room}: {parsed.reason}")
             case "close":
-                await _call(channel, token, "CloseRoom", room_id=parsed.room, reason=parsed.reason)
+                await call(channel, token, "CloseRoom", room_id=parsed.room, reason=parsed.reason)
                 print(f"{parsed.room} is closed: {parsed.reason}")
     finally:
         await channel.close()
     return 0
 
 
-async def _call(channel: Any, token: str, method: str, **fields: Any) -> Any:
+async def call(channel: Any, token: str, method: str, **fields: Any) -> Any:
+    """One call of AdminService, by the names of its request's fields."""
     from rallypoint.client import channel as channels
     from rallypoint.v1 import admin_pb2
 
@@ -97,7 +99,7 @@ async def _call(channel: Any, token: str, method: str, **fields: Any) -> Any:
 async def _seat_of(channel: Any, token: str, parsed: argparse.Namespace) -> int:
     from rallypoint.kit import errors
 
-    found = await _call(channel, token, "GetLiveRoom", room_id=parsed.room)
+    found = await call(channel, token, "GetLiveRoom", room_id=parsed.room)
     for seat in found.seats:
         if seat.seat.player_id == parsed.player:
             return int(seat.seat.slot)
@@ -105,9 +107,9 @@ async def _seat_of(channel: Any, token: str, parsed: argparse.Namespace) -> int:
 
 
 async def _list(channel: Any, token: str, parsed: argparse.Namespace) -> None:
-    found = await _call(channel, token, "ListLiveRooms", game=parsed.game)
+    found = await call(channel, token, "ListLiveRooms", game=parsed.game)
     if parsed.json:
-        return print(_json(found))
+        return print(as_json(found))
     head = ("room", "game", "node", "players", "age", "tick ms", "late ms", "B/s", "code")
     rows = [
         (
@@ -123,7 +125,7 @@ async def _list(channel: Any, token: str, parsed: argparse.Namespace) -> None:
         )
         for room in found.rooms
     ]
-    print("\n".join(_aligned([head, *rows])))
+    print("\n".join(aligned([head, *rows])))
     if found.total_rooms > len(rows):
         print(f"and {found.total_rooms - len(rows)} more")
     for node in found.nodes:
@@ -132,20 +134,20 @@ async def _list(channel: Any, token: str, parsed: argparse.Namespace) -> None:
 
 
 async def _show(channel: Any, token: str, parsed: argparse.Namespace) -> None:
-    found = await _call(channel, token, "GetLiveRoom", room_id=parsed.room)
+    found = await call(channel, token, "GetLiveRoom", room_id=parsed.room)
     if parsed.json:
-        return print(_json(found))
+        return print(as_json(found))
     room = found.room
     print(f"{room.room_id}  {room.game}  on {room.node_id}, epoch {room.epoch}, tick {room.tick}")
     seats = [
         (str(seat.seat.slot), seat.state, seat.seat.display_name, seat.seat.player_id)
         for seat in found.seats
     ]
-    print("\n".join(_aligned([("seat", "state", "name", "player"), *seats])))
+    print("\n".join(aligned([("seat", "state", "name", "player"), *seats])))
     for table in found.tables:
         print(f"\n{table.name}")
         rows = [(column.name, _shown(column.values)) for column in table.columns]
-        print("\n".join(f"  {line}" for line in _aligned(rows)))
+        print("\n".join(f"  {line}" for line in aligned(rows)))
 
 
 def _shown(values: Sequence[float]) -> str:
@@ -153,12 +155,14 @@ def _shown(values: Sequence[float]) -> str:
     return f"{shown} … ({len(values)})" if len(values) > MOST_VALUES else shown
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
+    """Lines with columns of equal width."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
-def _json(message: Any) -> str:
+def as_json(message: Any) -> str:
+    """A message for machines."""
     from google.protobuf import json_format
 
     return json.dumps(

@@ -4,6 +4,7 @@ The same shape as the TypeScript client of `clients/web`. Imports the stubs, the
 `rallypoint.games` and `rallypoint.kit`; no service.
 """
 
+from rallypoint.client import replay
 from rallypoint.client.channel import Channel, WebChannel, open_channel
 from rallypoint.client.matchmaking import Matchmaking, TicketGone
 from rallypoint.client.room import RoomConnection
@@ -27,4 +28,5 @@ __all__ = [
     "WebSocketChannel",
     "connect",
     "open_channel",
+    "replay",
 ]

@@ -1,4 +1,4 @@
-"""What a recording tells, chunk by chunk. No I/O, no clock (docs/replay.md).
+"""What a recording tells, chunk by chunk; and how it is fetched and kept (docs/replay.md).
 
     take(chunk) ▸ Mark | Step | Word, in the order in which it happened
 
@@ -9,12 +9,24 @@ may begin anywhere; a chunk of a lower epoch, or one that was taken already, tel
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
+from google.protobuf.message import DecodeError
+
+from rallypoint.client import channel as channels
 from rallypoint.client import seat
+from rallypoint.client.session import Session
 from rallypoint.games import codec, schema
-from rallypoint.v1 import replay_pb2, room_pb2
+from rallypoint.games.varints import varint
+from rallypoint.kit import errors
+from rallypoint.v1 import admin_pb2, replay_pb2, room_pb2
+
+SERVICE = "/rallypoint.v1.ReplayService"
+ADMIN = "/rallypoint.v1.AdminService"
+FILE_HEAD: Final = b"rallypoint replay 1\n"
 
 
 class Marked(enum.Enum):
@@ -143,3 +155,74 @@ class Playback:
         if found:
             self._last_event = found[-1].id
         return found
+
+
+async def play(
+    session: Session, room_id: str, *, from_tick: int = 0, speed: float = 0.0
+) -> AsyncIterator[replay_pb2.ReplayChunk]:
+    """The chunks of a match that the session's player played."""
+    request = replay_pb2.PlayReplayRequest(room_id=room_id, from_tick=from_tick, speed=speed)
+    answers = channels.messages(
+        session.channel, f"{SERVICE}/PlayReplay", request,
+        answer=replay_pb2.PlayReplayResponse, token=await session.token(),
+    )  # fmt: skip
+    async for answer in answers:
+        if answer.HasField("chunk"):
+            yield answer.chunk
+
+
+async def spectate(session: Session, room_id: str) -> AsyncIterator[replay_pb2.ReplayChunk]:
+    """The chunks of a room that runs, with its delay, until it ends."""
+    answers = channels.messages(
+        session.channel, f"{SERVICE}/SpectateRoom",
+        replay_pb2.SpectateRoomRequest(room_id=room_id),
+        answer=replay_pb2.SpectateRoomResponse, token=await session.token(),
+    )  # fmt: skip
+    async for answer in answers:
+        if answer.HasField("chunk"):
+            yield answer.chunk
+
+
+async def watch(
+    channel: channels.Channel,
+    secret: str,
+    room_id: str,
+    *,
+    from_tick: int = 0,
+    speed: float = 0.0,
+) -> AsyncIterator[replay_pb2.ReplayChunk]:
+    """The chunks of any match, for operators."""
+    request = admin_pb2.WatchReplayRequest(room_id=room_id, from_tick=from_tick, speed=speed)
+    answers = channels.messages(
+        channel, f"{ADMIN}/WatchReplay", request,
+        answer=admin_pb2.WatchReplayResponse, token=secret,
+    )  # fmt: skip
+    async for answer in answers:
+        if answer.HasField("chunk"):
+            yield answer.chunk
+
+
+def write_file(path: Path, chunks: Iterable[replay_pb2.ReplayChunk]) -> int:
+    """Keep chunks: a line that says what it is, then each with its length before it; the size."""
+    encoded = [chunk.SerializeToString() for chunk in chunks]
+    return path.write_bytes(FILE_HEAD + b"".join(varint(len(data)) + data for data in encoded))
+
+
+def read_file(path: Path) -> Iterator[replay_pb2.ReplayChunk]:
+    """The chunks of a file; InvalidArgument REPLAY_MALFORMED for one that is none."""
+    data = path.read_bytes()
+    at = len(FILE_HEAD)
+    try:
+        if not data.startswith(FILE_HEAD):
+            raise ValueError("it does not begin as a replay")
+        while at < len(data):
+            size, shift = 0, 0
+            while data[at] & 0x80:
+                size, shift, at = size | (data[at] & 0x7F) << shift, shift + 7, at + 1
+            size, at = size | data[at] << shift, at + 1
+            if at + size > len(data):
+                raise ValueError("it ends too early")
+            yield replay_pb2.ReplayChunk.FromString(data[at : at + size])
+            at += size
+    except (DecodeError, ValueError, IndexError) as error:
+        raise errors.InvalidArgument("REPLAY_MALFORMED", f"{path}: {error}") from error

@@ -11,6 +11,7 @@ from rallypoint.gateway.attach import LinkSettings
 from rallypoint.gateway.limits import LimitSettings
 from rallypoint.gateway.matchmaking import MatchmakingSettings
 from rallypoint.gateway.native import NativeLimits
+from rallypoint.gateway.replays import ReplaySettings
 from rallypoint.gateway.rooms import RoomSettings
 from rallypoint.gateway.rooms_open import OpenRoomSettings
 from rallypoint.gateway.rooms_sweep import SweepSettings
@@ -34,6 +35,7 @@ class Settings:
     rooms: RoomSettings = field(default_factory=RoomSettings)
     open_rooms: OpenRoomSettings = field(default_factory=OpenRoomSettings)
     admin: AdminSettings = field(default_factory=AdminSettings)
+    replays: ReplaySettings = field(default_factory=ReplaySettings)
     sweep: SweepSettings = field(default_factory=SweepSettings)
     link: LinkSettings = field(default_factory=LinkSettings)
     native: NativeLimits = field(default_factory=NativeLimits)

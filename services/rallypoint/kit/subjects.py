@@ -91,6 +91,11 @@ def replay(room_id: RoomId) -> str:
     return f"replay.{room_id}"
 
 
+ALL_REPLAYS = "replay.*"
+REPLAY_FACTS = "Rallypoint-Replay"
+"""The header with a recording's facts, for lists."""
+
+
 def dead(stream: str, durable: str) -> str:
     """Return the subject of what the workers `durable` of a stream gave up."""
     return f"dead.{stream}.{durable}"

@@ -8,6 +8,7 @@ see a gap where a number is missing.
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 from collections import deque
 from typing import Final
@@ -98,7 +99,10 @@ class Recorder:
 
     async def _store(self, since: float, cut: Cut) -> None:
         chunk, data = cut.chunk, cut.record()
-        headers = {MSG_ID: f"{chunk.room_id}.{chunk.epoch}.{chunk.number}"}
+        headers = {
+            MSG_ID: f"{chunk.room_id}.{chunk.epoch}.{chunk.number}",
+            subjects.REPLAY_FACTS: base64.b64encode(cut.facts.SerializeToString()).decode(),
+        }
         while self._clock.monotonic() - since < GIVE_UP_S:
             try:
                 await self._bus.store(subjects.replay(RoomId(chunk.room_id)), data, headers)

@@ -18,7 +18,7 @@ from rallypoint.games.definition import Definition
 from rallypoint.games.engine import RoomTable
 from rallypoint.games.room import Seat
 from rallypoint.games.varints import varint
-from rallypoint.internal.v1 import allocation_pb2
+from rallypoint.internal.v1 import allocation_pb2, events_pb2
 from rallypoint.room_state import schema_proto
 from rallypoint.v1 import replay_pb2, room_pb2
 
@@ -70,6 +70,8 @@ class Cut:
     players: bytes
     entries: Sequence[bytes]
     size: int
+    facts: events_pb2.ReplayFacts
+    """For lists."""
 
     def record(self) -> bytes:
         """The encoded ReplayRecord."""
@@ -102,6 +104,7 @@ class Tape:
         room_id: str,
         epoch: int,
         queue: str,
+        created_s: int,
         start: replay_pb2.ReplayStart.ValueType,
         seats: Callable[[], Sequence[Seat]],
         phase: int,
@@ -112,6 +115,7 @@ class Tape:
         self._room_id = room_id
         self._epoch = epoch
         self._queue = queue
+        self._created_s = created_s
         self._start = start
         self._seats = seats
         self._frames_per_chunk = max(1, round(CHUNK_S * definition.send_hz))
@@ -198,7 +202,15 @@ class Tape:
             for name in (player.encode() for player in self._players)
         )
         size = self._size + len(self._head)
-        self._sink.put(Cut(chunk, self._head, players, self._entries, size))
+        facts = events_pb2.ReplayFacts(
+            game=self._definition.info.name,
+            queue=self._queue,
+            created_s=self._created_s,
+            at_s=self._sink.now(),
+            players=len(self._players),
+            ended=last,
+        )
+        self._sink.put(Cut(chunk, self._head, players, self._entries, size, facts))
         self._number += 1
         self._total += size
         self._entries, self._size, self._frames, self._began = [], 0, 0, 0.0

@@ -163,7 +163,7 @@ class TableRunner:
             room.tape = Tape(
                 self.definition, identity.recording, self._sink,
                 room_id=identity.room_id, epoch=identity.epoch, queue=identity.queue,
-                start=start, seats=book.seats, phase=room.phase,
+                created_s=identity.created_s, start=start, seats=book.seats, phase=room.phase,
             )  # fmt: skip
         self.rooms[slot] = room
         room.enter_by(attach.door_of(self.table, slot))

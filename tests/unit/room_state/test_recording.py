@@ -99,7 +99,7 @@ class Recorded:
     def _tape(self, start: replay_pb2.ReplayStart.ValueType) -> Tape:
         return Tape(
             CARDS, self._wanted, self.shelf, room_id="r", epoch=self.epoch, queue="q",
-            start=start, seats=lambda: self.seats, phase=self._phase,
+            created_s=990, start=start, seats=lambda: self.seats, phase=self._phase,
         )  # fmt: skip
 
     def play(self, ticks: int) -> None:
