@@ -164,7 +164,14 @@ class World:
     nodes: dict[str, RunningNode] = field(default_factory=dict)
     admin: Any = None
 
-    async def allocate(self, room_id: str, players: Sequence[str], **options: Any) -> list[bytes]:
+    async def allocate(
+        self,
+        room_id: str,
+        players: Sequence[str],
+        *,
+        recording: allocation_pb2.Recording | None = None,
+        **options: Any,
+    ) -> list[bytes]:
         """Have fleet make a room; the seat tokens."""
         import json
 
@@ -173,6 +180,7 @@ class World:
             set=self.set_name,
             game="counting",
             queue="counting",
+            recording=recording,
             options=json.dumps(options).encode(),
             players=[allocation_pb2.SeatRequest(player_id=player) for player in players],
         )

@@ -50,7 +50,9 @@ class Codes:
             return
         named = set()
         for own in await self._ownership.all():
-            named |= {subjects.code(own.code), subjects.info(own.room_id)} if own.code else set()
+            named.add(subjects.info(own.room_id))
+            if own.code:
+                named.add(subjects.code(own.code))
         stray = {entry.key: entry.revision for entry in entries if entry.key not in named}
         for key in stray.keys() & self._stray:
             try:

@@ -51,6 +51,12 @@ class OpenRoomSettings:
     """CreateRoom calls of one address, since guests cost nothing; in a trusted range, no limit."""
     wrong_codes_per_min: float = 10.0
     """Codes that led nowhere, of one player or of one address, before they have to wait."""
+    spectators_per_room: int = 50
+    """The most spectators that a player may let into a room."""
+    record_mb: int = 16
+    """What is kept of a room that a player has recorded, at most."""
+    spectate_delay_s: float = 10.0
+    """How far behind a player's room its spectators are."""
     place_timeout_s: float = 5.0
     """How long a room may take to be placed."""
     seat_timeout_s: float = 3.0
@@ -144,6 +150,7 @@ class OpenRooms:
         names.check_id(request.request_id, "request_id")
         names.check_name(request.game, "game")
         check_options(request.options)
+        self._check_recording(request)
         return allocation_pb2.AllocateRequest(
             request_id=room_id(session.player_id, request.request_id),
             set=self._settings.open_rooms_set,
@@ -155,6 +162,21 @@ class OpenRooms:
                 max_players=request.max_players,
                 metadata=request.metadata,
             ),
+            recording=self._recording(request) if request.record else None,
+        )
+
+    def _check_recording(self, request: room_pb2.CreateRoomRequest) -> None:
+        most = self._settings.spectators_per_room
+        if request.max_spectators > (most if request.record else 0):
+            raise errors.InvalidArgument(
+                "SPECTATORS_INVALID", f"at most {most}, and only in a room that is recorded"
+            )
+
+    def _recording(self, request: room_pb2.CreateRoomRequest) -> allocation_pb2.Recording:
+        return allocation_pb2.Recording(
+            max_bytes=self._settings.record_mb * 1024 * 1024,
+            spectators=request.max_spectators,
+            spectate_delay_ms=round(self._settings.spectate_delay_s * 1000),
         )
 
     # --- JoinByCode ---

@@ -30,6 +30,7 @@ from rallypoint.gateway.admin_access import Operators
 from rallypoint.gateway.config import Settings
 from rallypoint.gateway.native import NativeEdge
 from rallypoint.gateway.node_channels import NodeChannels
+from rallypoint.gateway.replays import Replays
 from rallypoint.gateway.rooms_board import Board
 from rallypoint.gateway.rooms_inputs import PlainInputs
 from rallypoint.gateway.rooms_list import RoomList
@@ -40,6 +41,7 @@ from rallypoint.gateway.rooms_recovery import Recovery
 from rallypoint.gateway.rooms_registry import Place, Registry
 from rallypoint.gateway.rooms_stream import Stream
 from rallypoint.gateway.rooms_sweep import Sweep
+from rallypoint.gateway.spectating import Spectating
 from rallypoint.gateway.static import StaticFiles
 from rallypoint.gateway.web_server import Edge
 from rallypoint.internal.v1.events_pb2 import OwnRecord, ResultFact
@@ -219,6 +221,12 @@ def compose(
     nodes = NodeChannels(clock=loop.time)
     open_rooms = _open_rooms(settings, runtime, room_list, nodes=nodes, fleet=fleet_channel)
     operators = Operators(settings.admin, studio, refused=guard.failed)
+    replays = Replays(runtime.bus, operators, streams, clock=loop.time, settings=settings.replays)
+    spectating = Spectating(
+        runtime.bus, room_list, streams, clock=runtime.clock,
+        spawn=lambda coroutine, name: runtime.spawn(coroutine, name=name),
+        settings=settings.replays,
+    )  # fmt: skip
     admin_api = admin.AdminApi(operators, fleet_channel, nodes, locate=Owners(runtime.bus).place)
     return Gateway(
         access=access,
@@ -232,6 +240,8 @@ def compose(
                 *room_api.methods(),
                 *open_rooms.methods(),
                 *admin_api.methods(),
+                *replays.methods(),
+                *spectating.methods(),
             ]
         ),
         board=board,

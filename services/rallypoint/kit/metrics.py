@@ -103,6 +103,7 @@ GATEWAY_FRAMES_STALE = Counter(
 GATEWAY_JOINS = Counter("rallypoint_gateway_joins_total", "Joins, by OK or reason", ["outcome"])
 GATEWAY_ROOMS = Gauge("rallypoint_gateway_rooms_count", "Rooms known here")
 GATEWAY_ROOM_STREAMS = Gauge("rallypoint_gateway_room_streams_count", "Client streams of rooms")
+GATEWAY_SPECTATORS = Gauge("rallypoint_gateway_spectators_count", "Spectators of rooms")
 GATEWAY_NODES = Gauge("rallypoint_gateway_nodes_count", "Attach streams, by state", ["state"])
 GATEWAY_ROOMS_LOST = Counter("rallypoint_gateway_rooms_lost_total", "Rooms closed as ROOM_LOST")
 

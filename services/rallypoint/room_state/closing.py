@@ -125,8 +125,10 @@ class Closer:
         await _until_acked(lambda: self._facts.publish(fact))
         room_id, fence = RoomId(identity.room_id), self._fence(room)
         keys = [subjects.snapshot(room_id)]
+        if identity.shown:
+            keys.append(subjects.info(room_id))
         if identity.open:
-            keys += [subjects.info(room_id), subjects.code(identity.code)]
+            keys.append(subjects.code(identity.code))
         revision = identity.own_revision
         try:
             async with room.storing:

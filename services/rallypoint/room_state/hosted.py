@@ -62,6 +62,11 @@ class RoomIdentity:
     trace: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def shown(self) -> bool:
+        """Whether gateways must know of it: players enter it by a code, or spectators may watch."""
+        return self.open or (self.recording is not None and self.recording.spectators > 0)
+
+    @property
     def open(self) -> bool:
         """Whether players enter it by a code."""
         return bool(self.code)

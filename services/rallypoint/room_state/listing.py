@@ -1,7 +1,7 @@
-"""What the list says of the open rooms here: `info.<room>`, written by the room's owner alone.
+"""What the list says of rooms here that are open, or let spectators in: `info.<room>`.
 
-One look at all open rooms each half second; what differs from the last write is written, under the
-fence of `own.<room>`. Nobody else removes a listing while its room lives, whatever pings say.
+The room's owner alone writes it. One look at all each half second; what differs is written, under
+the fence of `own.<room>`. Nobody else removes a listing while its room lives, whatever pings say.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from rallypoint.kit import errors, subjects
 from rallypoint.kit.bus import Bus, Conflict
 from rallypoint.kit.names import RoomId
 from rallypoint.room_state.hosted import HostedRoom
+from rallypoint.room_state.recording import Recording
 from rallypoint.v1 import room_pb2
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ PERIOD_S: Final = 0.5
 
 
 class Listings:
-    """Keeps the listings of this node's open rooms true."""
+    """Keeps the listings of this node's rooms true."""
 
     def __init__(self, bus: Bus, rooms: Callable[[], Iterable[HostedRoom]]) -> None:
         self._kv = bus.kv(subjects.OWNERS.name)
@@ -44,7 +45,7 @@ class Listings:
 
     async def look(self) -> None:
         """Write what changed."""
-        rooms = [room for room in self._rooms() if room.identity.open and room.ended is None]
+        rooms = [room for room in self._rooms() if room.identity.shown and room.ended is None]
         self._written = {room: self._written[room] for room in rooms if room in self._written}
         for room in rooms:
             data = info(room).SerializeToString(deterministic=True)
@@ -63,8 +64,9 @@ class Listings:
 
 
 def info(room: HostedRoom) -> events_pb2.RoomInfo:
-    """An open room as it is now."""
+    """A room as it is now."""
     identity, book = room.identity, room.book
+    recording = identity.recording or Recording(max_bytes=0)
     listing = room_pb2.RoomListing(
         room_id=identity.room_id,
         code=identity.code,
@@ -74,5 +76,9 @@ def info(room: HostedRoom) -> events_pb2.RoomInfo:
         locked=room.state.locked,
         metadata=dict(room.state.metadata),
         create_time=Timestamp(seconds=identity.created_s),
+        spectate=recording.spectators > 0,
+        spectate_delay_ms=recording.spectate_delay_ms if recording.spectators else 0,
     )
-    return events_pb2.RoomInfo(listing=listing, visibility=identity.visibility)
+    return events_pb2.RoomInfo(
+        listing=listing, visibility=identity.visibility, spectators=recording.spectators
+    )
