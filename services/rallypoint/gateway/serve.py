@@ -221,12 +221,6 @@ def compose(
     nodes = NodeChannels(clock=loop.time)
     open_rooms = _open_rooms(settings, runtime, room_list, nodes=nodes, fleet=fleet_channel)
     operators = Operators(settings.admin, studio, refused=guard.failed)
-    replays = Replays(runtime.bus, operators, streams, clock=loop.time, settings=settings.replays)
-    spectating = Spectating(
-        runtime.bus, room_list, streams, clock=runtime.clock,
-        spawn=lambda coroutine, name: runtime.spawn(coroutine, name=name),
-        settings=settings.replays,
-    )  # fmt: skip
     admin_api = admin.AdminApi(operators, fleet_channel, nodes, locate=Owners(runtime.bus).place)
     return Gateway(
         access=access,
@@ -240,8 +234,7 @@ def compose(
                 *room_api.methods(),
                 *open_rooms.methods(),
                 *admin_api.methods(),
-                *replays.methods(),
-                *spectating.methods(),
+                *_recorded(settings, runtime, operators, streams=streams, room_list=room_list),
             ]
         ),
         board=board,
@@ -282,6 +275,25 @@ def _rooms(
         settings=settings.rooms,
     )
     return board, registry, api
+
+
+def _recorded(
+    settings: Settings,
+    runtime: Runtime,
+    operators: Operators,
+    *,
+    streams: limits.StreamLimit,
+    room_list: RoomList,
+) -> list[calls.Method]:
+    """ReplayService, and its part of AdminService."""
+    loop_time = asyncio.get_running_loop().time
+    replays = Replays(runtime.bus, operators, streams, clock=loop_time, settings=settings.replays)
+    spectating = Spectating(
+        runtime.bus, room_list, streams, clock=runtime.clock,
+        spawn=lambda coroutine, name: runtime.spawn(coroutine, name=name),
+        settings=settings.replays,
+    )  # fmt: skip
+    return [*replays.methods(), *spectating.methods()]
 
 
 def _sweep(
