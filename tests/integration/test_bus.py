@@ -254,6 +254,30 @@ def test_key_that_went_while_away_is_told_after_the_reconnect(
     runs(scenario())
 
 
+def test_who_waits_for_an_answer_hears_at_once_that_the_server_is_gone(
+    runs: Runs, connected: Connect, own_brokers: Brokers
+) -> None:
+    async def scenario() -> None:
+        async with connected(own_brokers) as (bus, _):
+            kv = bus.kv("config")
+            await kv.put("x", b"1")
+            own_brokers.nats.pause()
+            asked = [asyncio.ensure_future(work) for work in (kv.get("x"), kv.put("x", b"2"))]
+            await asyncio.sleep(0.2)
+            assert not any(task.done() for task in asked)
+            own_brokers.nats.kill()
+            async with asyncio.timeout(3):  # less than a request waits for its answer
+                answers = await asyncio.gather(*asked, return_exceptions=True)
+            assert [type(answer) for answer in answers] == [BusUnavailable] * 2
+            await asyncio.to_thread(own_brokers.nats.start)
+            async with asyncio.timeout(20):
+                while not bus.is_connected:  # noqa: ASYNC110  # the client tells nobody
+                    await asyncio.sleep(0.05)
+            assert await kv.put("x", b"3")
+
+    runs(scenario())
+
+
 def test_paused_server_is_noticed_and_used_again(
     runs: Runs, connected: Connect, own_brokers: Brokers
 ) -> None:

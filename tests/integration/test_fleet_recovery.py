@@ -256,6 +256,32 @@ def test_room_that_waits_for_a_node_survives_the_end_of_fleet(
     runs(scenario())
 
 
+def test_node_without_nats_is_asked_again_and_no_other(
+    runs: Runs, brokers: Brokers, fresh: Fresh
+) -> None:
+    async def scenario() -> None:
+        async with fleet_stack(brokers, fresh("set")) as stack:
+            node, room = await stack.node(capacity=1), fresh("room")
+            await played(stack, room)
+            others = [await stack.node(), await stack.node()]
+            for other in others:
+                other.restore_refusal = errors.Unavailable("BUS_UNAVAILABLE")
+            await node.kill()
+            await until(lambda: _tried_by_one(others, 2))
+            for other in others:
+                other.restore_refusal = None
+            await until(functools.partial(_somewhere, stack, room, others))
+            assert sorted(len(other.rooms) for other in others) == [0, 1]
+
+    runs(scenario())
+
+
+async def _tried_by_one(peers: list[Peer], times: int) -> bool:
+    counts = sorted(len(peer.restores) for peer in peers)
+    assert counts[0] == 0
+    return counts[1] >= times
+
+
 async def _tried(peer: Peer, times: int) -> bool:
     return len(peer.restores) >= times
 

@@ -26,7 +26,7 @@ from rallypoint.fleet.farewell import Farewell
 from rallypoint.fleet.hosts import Hosts
 from rallypoint.fleet.ownership import Own, Ownership
 from rallypoint.internal.v1 import events_pb2, room_host_pb2, snapshot_pb2
-from rallypoint.kit import errors, metrics, subjects
+from rallypoint.kit import bus_wire, errors, metrics, subjects
 from rallypoint.kit.bus import Bus
 from rallypoint.kit.clock import Clock
 from rallypoint.kit.names import RoomId, SetName
@@ -168,6 +168,8 @@ class Recovery:
                 if error.reason in _NOWHERE or isinstance(error, errors.InvalidArgument):
                     await self._farewell.lose(mine, error.reason)
                     return False
+                if error.reason == bus_wire.UNAVAILABLE:
+                    raise  # it is not the node's fault, and another one could not store it either
                 self._failed(move, node, held, error)
                 continue
             return await self._settled(own, mine, held)

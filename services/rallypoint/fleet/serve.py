@@ -29,7 +29,7 @@ from rallypoint.kit.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
-_RETRY_S = 1.0
+_RETRY_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,8 @@ class Bus:
         self._listeners: set[Callable[[], None]] = set()
         self._seen: list[str] = []
         self._acks = bus_acks.Acks(client, name)
+        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the connection breaks; then another takes its place."""
 
     @classmethod
     async def connect(cls, url: str, *, name: str, access: Access = security.OPEN) -> Bus:
@@ -211,10 +213,10 @@ class Bus:
         if not self._client.is_connected:
             raise BusUnavailable("NATS is disconnected")
         try:
-            with cancellation.kept():
-                reply = await self._client.request(
-                    subject, data, timeout=timeout_s, headers=dict(headers) if headers else None
-                )
+            asking = self._client.request(
+                subject, data, timeout=timeout_s, headers=dict(headers) if headers else None
+            )
+            reply = await cancellation.insist(asking, timeout_s=timeout_s + 1, unless=self._lost)
         except (TimeoutError, nats.errors.Error, OSError) as error:
             raise BusUnavailable(f"no answer on {subject}: {error!r}") from error
         return _message(reply)
@@ -394,6 +396,10 @@ class Bus:
 
     async def _on_disconnected(self) -> None:
         metrics.BUS_CONNECTED.set(0)
+        # Whoever waits for an answer waits for nothing: 5 s in which a match would stand still.
+        self._acks.lost()
+        lost, self._lost = self._lost, asyncio.get_running_loop().create_future()
+        lost.set_result(None)
         if not self._closing:
             logger.warning("bus_disconnected")
 

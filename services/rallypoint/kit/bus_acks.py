@@ -69,6 +69,11 @@ class Acks:
         """Subscribe; the subscription survives reconnects."""
         await self._client.subscribe(f"{self._inbox}.*", cb=self._on_ack)
 
+    def lost(self) -> None:
+        """The connection broke: no ack comes over it any more, whatever was stored."""
+        for batch, _ in tuple(self._waiting.values()):
+            batch.finish()
+
     async def store(
         self, messages: Sequence[Outgoing], *, timeout_s: float
     ) -> list[bytes | Exception]:

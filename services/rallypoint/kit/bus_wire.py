@@ -35,6 +35,7 @@ MESSAGE_MISSING = 10037
 
 _NANOSECONDS = 1_000_000_000
 _V1_TOKENS = 9
+UNAVAILABLE = "BUS_UNAVAILABLE"
 
 
 class Conflict(errors.FailedPrecondition):
@@ -45,7 +46,7 @@ class BusUnavailable(errors.Unavailable):
     """NATS or JetStream does not answer. A write may or may not have happened: read back."""
 
     def __init__(self, message: str) -> None:
-        super().__init__("BUS_UNAVAILABLE", message, retry_after_s=1.0)
+        super().__init__(UNAVAILABLE, message, retry_after_s=1.0)
 
 
 class ApiRefused(errors.Internal):

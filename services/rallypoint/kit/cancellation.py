@@ -27,8 +27,14 @@ def kept() -> Iterator[None]:
             raise asyncio.CancelledError
 
 
-async def insist(work: Coroutine[Any, Any, T], *, timeout_s: float) -> T:
-    """Await `work` for so long; after that TimeoutError, once it has ended.
+async def insist(
+    work: Coroutine[Any, Any, T],
+    *,
+    timeout_s: float,
+    unless: asyncio.Future[None] | None = None,
+) -> T:
+    """Await `work` for so long, or until `unless` is done; after that TimeoutError, once it has
+    ended.
 
     For a library that tries for ever in a loop: `asyncio.timeout` cancels once, and where the loop
     swallows that the caller hangs. Here the work is cancelled again until it heeds; it never
@@ -36,8 +42,9 @@ async def insist(work: Coroutine[Any, Any, T], *, timeout_s: float) -> T:
     """
     task = asyncio.get_running_loop().create_task(work, name="insisted")
     try:
-        done, _ = await asyncio.wait({task}, timeout=timeout_s)
-        if not done:
+        waited: set[asyncio.Future[Any]] = {task} if unless is None else {task, unless}
+        await asyncio.wait(waited, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
             raise TimeoutError
         return task.result()
     finally:
