@@ -15,6 +15,7 @@ import numpy as np
 
 from rallypoint.games import codec
 from rallypoint.games.columns import Column, Input
+from rallypoint.games.heard import Heard
 from rallypoint.games.saved import SavedInputs
 from rallypoint.games.schema import Array, Kind
 
@@ -49,6 +50,7 @@ class InputRings:
         self._arrived: list[int] = []
         self._data: list[bytes] = []
         self.applied = np.zeros(count, np.int64)
+        self.heard = Heard(count)
         self.fresh = np.zeros(count, np.int64)
         self._current = {column.name: np.zeros(count, column.dtype) for column in kind.columns}
         self._sanitize = [(column.name, _sanitizer(column)) for column in kind.sent()]
@@ -94,6 +96,7 @@ class InputRings:
     def reset(self, seat: int, seq: int | None = None) -> None:
         """Forget what waits and what was held; the next seq is `seq` + 1, or the applied one's."""
         self._drop(seat)
+        self.heard.forget(slice(seat, seat + 1))
         if seq is not None:
             self.applied[seat] = seq
         self._newest[seat] = int(self.applied[seat])

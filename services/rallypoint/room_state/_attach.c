@@ -12,6 +12,8 @@
 #define FRAMES_TAG 0x12
 #define PART_TAG 0x22
 
+enum { ACK_TICK, VIEW_MS, MARGIN_MS, CALLS, HEARD }; /* what is heard of a seat */
+
 static const InputsApi *rings_api;
 static PyTypeObject *door_type;
 static PyObject *room_name, *door_name;
@@ -24,13 +26,25 @@ typedef struct {
     Py_ssize_t first;
     uint32_t seats;
     uint32_t *generations; /* of the stream in each seat; 0 for none */
+    Py_buffer heard;       /* games/heard.py: HEARD numbers for each seat of the rings, or none */
 } Door;
+
+/* Note what is heard in an array of int64. */
+static int hear_into(Door *self, PyObject *heard)
+{
+    if (PyObject_GetBuffer(heard, &self->heard, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS) < 0)
+        return -1;
+    if ((size_t)self->heard.len >= (size_t)(self->first + self->seats) * HEARD * sizeof(int64_t))
+        return 0;
+    PyErr_SetString(PyExc_ValueError, "too few numbers for these seats");
+    return -1;
+}
 
 static PyObject *door_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
 {
-    PyObject *rings;
+    PyObject *rings, *heard = NULL;
     Py_ssize_t first, seats;
-    if (!PyArg_ParseTuple(args, "Onn", &rings, &first, &seats))
+    if (!PyArg_ParseTuple(args, "Onn|O", &rings, &first, &seats, &heard))
         return NULL;
     if (!rings_api->is_rings(rings) || seats < 1 || !rings_api->has_seat(rings, first) ||
         !rings_api->has_seat(rings, first + seats - 1))
@@ -46,6 +60,8 @@ static PyObject *door_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSE
         Py_DECREF(self);
         return PyErr_NoMemory();
     }
+    if (heard != NULL && hear_into(self, heard) < 0)
+        Py_CLEAR(self);
     return (PyObject *)self;
 }
 
@@ -54,6 +70,8 @@ static void door_dealloc(Door *self)
     PyTypeObject *type = Py_TYPE(self);
     Py_XDECREF(self->rings);
     PyMem_Free(self->generations);
+    if (self->heard.obj != NULL)
+        PyBuffer_Release(&self->heard);
     type->tp_free((PyObject *)self);
     Py_DECREF(type);
 }
@@ -138,7 +156,7 @@ static int read_field(Reader *from, Field *field)
 
 typedef struct {
     Reader room;
-    uint32_t slot, generation, first_seq;
+    uint32_t slot, generation, ack_tick, first_seq, view_ms, margin_ms;
     size_t count;
     InputBytes inputs[MOST_INPUTS];
 } Sent;
@@ -159,12 +177,31 @@ static int read_seat(Reader from, Sent *sent)
     return 0;
 }
 
+static void note_number(Sent *sent, uint64_t field, uint32_t number)
+{
+    switch (field) {
+    case 2:
+        sent->ack_tick = number;
+        break;
+    case 3:
+        sent->first_seq = number;
+        break;
+    case 5:
+        sent->view_ms = number;
+        break;
+    case 6:
+        sent->margin_ms = number;
+        break;
+    }
+}
+
 /* One ClientInput; more inputs than there is room for are counted all the same. */
 static int read_sent(Reader from, Sent *sent)
 {
     Field field;
     sent->room = (Reader){from.at, from.at};
     sent->slot = sent->generation = sent->first_seq = 0;
+    sent->ack_tick = sent->view_ms = sent->margin_ms = 0;
     sent->count = 0;
     while (from.at < from.end) {
         if (read_field(&from, &field) < 0)
@@ -172,8 +209,8 @@ static int read_sent(Reader from, Sent *sent)
         if (field.field == 1 && field.type == 2) {
             if (read_seat(field.bytes, sent) < 0)
                 return -1;
-        } else if (field.field == 3 && field.type == 0) {
-            sent->first_seq = (uint32_t)field.number;
+        } else if (field.type == 0) {
+            note_number(sent, field.field, (uint32_t)field.number);
         } else if (field.field == 4 && field.type == 2) {
             if (sent->count < MOST_INPUTS)
                 sent->inputs[sent->count] =
@@ -216,6 +253,20 @@ static int find_door(Doors *doors, Reader room)
     return doors->door == NULL ? -1 : 0;
 }
 
+/* Heard.hear. */
+static void hear(const Door *door, Py_ssize_t seat, const Sent *sent)
+{
+    if (door->heard.obj == NULL)
+        return;
+    int64_t *said = (int64_t *)door->heard.buf + seat * HEARD;
+    said[CALLS]++;
+    if ((int64_t)sent->ack_tick >= said[ACK_TICK]) {
+        said[ACK_TICK] = sent->ack_tick;
+        said[VIEW_MS] = sent->view_ms;
+        said[MARGIN_MS] = sent->margin_ms;
+    }
+}
+
 /* 1 when the inputs were taken or are no stream's, 0 when they must go the other way, -1 on errors. */
 static int pass_on(Doors *doors, const Sent *sent)
 {
@@ -230,6 +281,7 @@ static int pass_on(Doors *doors, const Sent *sent)
         door->generations[sent->slot] != sent->generation)
         return 1;
     Py_ssize_t seat = door->first + (Py_ssize_t)sent->slot;
+    hear(door, seat, sent);
     int failed = rings_api->offer(door->rings, seat, sent->first_seq, sent->inputs, sent->count);
     return failed < 0 ? -1 : 1;
 }
@@ -439,7 +491,7 @@ static PyType_Slot door_slots[] = {
     {Py_tp_new, door_new},
     {Py_tp_dealloc, door_dealloc},
     {Py_tp_methods, door_methods},
-    {Py_tp_doc, "Door(rings, first, seats): a room's way into the rings from seat `first` on."},
+    {Py_tp_doc, "Door(rings, first, seats, heard=None): a way into the rings from seat `first` on."},
     {0, NULL},
 };
 

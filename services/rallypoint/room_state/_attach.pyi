@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from rallypoint.games._inputs import Rings
+from rallypoint.games.schema import Array
 
 class Door:
-    def __init__(self, rings: Rings, first: int, seats: int, /) -> None: ...
+    def __init__(
+        self, rings: Rings, first: int, seats: int, heard: Array | None = None, /
+    ) -> None: ...
     def open(self, slot: int, generation: int, /) -> None: ...
     def shut(self, slot: int, /) -> None: ...
 

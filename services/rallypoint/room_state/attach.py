@@ -29,7 +29,7 @@ def door_of(table: RoomTable, slot: int) -> "_attach.Door | None":
     if not COMPILED or native is None:
         return None
     seats = table.definition.seats
-    return _attach.Door(native, slot * seats, seats)
+    return _attach.Door(native, slot * seats, seats, table.rings.heard.words)
 
 
 def take_inputs(data: bytes, rooms: Mapping[str, Any]) -> bytes:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
+
 from rallypoint.games.definition import Definition
 from rallypoint.games.engine import GAME_ERROR, Ended, RoomSpec, RoomTable
 from rallypoint.games.saved import SavedRoom
@@ -21,6 +23,7 @@ from rallypoint.internal.v1 import room_host_pb2 as host
 from rallypoint.kit import errors
 from rallypoint.room_state import attach, captured, packing, seating
 from rallypoint.room_state.captured import Captured
+from rallypoint.room_state.domain.lags import Lags
 from rallypoint.room_state.domain.pacing import Pacer
 from rallypoint.room_state.domain.replies import ReplyLog
 from rallypoint.room_state.domain.seats import SeatBook
@@ -61,6 +64,11 @@ class TableRunner:
         self.meter = TableMeter(definition.info.name)
         self._publisher = Publisher(self.table, self.rooms, refused=self.meter.refused)
         self._pacer = Pacer(1.0 / definition.info.tick_hz, index)
+        self._lags = Lags(
+            self.table.capacity * definition.seats,
+            tick_hz=definition.info.tick_hz,
+            ticks_per_frame=definition.ticks_per_frame,
+        )
         self._closed = closed
         self._inbox: deque[Callable[[], None]] = deque()
         self._wake = asyncio.Event()
@@ -167,6 +175,8 @@ class TableRunner:
             )  # fmt: skip
         self.rooms[slot] = room
         room.enter_by(attach.door_of(self.table, slot))
+        seats = self.definition.seats
+        self._lags.forget(slice(slot * seats, (slot + 1) * seats))
         return room
 
     def close(self, room: HostedRoom, reason: str) -> None:
@@ -223,6 +233,15 @@ class TableRunner:
         else:
             self.table.offer(room.slot, seat.slot, item.first_seq, item.inputs)
 
+    def hear(self, room: HostedRoom, item: host.ClientInput) -> None:
+        """What a call with inputs says besides them."""
+        self.table.rings.heard.hear(
+            room.slot * self.definition.seats + item.seat.slot,
+            ack_tick=item.ack_tick,
+            view_ms=item.view_ms,
+            margin_ms=item.margin_ms,
+        )
+
     def forget(self, room: HostedRoom) -> Still | None:
         """Give up the place of a room that was taken out; what waited for it."""
         still, room.still = room.still, None
@@ -271,6 +290,7 @@ class TableRunner:
         if now >= self._expiry_due:
             self._expiry_due = now + EXPIRY_PERIOD_S
             self._expire(now)
+            self._tell_paces()
         if publish and self._over:
             self._sweep()
 
@@ -281,6 +301,18 @@ class TableRunner:
             for seat, reason in room.book.expired(now):
                 seating.leave(self.table, room, seat, reason)
         self._collect()
+
+    def _tell_paces(self) -> None:
+        """Tell gateways of clients who fall behind."""
+        heard, seats = self.table.rings.heard, self.definition.seats
+        of_rooms = [self.table.tick_of(slot) for slot in range(self.table.capacity)]
+        ticks = np.repeat(np.array(of_rooms), seats)
+        for index, pace in self._lags.look(ticks, heard.ack_tick, heard.calls):
+            slot, seat = divmod(index, seats)
+            stream = self.rooms[slot].streams.get(seat) if slot in self.rooms else None
+            if stream is not None:
+                paced = host.ClientPace(client=stream.client, pace=host.Pace.ValueType(pace))
+                stream.link.say(host.AttachResponse(paces=[paced]))
 
     def _collect(self) -> None:
         """Take up what the engine decided: words to players, seats taken away, rooms that ended."""

@@ -159,6 +159,8 @@ class RoomHostService:
             if stream is None:
                 placed.runner.early(room, item)
             elif stream.generation == seat.generation:
+                if room.still is None:
+                    placed.runner.hear(room, item)
                 stream.offer(item.first_seq, item.inputs)
         for join in request.joins:
             self._join(link, join)

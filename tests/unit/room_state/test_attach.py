@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rallypoint.games.columns import Input, u8
+from rallypoint.games.heard import Heard
 from rallypoint.games.inputs import InputRings
 from rallypoint.games.rings import CompiledRings
 from rallypoint.internal.v1 import room_host_pb2 as host
@@ -37,6 +38,8 @@ INPUTS = st.builds(
         generation=NUMBERS,
     ),
     ack_tick=NUMBERS,
+    view_ms=NUMBERS,
+    margin_ms=NUMBERS,
     first_seq=st.integers(0, 9) | NUMBERS,
     inputs=st.lists(st.binary(min_size=1, max_size=1) | st.binary(max_size=3), max_size=9),
 )
@@ -51,14 +54,14 @@ REQUESTS = st.builds(
 )  # fmt: skip
 
 
-def doors(rings: InputRings) -> dict[str, Any]:
+def doors(rings: InputRings, heard: Heard) -> dict[str, Any]:
     """Rooms by id; the last one has no door, as one whose inputs C does not understand."""
     from rallypoint.room_state._attach import Door
 
     assert rings.native is not None
     rooms: dict[str, Any] = {}
     for number, name in enumerate(ROOMS[:-1]):
-        door = Door(rings.native, number * SEATS, SEATS)
+        door = Door(rings.native, number * SEATS, SEATS, heard.words)
         for slot, generation in enumerate(GENERATIONS[name]):
             door.open(slot, generation)
         rooms[name] = SimpleNamespace(room=SimpleNamespace(door=door))
@@ -66,7 +69,7 @@ def doors(rings: InputRings) -> dict[str, Any]:
     return rooms
 
 
-def offer_all(rings: InputRings, request: host.AttachRequest) -> host.AttachRequest:
+def offer_all(rings: InputRings, heard: Heard, request: host.AttachRequest) -> host.AttachRequest:
     """What the service does with protobuf; the request without the inputs that have a door."""
     rest = host.AttachRequest()
     rest.CopyFrom(request)
@@ -77,6 +80,9 @@ def offer_all(rings: InputRings, request: host.AttachRequest) -> host.AttachRequ
             rest.inputs.append(item)
         elif seat.generation and [seat.generation] == _generation(seat):
             index = ROOMS.index(seat.room_id) * SEATS + seat.slot
+            heard.hear(
+                index, ack_tick=item.ack_tick, view_ms=item.view_ms, margin_ms=item.margin_ms
+            )
             rings.offer(index, item.first_seq, item.inputs)
     return rest
 
@@ -94,10 +100,12 @@ def all_saved(rings: InputRings) -> list[object]:
 @given(st.lists(REQUESTS, min_size=1, max_size=3))
 def test_inputs_reach_the_same_seats_as_by_protobuf(requests: list[host.AttachRequest]) -> None:
     ours, theirs = CompiledRings(Key, 3, SEATS), InputRings(Key, 3, SEATS)
-    rooms = doors(ours)
+    heard, also_heard = Heard(3 * SEATS), Heard(3 * SEATS)
+    rooms = doors(ours, heard)
     for request in requests:
         rest = attach.take_inputs(request.SerializeToString(), rooms)
-        assert host.AttachRequest.FromString(rest) == offer_all(theirs, request)
+        assert host.AttachRequest.FromString(rest) == offer_all(theirs, also_heard, request)
+        assert heard.words.tolist() == also_heard.words.tolist()
         assert (all_saved(ours), ours.refused) == (all_saved(theirs), theirs.refused)
 
 
@@ -115,18 +123,18 @@ def test_broken_requests_do_no_harm(
     except DecodeError:
         parsed = None
     try:
-        rest = attach.take_inputs(data, doors(ours))
+        rest = attach.take_inputs(data, doors(ours, Heard(3 * SEATS)))
     except ValueError:
         return  # a field that C does not skip, such as a group, also ends the Attach
     if parsed is not None:
-        assert host.AttachRequest.FromString(rest) == offer_all(theirs, parsed)
+        assert host.AttachRequest.FromString(rest) == offer_all(theirs, Heard(3 * SEATS), parsed)
         assert all_saved(ours) == all_saved(theirs)
 
 
 @needs_compiler
 def test_shut_door_lets_nobody_in() -> None:
     rings = CompiledRings(Key, 3, SEATS)
-    rooms = doors(rings)
+    rooms = doors(rings, Heard(3 * SEATS))
     item = host.ClientInput(
         seat=host.SeatRef(room_id="a", slot=1, generation=2), first_seq=1, inputs=[b"x"]
     )
