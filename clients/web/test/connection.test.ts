@@ -109,6 +109,25 @@ test("a broken stream is joined again with both tokens", async () => {
   assert.equal(connection.statistics().reconnects, 1);
 });
 
+test("a slow client is told so, and told when it gets every frame again", async () => {
+  const say = (reason: string): void => stream().send({ kind: { case: "control", value: { kind: ControlKind.SLOW, reason } } });
+  say("HALF_RATE");
+  await until(() => connection.statistics().slow);
+  stream().send(frame(7, 5, 0));
+  await until(() => frames.length === 2);
+  say("FULL_RATE");
+  await until(() => !connection.statistics().slow);
+  assert.equal(joins.length, 1);
+});
+
+test("who was kicked for reading slowly comes back by itself", async () => {
+  stream().send({ kind: { case: "control", value: { kind: ControlKind.KICKED, reason: "SLOW_CONSUMER" } } });
+  await until(() => joins.length >= 2);
+  stream().send(frame(9, 0, 0));
+  await until(() => frames.length === 2);
+  assert.deepEqual([connection.state, endings.length], ["live", 0]);
+});
+
 test("a delta against another tick makes it join again", async () => {
   stream().send(frame(8, 7, 0));
   await until(() => joins.length >= 2);

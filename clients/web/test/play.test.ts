@@ -66,6 +66,21 @@ test("others are drawn between two states, a tenth of a second back", () => {
   assert.equal(late && mixed(late.from, late.to, late.mix), 100, "nothing is invented beyond the newest");
 });
 
+test("others are drawn further back while frames come half as often", () => {
+  const others = new Interpolator<number>({ tickHz: 20 });
+  let atMs = 0;
+  const follow = (count: number, ticks: number): number => {
+    for (let frame = 0, tick = Math.round(atMs / 50); frame < count; frame++) others.push((tick += ticks), tick, (atMs = tick * 50));
+    return others.delayMs;
+  };
+  assert.equal(follow(20, 1), 100);
+  const halved = follow(60, 2);
+  assert.ok(halved > 190 && halved <= 200, String(halved));
+  const between = others.at(atMs + 90);
+  assert.ok(between && between.mix < 1, "there is a state ahead of the drawn moment");
+  assert.ok(follow(90, 1) < 110);
+});
+
 test("a tick that goes back starts anew", () => {
   const others = new Interpolator<number>({ tickHz: 20 });
   others.push(90, 1, 0);

@@ -21,6 +21,9 @@ from rallypoint.v1 import room_pb2
 
 MAX_UNACKED = 8
 KEPT_TOKENS = 2
+SLOW_CONSUMER = "SLOW_CONSUMER"
+"""Why a seat's stream, but not the seat, is taken from a client that reads too slowly."""
+FULL_RATE = "FULL_RATE"
 
 
 class Resync(Exception):
@@ -77,6 +80,8 @@ class Seat:
         self.ack = 0
         self.frames = 0
         self.frame_bytes = 0
+        self.slow = False
+        """Whether the server sends every other frame only, because this client lags."""
         self.schema: schema.Schema | None = None
         self._tokens = [seat_token]
         self._only = only
@@ -129,6 +134,7 @@ class Seat:
         return None
 
     def _welcome(self, welcome: room_pb2.Welcome) -> Welcomed:
+        self.slow = False
         self.slot = welcome.slot
         self.stream_token = welcome.stream_token
         if welcome.seat_token and welcome.seat_token not in self._tokens:
@@ -186,8 +192,12 @@ class Seat:
         match control.kind:
             case room_pb2.CONTROL_KIND_CLOSED:
                 return Ended(control.reason, control.result)
+            case room_pb2.CONTROL_KIND_KICKED if control.reason == SLOW_CONSUMER:
+                raise Resync(SLOW_CONSUMER)  # the seat is kept
             case room_pb2.CONTROL_KIND_KICKED:
                 return Ended(control.reason, control.result, kicked=True)
+            case room_pb2.CONTROL_KIND_SLOW:
+                self.slow = control.reason != FULL_RATE
             case room_pb2.CONTROL_KIND_RECONNECT:
                 raise Resync(control.reason or "asked to join again")
         return Told(control)

@@ -9,19 +9,20 @@ const EVERY_MS = 250;
 export class Hud {
   readonly element: HTMLElement;
   readonly #read: () => HudFigures;
-  readonly #cells: Readonly<Record<"rtt" | "echo" | "tick" | "kbit" | "error", HTMLElement>>;
+  readonly #cells: Readonly<Record<"rtt" | "echo" | "tick" | "frames" | "kbit" | "error", HTMLElement>>;
   readonly #timer: ReturnType<typeof setInterval>;
 
   constructor(read: () => HudFigures) {
     this.#read = read;
     const cell = (): HTMLElement => element("dd", {}, "–");
-    this.#cells = { rtt: cell(), echo: cell(), tick: cell(), kbit: cell(), error: cell() };
+    this.#cells = { rtt: cell(), echo: cell(), tick: cell(), frames: cell(), kbit: cell(), error: cell() };
     this.element = element(
       "dl",
       { class: "hud", "aria-label": "Connection" },
       row("Round trip", "from a call to its answer", this.#cells.rtt),
       row("Echo", "from a key to its effect on the server", this.#cells.echo),
       row("Tick", "the newest state's number", this.#cells.tick),
+      row("Frames", "received per second; SLOW: half of them, as the connection lags", this.#cells.frames),
       row("kbit/s", "received and sent", this.#cells.kbit),
       row("Prediction", "how far the last frame moved you", this.#cells.error),
     );
@@ -37,6 +38,7 @@ export class Hud {
     say(this.#cells.rtt, milliseconds(figures.rttMs));
     say(this.#cells.echo, milliseconds(figures.echoMs));
     say(this.#cells.tick, String(figures.tick));
+    say(this.#cells.frames, `${figures.framesPerSecond.toFixed(0)}${figures.slow ? " SLOW" : ""}`);
     say(this.#cells.kbit, `${figures.kbitDown.toFixed(0)} ↓ ${figures.kbitUp.toFixed(0)} ↑`);
     const error = figures.predictionError;
     say(this.#cells.error, error === undefined ? "–" : error.toFixed(2));

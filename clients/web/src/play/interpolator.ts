@@ -1,11 +1,12 @@
 // Others are drawn a little in the past, between two states that have both arrived.
 //
 // Time here is the server's: ticks. The clock runs smoothly at the tick rate and is nudged toward
-// the newest arrival, so that jitter of the network does not show.
+// the newest arrival, so that jitter of the network does not show. A server that sends fewer frames
+// (to a slow connection) is followed further back, so that there are two states to draw between.
 
 export interface InterpolatorOptions {
   readonly tickHz: number;
-  /** How far in the past to draw. */
+  /** How far in the past to draw, while states come often. */
   readonly delayMs?: number;
 }
 
@@ -23,29 +24,44 @@ const KEPT = 32;
 /** Beyond this the clock jumps instead of slewing: a reload, a sleep, a long gap. */
 const JUMP_MS = 400;
 const SLEW = 0.08;
+/** States further apart than this are a gap, not a rate. */
+const MOST_APART_MS = 250;
 
 export class Interpolator<State> {
   readonly #tickMs: number;
-  readonly #delayMs: number;
+  readonly #leastDelayMs: number;
+  #delayMs: number;
   #states: { readonly tick: number; readonly state: State }[] = [];
   /** performance.now() at which tick 0 would have arrived. */
   #originMs: number | undefined;
 
   constructor(options: InterpolatorOptions) {
     this.#tickMs = 1000 / options.tickHz;
-    this.#delayMs = options.delayMs ?? DELAY_MS;
+    this.#leastDelayMs = this.#delayMs = options.delayMs ?? DELAY_MS;
+  }
+
+  /** How far in the past others are drawn now. */
+  get delayMs(): number {
+    return this.#delayMs;
   }
 
   /** Take the state of a tick, as it arrives. A tick that goes back starts anew. */
   push(tick: number, state: State, atMs: number): void {
     const newest = this.#states.at(-1);
     if (newest && tick <= newest.tick) this.reset();
+    else if (newest) this.#keepBehind((tick - newest.tick) * this.#tickMs);
     this.#states.push({ tick, state });
     if (this.#states.length > KEPT) this.#states.shift();
     const origin = atMs - tick * this.#tickMs;
     const off = this.#originMs === undefined ? Number.POSITIVE_INFINITY : origin - this.#originMs;
     if (Math.abs(off) > JUMP_MS) this.#originMs = origin;
     else if (this.#originMs !== undefined) this.#originMs += off * SLEW;
+  }
+
+  /** Two states' distance is enough, whichever of them is late. */
+  #keepBehind(apartMs: number): void {
+    const wantedMs = Math.max(this.#leastDelayMs, 2 * Math.min(apartMs, MOST_APART_MS));
+    this.#delayMs += (wantedMs - this.#delayMs) * SLEW;
   }
 
   reset(): void {

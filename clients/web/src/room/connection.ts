@@ -115,6 +115,7 @@ export class RoomConnection {
   #sentSeq = 0;
   #refusedInputs = 0;
   #leaving = false;
+  #slow = false;
 
   constructor(options: RoomOptions) {
     this.#options = options;
@@ -148,7 +149,7 @@ export class RoomConnection {
 
   statistics(): RoomStatistics {
     const unacked = this.#outbox.unacked.inputs.length;
-    const more = { tick: this.#tick, reconnects: Math.max(0, this.#streams - 1), unacked };
+    const more = { tick: this.#tick, reconnects: Math.max(0, this.#streams - 1), unacked, slow: this.#slow };
     return this.#meter.statistics(more, performance.now());
   }
 
@@ -291,6 +292,7 @@ export class RoomConnection {
       throw new RallypointError({ code: Code.UNAVAILABLE, reason: "STALE_EPOCH", message: "an old owner answered" });
     }
     this.#streams += 1;
+    this.#slow = false;
     this.#welcome = welcome;
     this.#tables = new Tables(welcome.schema?.tables ?? []);
     this.#packer = new InputPacker(welcome.schema?.input ?? []);
@@ -328,7 +330,15 @@ export class RoomConnection {
       case ControlKind.CLOSED:
         this.#end({ how: "closed", reason: control.reason, result: control.result });
         return false;
+      case ControlKind.SLOW:
+        this.#slow = control.reason !== "FULL_RATE";
+        this.#options.handlers.onControl?.(control.kind, control.reason);
+        return false;
       case ControlKind.KICKED:
+        // The seat is kept: a new stream, after a pause, may fare better.
+        if (control.reason === "SLOW_CONSUMER") {
+          throw new RallypointError({ code: Code.UNAVAILABLE, reason: control.reason, message: "this client reads too slowly" });
+        }
         this.#end({ how: control.reason === "STREAM_REPLACED" ? "replaced" : "kicked", reason: control.reason });
         return false;
       case ControlKind.RECONNECT:

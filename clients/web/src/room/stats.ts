@@ -57,6 +57,8 @@ export interface RoomStatistics {
   /** Streams opened again since the connection was made. */
   readonly reconnects: number;
   readonly unacked: number;
+  /** The server sends every other frame only, because this client lags. */
+  readonly slow: boolean;
 }
 
 export class Meter {
@@ -90,7 +92,7 @@ export class Meter {
     for (const seq of this.#made.keys()) if (seq <= upTo) this.#made.delete(seq);
   }
 
-  statistics(more: Pick<RoomStatistics, "tick" | "reconnects" | "unacked">, nowMs: number): RoomStatistics {
+  statistics(more: Pick<RoomStatistics, "tick" | "reconnects" | "unacked" | "slow">, nowMs: number): RoomStatistics {
     return {
       ...more,
       rttMs: this.#rtt.value,

@@ -57,7 +57,7 @@ export class MatchScreen {
           this.#chat.take(update.events);
         },
         onSeat: (seat) => this.#seats.set(seat.slot, seat),
-        onControl: (kind) => this.#told(kind),
+        onControl: (kind, reason) => this.#told(kind, reason),
         onEnded: (ending) => this.#ended(ending),
       },
     });
@@ -141,11 +141,15 @@ export class MatchScreen {
     }, BANNER_AFTER_MS);
   }
 
-  #told(kind: ControlKind): void {
+  #told(kind: ControlKind, reason: string): void {
     if (kind !== ControlKind.SLOW || this.connection.state !== "live") return;
+    clearTimeout(this.#bannerTimer);
+    if (reason === "FULL_RATE") {
+      this.#banner.hidden = true;
+      return;
+    }
     say(this.#banner, "Your connection is slow: you see fewer updates.");
     this.#banner.hidden = false;
-    clearTimeout(this.#bannerTimer);
     this.#bannerTimer = setTimeout(() => (this.#banner.hidden = true), SLOW_MS);
   }
 
