@@ -141,7 +141,7 @@ class Peer(room_host_pb2_grpc.RoomHostServiceServicer):
         key = subjects.own(names.RoomId(room.room_id))
         await bus.kv(subjects.OWNERS.name).put(key, record.SerializeToString())
 
-    def tick(self, room: PeerRoom, *, data: bytes = b"") -> None:
+    def tick(self, room: PeerRoom, *, data: bytes = b"\0") -> None:
         """Send one frame to everybody: deltas to those in step, a keyframe to the rest."""
         base, room.tick = room.tick, room.tick + 1
         for attach in {id(held.attach): held.attach for held in room.held.values()}.values():

@@ -9,7 +9,7 @@ from typing import Any
 PYTHON: int
 """An event of a message: it could not be written here; comes with the message."""
 FULL: int
-"""The socket took nothing; the message is dropped, whole."""
+"""The socket took nothing; comes with the message, for the transport."""
 BROKEN: int
 """The socket is broken."""
 SHORT: int

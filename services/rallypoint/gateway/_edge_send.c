@@ -127,7 +127,7 @@ static bool send_one(Sender *sender, uint32_t number, Framed *framed, Happened *
     if (sent < 0) {
         bool full = errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS;
         happened->kind = full ? EVENT_FULL : EVENT_BROKEN;
-        slot->behind = true;
+        slot->touched = slot->behind = true; /* Python hands the message to the transport */
         return false;
     }
     sender->messages++;
@@ -154,7 +154,7 @@ static PyObject *event_bytes(const Happened *happened, Framed *framed, PyObject 
         return PyBytes_FromStringAndSize((const char *)sent->data + happened->written,
                                          (Py_ssize_t)(sent->size - happened->written));
     }
-    if (happened->kind != EVENT_PYTHON)
+    if (happened->kind != EVENT_PYTHON && happened->kind != EVENT_FULL)
         return PyBytes_FromStringAndSize(NULL, 0);
     if (*message == NULL)
         *message = PyBytes_FromStringAndSize(data + framed->message_at,

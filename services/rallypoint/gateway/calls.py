@@ -73,6 +73,9 @@ class Outlet(Protocol):
     def end(self, error: RallypointError | None = None) -> None:
         """End the stream with OK or the error's status and cancel its handler. Idempotent."""
 
+    def abandon(self, *, within_s: float) -> None:
+        """After the end: close the connection too if what was written is not read in time."""
+
     def on_close(self, callback: Callable[[], None]) -> None:
         """Call back once, at the stream's end, before its slot may be given to another stream.
 

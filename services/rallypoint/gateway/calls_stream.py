@@ -130,6 +130,15 @@ class StreamOutlet:
         self._finish(error)
         self._cancel()
 
+    def abandon(self, *, within_s: float) -> None:
+        """Close the connection if what was written is not read in time."""
+
+        def look() -> None:
+            if self._transport.get_write_buffer_size():
+                self._transport.abort()
+
+        self._core.loop.call_later(within_s, look)
+
     def leave(self) -> None:
         """The client is gone."""
         self._close(errors.Code.CANCELLED)

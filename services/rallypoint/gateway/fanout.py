@@ -7,9 +7,11 @@
 
 `push` never waits and never queues for a client that reads slowly: with more than `behind_bytes`
 unsent it skips the client and reports BEHIND (the caller asks for a keyframe and sends nothing else
-before it); after `cut_after_s` of that it aborts the connection and reports CUT. GONE is a slot
-without a client. The bytes around a message (chunk, gRPC prefix, base64) are made once for a run
-of the same object in `bodies` to clients of one framing: one object per message, not copies.
+before it); after `cut_after_s` of that it aborts the connection and reports CUT. FILLING is a
+message that was written, but after several in a row that found something unsent before them. GONE
+is a slot without a client. The bytes around a message (chunk, gRPC prefix, base64) are made once
+for a run of the same object in `bodies` to clients of one framing: one object per message, not
+copies.
 
 The frames of a node take a shorter way: `routes()` is a table of its clients in step, and what a
 node sends is read through it, so that a frame is written without asking who wants it:
@@ -37,8 +39,9 @@ Clock = Callable[[], float]
 
 
 class Problem(StrEnum):
-    """Why a message was not written to a client."""
+    """Why a message was not written to a client; with FILLING it was, but will not be read soon."""
 
+    FILLING = "filling"
     BEHIND = "behind"
     CUT = "cut"
     GONE = "gone"
@@ -63,8 +66,11 @@ class FanOutLimits:
 
     behind_bytes: int = 64 * 1024
     """Unsent bytes above which a client is skipped. A frame is a few hundred bytes."""
-    cut_after_s: float = 10.0
-    """How long a client may be skipped without a break before it is cut."""
+    cut_after_s: float = 15.0
+    """How long a client may be skipped without a break before it is cut. Streams of rooms are told
+    before, and end (`rooms_ladder`)."""
+    filling_after: int = 6
+    """Messages in a row that found something unsent before them, from which on FILLING is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +148,9 @@ class FanOut(Protocol):
 
     def touch(self, slot: int) -> None:
         """Something else was written to the slot's transport: what is pushed must come after it."""
+
+    def unsent(self, slot: int) -> int:
+        """Bytes that wait in the slot's transport; 0 without a client."""
 
     def routes(self) -> Routes:
         """An empty table for one node."""

@@ -2,7 +2,8 @@
 
 A message goes to a client's socket only while its transport holds nothing unsent, so that bytes
 stay in order: whatever else is written to the transport is `touch`ed, and what a socket did not
-take of a message goes there too. A full socket drops the whole message, never a part of it.
+take of a message, be it the whole, goes there too: to wait there, or to be skipped where too much
+waits already.
 What C cannot do (text mode, native streams, transports that wait) is done by `uv`, whose book of
 clients and slow readers this is.
 """
@@ -78,6 +79,10 @@ class CFanOut:
         """Let the transport be asked before the next message."""
         self._sender.touch(slot, touched=True)
 
+    def unsent(self, slot: int) -> int:
+        """Bytes that wait in the slot's transport."""
+        return self._uv.unsent(slot)
+
     def routes(self) -> Routes:
         """An empty table for one node."""
         return _edge.Routes(self._sender)
@@ -93,7 +98,9 @@ class CFanOut:
         slots: list[int] = []
         bodies: list[bytes] = []
         for slot, kind, data in events:
-            if kind != _edge.PYTHON:
+            if kind == _edge.FULL:
+                problems += self._uv.push([slot], [data])
+            elif kind != _edge.PYTHON:
                 problems += self._settle(slot, kind, data)
             elif self._is_idle(slot) and self._sender.touch(slot, touched=False):
                 problems += self._push_again(slot, data)
@@ -115,8 +122,6 @@ class CFanOut:
 
     def _settle(self, slot: int, kind: int, data: bytes) -> list[tuple[int, Problem]]:
         transport = self._uv.transport(slot)
-        if kind == _edge.FULL:
-            return [(slot, self._uv.skip(slot))]
         if kind == _edge.BROKEN:
             if transport is not None:
                 transport.abort()

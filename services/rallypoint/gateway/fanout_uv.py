@@ -25,6 +25,8 @@ class _Client:
     write: Callable[[bytes], None]
     pending: Callable[[], int]
     behind_since: float | None = None
+    filled: int = 0
+    """Messages in a row that found something unsent before them."""
 
 
 class UvFanOut:
@@ -63,6 +65,7 @@ class UvFanOut:
         """Write bodies[i] to slots[i]."""
         problems: list[tuple[int, Problem]] = []
         clients, limit = self._clients, self._limits.behind_bytes
+        filling = self._limits.filling_after
         last: bytes | None = None
         framing: Framing | None = None
         data = b""
@@ -72,7 +75,8 @@ class UvFanOut:
             if client is None:
                 problems.append((slot, Problem.GONE))
                 continue
-            if client.pending() > limit:
+            pending = client.pending()
+            if pending > limit:
                 problems.append((slot, self._skip(slot, client)))
                 continue
             if body is not last or client.framing is not framing:
@@ -87,12 +91,23 @@ class UvFanOut:
                 continue
             written += 1
             size += len(data)
+            if pending:
+                client.filled += 1
+                if client.filled >= filling:
+                    problems.append((slot, Problem.FILLING))
+            elif client.filled:
+                client.filled = 0
         self._messages += written
         self._bytes += size
         return problems
 
     def touch(self, slot: int) -> None:
         """Nothing to note: transports keep what is written in order."""
+
+    def unsent(self, slot: int) -> int:
+        """Bytes that wait in the slot's transport."""
+        transport = self.transport(slot)
+        return 0 if transport is None else transport.get_write_buffer_size()
 
     def routes(self) -> UvRoutes:
         """An empty table for one node."""
@@ -102,16 +117,12 @@ class UvFanOut:
         """Pass them on."""
         return events
 
-    def skip(self, slot: int) -> Problem:
-        """Say what it means that a client could not take a message."""
-        client = self._clients[slot]
-        return Problem.GONE if client is None else self._skip(slot, client)
-
     def caught_up(self, slot: int) -> None:
         """The client took a message."""
         client = self._clients[slot]
         if client is not None:
             client.behind_since = None
+            client.filled = 0
 
     def transport(self, slot: int) -> Transport | None:
         """The transport of a slot, None without a client."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from rallypoint.gateway import fanout, rooms_stream
 from rallypoint.gateway.domain import sync
+from rallypoint.gateway.rooms_ladder import Ladder
 from rallypoint.gateway.rooms_stream import Room, Stream
 from rallypoint.internal.v1.room_host_pb2 import RoomMove
 from rallypoint.kit import errors
@@ -48,6 +49,12 @@ class Board:
     counts: Counts = field(default_factory=Counts)
     calls: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     clients: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    ladder: Ladder = field(init=False)
+    """What becomes of streams whose clients read slowly."""
+
+    def __post_init__(self) -> None:
+        """Give the ladder its board."""
+        self.ladder = Ladder(self)
 
     def lose(self, room: Room) -> None:
         """Let somebody look for the room's node."""

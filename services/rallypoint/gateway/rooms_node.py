@@ -148,6 +148,9 @@ class Node:
             self._controlled(control)
         for kick in rest.kicks:
             self._kicked(kick)
+        for paced in rest.paces:
+            if (stream := self.streams.get(paced.client)) is not None:
+                self._board.ladder.pace(stream, paced.pace)
         for said in rest.moves:
             if said.room_id in self.rooms:
                 self._board.on_move(self.rooms[said.room_id], said)
@@ -169,6 +172,7 @@ class Node:
             self._welcome(stream, joined)
         elif stream.phase is sync.Phase.AWAY and joined.generation == stream.generation:
             stream.step(sync.Event.REJOINED)
+            stream.pace = host.PACE_FULL
             stream.asked_at = self._board.clock()
             self._board.found(stream.room)
         else:
@@ -185,6 +189,8 @@ class Node:
         stream.generation = joined.generation
         stream.room.epoch = max(stream.room.epoch, welcome.epoch)
         stream.room.rhythm.period_s = 1 / welcome.tick_hz if welcome.tick_hz else 0.0
+        if not stream.room.schema:
+            stream.room.schema = welcome.schema.SerializeToString()
         welcome.stream_token = self._board.stream_token(stream)
         if not self._board.place(stream):
             return
@@ -233,25 +239,49 @@ class Node:
                 room.full_at = now
 
     def _settle(self, strangers: list[tuple[int, bytes]]) -> int:
-        """Write to those who may get their frame; a keyframe brings them in step. Their number."""
-        slots: list[int] = []
+        """Write to those who may get their frame; how many of them are in step now."""
+        to: dict[int, Stream] = {}
         bodies: list[bytes] = []
-        for client, body in strangers:
+        last, look = b"", None
+        for client, message in strangers:
             stream = self.streams.get(client)
             if stream is None or stream.slot < 0:
                 continue
-            keyframe = frames.is_keyframe(frames.of_message(body))
-            if not sync.takes(stream.phase, keyframe=keyframe):
-                self._board.counts.stale += 1
-                continue
-            if keyframe:
-                stream.step(sync.Event.KEYFRAME)
-                self.in_step[client] = stream.slot
-            slots.append(stream.slot)
-            bodies.append(body)
-        for slot, problem in self._board.fan_out.push(slots, bodies):
+            if look is None or message is not last:
+                last, look = message, frames.look(frames.of_message(message))
+            sent = self._sent(stream, message, look)
+            if sent is not None:
+                to[stream.slot] = stream
+                bodies.append(sent)
+        problems = self._board.fan_out.push(list(to), bodies)
+        for slot, problem in problems:
             self.missed(slot, problem)
-        return len(slots)
+        for stream in to.values():
+            if stream.slow is not None:
+                self._board.ladder.written(stream)
+        return sum(stream.phase is sync.Phase.IN_STEP for stream in to.values())
+
+    def _sent(self, stream: Stream, message: bytes, look: frames.Look) -> bytes | None:
+        """What a stream that is not in the routes gets now; a keyframe brings it in step."""
+        ladder, keyframe = self._board.ladder, not look.base_tick
+        if not sync.takes(stream.phase, keyframe=keyframe):
+            self._board.counts.stale += 1
+            ladder.withhold(stream, look)
+            return None
+        if stream.phase is sync.Phase.HALVED:
+            sent = ladder.take(stream, message, look)
+        elif keyframe:
+            sent = ladder.keyframe(stream, message, look)
+            stream.step(sync.Event.KEYFRAME)
+            if stream.slow is None:
+                self.in_step[stream.client] = stream.slot
+            else:
+                stream.step(sync.Event.SLOWED)
+        else:
+            sent = message
+        if sent is not None and stream.slow is not None:
+            stream.sent_at = self._board.clock()
+        return sent
 
     def _missed(self, events: list[Any]) -> None:
         for slot, problem in self._board.fan_out.settle(events):
@@ -273,14 +303,14 @@ class Node:
         return True
 
     def missed(self, slot: int, problem: fanout.Problem) -> None:
-        """A frame was not written: nothing but a keyframe may follow it."""
+        """A frame was not written: nothing but a keyframe may follow it; or it will wait."""
         stream = self._board.by_slot.get(slot)
         if stream is None:
             return
-        if problem is fanout.Problem.BEHIND:
-            stream.step(sync.Event.SKIPPED)
-            stream.asked_at = rooms_stream.NEVER
-            self.in_step.discard(stream.client)
+        if problem is fanout.Problem.FILLING:
+            self._board.ladder.halve(stream)
+        elif problem is fanout.Problem.BEHIND:
+            self._board.ladder.skipped(stream)
         else:
             # The connection is gone; the stream's handler hears of it and cleans up.
             self._board.drop_slot(stream)
@@ -307,6 +337,7 @@ class Node:
             if stream is None or stream.phase is sync.Phase.JOINING:
                 continue
             if kind == room_pb2.CONTROL_KIND_CLOSED:
+                self._board.ladder.flush(stream)
                 self._board.end(stream, control=message)
             else:
                 stream.say(message)

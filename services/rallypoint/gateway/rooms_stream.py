@@ -12,17 +12,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rallypoint.gateway import calls
-from rallypoint.gateway.domain import holding, sync
+from rallypoint.gateway.domain import holding, merging, sync
 from rallypoint.gateway.domain.rhythm import Rhythm
-from rallypoint.internal.v1.room_host_pb2 import ClientJoin
+from rallypoint.internal.v1.room_host_pb2 import PACE_FULL, ClientJoin, Pace
 from rallypoint.kit import errors, metrics
 from rallypoint.v1 import room_pb2
 
 if TYPE_CHECKING:
+    from rallypoint.gateway.rooms_ladder import Slow
     from rallypoint.gateway.rooms_node import Node
 
 NEVER = float("-inf")
 _AT_ONCE = Rhythm()
+_ANEW = (sync.Event.DETACHED, sync.Event.EPOCH_RAISED)
 
 
 @dataclass(slots=True, eq=False)
@@ -61,6 +63,15 @@ class Room:
     """Set while the room moves to another node."""
     refused: set[Stream] = field(default_factory=set)
     """Streams whose join was put off because of that."""
+    schema: bytes = b""
+    """The welcome's, serialized."""
+    _merger: merging.Merger | None = None
+
+    def merger(self) -> merging.Merger:
+        """What makes two frames of the room one."""
+        if self._merger is None:
+            self._merger = merging.Merger(self.schema)
+        return self._merger
 
     async def settled(self) -> None:
         """Wait while the room moves."""
@@ -92,10 +103,20 @@ class Stream:
     """When something other than a frame was last written, loop time."""
     asked_at: float = NEVER
     """When a keyframe was last asked for, loop time."""
+    slow: Slow | None = None
+    """Set while it does not get every frame."""
+    pace: Pace.ValueType = PACE_FULL
+    """What its room says of its acknowledgements."""
+    restored_at: float = NEVER
+    """When it last got every frame again, loop time."""
+    stayed_s: float = 0.0
+    """How long it had to keep up for that."""
 
     def step(self, event: sync.Event) -> None:
         """Move on, and keep the room's set of streams that are not in step."""
         self.phase = sync.step(self.phase, event)
+        if self.slow is not None and event in _ANEW:
+            self.slow.start_anew(elsewhere=event is sync.Event.EPOCH_RAISED)
         if self.phase in (sync.Phase.IN_STEP, sync.Phase.ENDED):
             self.room.unsettled.discard(self)
         else:

@@ -3,7 +3,7 @@
 - Keep-alive: an empty message to every stream that was silent for `quiet_s` (a room whose frames go
   to everybody is skipped in one comparison, so this costs per room, not per stream).
 - Keyframes: for a stream that is behind or still without its keyframe one is asked for again, once
-  its client reads: the probe is the keep-alive itself, and it drives the cut of slow readers too.
+  its client has read what was sent; one that has not for long is kicked (`rooms_ladder`).
 - Silent rooms: a node may be cut off from everybody but us, and its room have gone on elsewhere; so
   a room without frames for a second has its ownership record read again.
 - Sessions: a stream lives on while this gateway knows an access token of its player that has not
@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from rallypoint.gateway.domain import sync
+from rallypoint.gateway.fanout import Problem
 from rallypoint.gateway.rooms_board import Board, reconnect
 from rallypoint.gateway.rooms_stream import Room, Stream
 from rallypoint.kit import errors, metrics
@@ -67,6 +68,7 @@ class Sweep:
 
     def once(self, now: float) -> None:
         """One sweep at loop time `now`."""
+        self._look_after_slow(now)
         self._keep_alive(now)
         if now >= self._sessions_at:
             self._sessions_at = now + self._settings.sessions_every_s
@@ -84,7 +86,8 @@ class Sweep:
             if (problem := problems.get(slot)) is not None:
                 if node is not None:
                     node.missed(slot, problem)
-                continue
+                if problem is not Problem.FILLING:
+                    continue
             stream.sent_at = now
             if node is not None and self._wants_keyframe(stream, now):
                 node.resync(stream)
@@ -113,7 +116,22 @@ class Sweep:
             self._board.lose(room)
 
     def _wants_keyframe(self, stream: Stream, now: float) -> bool:
-        return stream.phase in _ASKING and now - stream.asked_at >= KEYFRAME_WAIT_S
+        if stream.phase not in _ASKING or now - stream.asked_at < KEYFRAME_WAIT_S:
+            return False
+        return stream.phase is sync.Phase.FRESH or self._board.ladder.wants_keyframe(stream)
+
+    def _look_after_slow(self, now: float) -> None:
+        ladder = self._board.ladder
+        unsettled = [stream for room in self._rooms() for stream in room.unsettled]
+        slow = [stream for stream in unsettled if stream.slow is not None and stream.slot >= 0]
+        for stream in slow:
+            if ladder.is_over(stream, now):
+                ladder.kick(stream)
+            elif waited := ladder.overdue(stream, now):
+                stream.sent_at = now
+                for slot, problem in self._board.fan_out.push([stream.slot], [waited]):
+                    if stream.room.node is not None:
+                        stream.room.node.missed(slot, problem)
 
     def _end_sessions(self) -> None:
         now = self._now_s()

@@ -388,6 +388,8 @@ async def _gauges(gateway: Gateway) -> None:
         metrics.GATEWAY_NODES.labels("away").set(len(nodes) - attached)
         metrics.GATEWAY_ROOMS.set(len(list(registry.rooms)))
         metrics.GATEWAY_ROOM_STREAMS.set(len(gateway.board.by_slot))
+        slow = sum(stream.slow is not None for stream in gateway.board.by_slot.values())
+        metrics.GATEWAY_SLOW_STREAMS.set(slow)
         now_dropped = sum(node.link.dropped_inputs for node in nodes)
         metrics.GATEWAY_INPUTS_DROPPED.inc(max(0, now_dropped - dropped))
         dropped = now_dropped
@@ -404,5 +406,6 @@ def _status(gateway: Gateway, edge: Edge) -> dict[str, Any]:
         "backend": edge.backend,
         "armed": edge.statistics().armed,
         "behind": edge.fan_out_statistics().behind,
+        "slow": sum(stream.slow is not None for stream in gateway.board.by_slot.values()),
         "nodes": {node.address: node.link.way for node in gateway.registry.nodes},
     }

@@ -26,6 +26,8 @@ from rallypoint.gateway.web_settings import EdgeSettings
 from rallypoint.kit import errors, metrics, status
 
 SWEEP_S = 0.5
+_UNSENT_BYTES = 16 * 1024
+"""What the kernel takes for a client before it is sent: what waits longer shall be seen here."""
 _BACKLOG = 2048
 
 
@@ -99,6 +101,8 @@ class Edge:
         except OSError as error:
             message = f"cannot listen on {host}:{port}: {error}"
             raise errors.Unavailable("PORT_IN_USE", message) from error
+        for listener in self._server.sockets:  # those accepted take it over
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         self._sweeper = self._core.tasks.create_task(self._sweep(), name="web.sweep")
         bound: socket.socket = self._server.sockets[0]
         return int(bound.getsockname()[1])

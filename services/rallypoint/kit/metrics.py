@@ -107,6 +107,14 @@ GATEWAY_SPECTATORS = Gauge("rallypoint_gateway_spectators_count", "Spectators of
 GATEWAY_NODES = Gauge("rallypoint_gateway_nodes_count", "Attach streams, by state", ["state"])
 GATEWAY_ROOMS_LOST = Counter("rallypoint_gateway_rooms_lost_total", "Rooms closed as ROOM_LOST")
 
+GATEWAY_SLOW_STEPS = Counter(
+    "rallypoint_gateway_slow_steps_total",
+    "Steps of slow clients: halved, keyframe (frames are withheld until then), kicked, restored",
+    ["step"],
+)
+GATEWAY_SLOW_STREAMS = Gauge(
+    "rallypoint_gateway_slow_streams_count", "Streams that do not get every frame now"
+)
 GATEWAY_EPOCH_GAP_SECONDS = Histogram(
     "rallypoint_gateway_epoch_gap_seconds",
     "From a room's last frame at one node to its first at the next: moves and recoveries",

@@ -16,6 +16,10 @@ from rallypoint.gateway.domain.sync import Event, Phase
         (Phase.JOINING, Event.WELCOMED, Phase.FRESH),
         (Phase.FRESH, Event.KEYFRAME, Phase.IN_STEP),
         (Phase.IN_STEP, Event.SKIPPED, Phase.BEHIND),
+        (Phase.IN_STEP, Event.SLOWED, Phase.HALVED),
+        (Phase.HALVED, Event.CAUGHT_UP, Phase.IN_STEP),
+        (Phase.HALVED, Event.KEYFRAME, Phase.HALVED),
+        (Phase.HALVED, Event.SKIPPED, Phase.BEHIND),
         (Phase.BEHIND, Event.SKIPPED, Phase.BEHIND),
         (Phase.BEHIND, Event.KEYFRAME, Phase.IN_STEP),
         (Phase.IN_STEP, Event.EPOCH_RAISED, Phase.FRESH),
@@ -36,6 +40,7 @@ def test_streams_move_as_drawn(phase: Phase, event: Event, after: Phase) -> None
         (Phase.AWAY, Event.KEYFRAME),
         (Phase.IN_STEP, Event.WELCOMED),
         (Phase.IN_STEP, Event.REJOINED),
+        (Phase.BEHIND, Event.CAUGHT_UP),
         (Phase.ENDED, Event.KEYFRAME),
     ],
 )

@@ -7,8 +7,11 @@ absent or 0) is asked only for a client that waits for one, so looking it up may
 
 from __future__ import annotations
 
-_BASE_TICK = 3
+from dataclasses import dataclass
+
+_TICK, _BASE_TICK, _EVENTS = 2, 3, 5
 _FRAME_KEY = 0x12
+_EVENT_ID_KEY = 0x08
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -53,25 +56,54 @@ _HEADS = tuple(b"\x12" + varint(size) for size in range(1024))
 
 def is_keyframe(body: bytes) -> bool:
     """Whether an encoded Frame is a keyframe; FrameMalformed when it cannot be read."""
-    base_tick, at = 0, 0
+    return look(body).base_tick == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a gateway may want to know of an encoded Frame."""
+
+    tick: int
+    base_tick: int
+    """0 for a keyframe."""
+    events: tuple[bytes, ...]
+    """Its events, each an encoded field of a Frame."""
+
+
+def look(body: bytes) -> Look:
+    """Read an encoded Frame without its sections; FrameMalformed when it cannot be read."""
+    numbers = {_TICK: 0, _BASE_TICK: 0}
+    events: list[bytes] = []
+    at = 0
     try:
         while at < len(body):
+            begin = at
             key, at = _read_varint(body, at)
             kind = key & 7
             if kind == _VARINT:
-                value, at = _read_varint(body, at)
-                if key >> 3 == _BASE_TICK:
-                    base_tick = value
+                numbers[key >> 3], at = _read_varint(body, at)
             elif kind == _BYTES:
                 size, at = _read_varint(body, at)
                 at += size
+                if key >> 3 == _EVENTS:
+                    events.append(body[begin:at])
             elif kind in (_FIXED32, _FIXED64):
                 at += 4 if kind == _FIXED32 else 8
             else:
                 raise FrameMalformed(f"wire type {kind}")
     except IndexError as problem:
         raise FrameMalformed("cut short") from problem
-    return base_tick == 0
+    return Look(numbers[_TICK], numbers[_BASE_TICK], tuple(events))
+
+
+def event_id(event: bytes) -> int:
+    """The id of one of `Look.events`; FrameMalformed when it cannot be read."""
+    try:
+        _, at = _read_varint(event, 1)
+        key, at = _read_varint(event, at)
+        return _read_varint(event, at)[0] if key == _EVENT_ID_KEY else 0
+    except IndexError as problem:
+        raise FrameMalformed("cut short") from problem
 
 
 def _read_varint(data: bytes, at: int) -> tuple[int, int]:

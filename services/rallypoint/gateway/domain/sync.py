@@ -5,9 +5,12 @@
                             │ └──epoch_raised────┴───────────────────┤
                             └──rejoined── AWAY ◀──detached───────────┘
 
-Only an IN_STEP stream gets deltas. FRESH and BEHIND get nothing but a keyframe, AWAY only the
-empty keep-alive. A delta is therefore never dropped silently: the next thing a stream sees after
-a gap is a whole state. An unknown pair of phase and event raises and changes nothing.
+    IN_STEP ──slowed──▶ HALVED ──caught_up──▶ IN_STEP        HALVED ──skipped──▶ BEHIND
+
+IN_STEP streams get every delta, HALVED ones two as one. FRESH and BEHIND get nothing but a
+keyframe, AWAY only the empty keep-alive. A delta is therefore never dropped silently: the next
+thing a stream sees after a gap is a whole state. An unknown pair of phase and event raises and
+changes nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ class Phase(Enum):
     JOINING = auto()  # its node has not answered yet
     FRESH = auto()  # welcomed, or back after a break; waits for its keyframe
     IN_STEP = auto()  # has the state every delta builds on
+    HALVED = auto()  # reads slowly: gets every other frame, made of two
     BEHIND = auto()  # read too slowly and missed a frame
     AWAY = auto()  # its node is out of reach
     ENDED = auto()
@@ -31,6 +35,8 @@ class Event(Enum):
 
     WELCOMED = auto()
     KEYFRAME = auto()  # a keyframe was written to it
+    SLOWED = auto()  # it reads slowly
+    CAUGHT_UP = auto()  # it has read everything for a while
     SKIPPED = auto()  # a frame could not be written
     DETACHED = auto()  # the Attach that carried it broke
     REJOINED = auto()  # the node, or the next one, took it back
@@ -47,7 +53,7 @@ class BadTransition(Exception):
         self.event = event
 
 
-_LIVE = (Phase.FRESH, Phase.IN_STEP, Phase.BEHIND)
+_LIVE = (Phase.FRESH, Phase.IN_STEP, Phase.HALVED, Phase.BEHIND)
 
 TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.JOINING, Event.WELCOMED): Phase.FRESH,
@@ -55,7 +61,10 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.JOINING, Event.DETACHED): Phase.JOINING,
     (Phase.FRESH, Event.KEYFRAME): Phase.IN_STEP,
     (Phase.IN_STEP, Event.KEYFRAME): Phase.IN_STEP,
+    (Phase.HALVED, Event.KEYFRAME): Phase.HALVED,
     (Phase.BEHIND, Event.KEYFRAME): Phase.IN_STEP,
+    (Phase.IN_STEP, Event.SLOWED): Phase.HALVED,
+    (Phase.HALVED, Event.CAUGHT_UP): Phase.IN_STEP,
     **{(phase, Event.SKIPPED): Phase.BEHIND for phase in _LIVE},
     **{(phase, Event.EPOCH_RAISED): Phase.FRESH for phase in _LIVE},
     **{(phase, Event.DETACHED): Phase.AWAY for phase in _LIVE},
@@ -78,6 +87,6 @@ def step(phase: Phase, event: Event) -> Phase:
 
 def takes(phase: Phase, *, keyframe: bool) -> bool:
     """Whether a frame may be written to a stream in this phase."""
-    if phase is Phase.IN_STEP:
+    if phase in (Phase.IN_STEP, Phase.HALVED):
         return True
     return keyframe and phase in _LIVE
