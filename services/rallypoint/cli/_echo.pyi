@@ -1,0 +1,3 @@
+"""The types of _echo.c."""
+
+def run(port: int, connections: int, count: int, size: int, cpu: int, /) -> float: ...

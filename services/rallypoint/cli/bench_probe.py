@@ -1,0 +1,148 @@
+"""`rallypoint bench probe`: what the probe costs those it watches, and itself.
+
+64-byte messages go to and fro over loopback on one CPU, in turns without and with the probe.
+
+    ns_per_run          the dearest program: mean of its runs, timed by the kernel (with some 40 ns
+                        for the timing) in one turn and while 3,000 short connections come and go
+    us_per_round_trip   CPU that a TCP round trip costs more with the probe, both ends; medians
+    verified_insns      instructions the verifier went through, all programs
+    rss_mb              resident memory of `rallypoint probe` while it watches and is scraped
+    load_s              from the object file to everything attached
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from rallypoint.cli import machine, ports
+from rallypoint.kit import errors
+from rallypoint.probe import libbpf, session, wish
+from rallypoint.probe.domain.layout import Config
+
+SIZE = 64
+CONNECTIONS = 20
+SHORT = 3000
+SCRAPES = 5
+
+
+def run(arguments: list[str]) -> int:
+    """Measure and print; the result is the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="rallypoint bench probe",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--turns", type=int, default=7, help="without and with (%(default)s)")
+    parser.add_argument("--messages", type=int, default=40_000, help="per turn (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parsed = parser.parse_args(arguments)
+    report = measure(parsed.turns, parsed.messages)
+    print(json.dumps(report) if parsed.json else _text(report))
+    return 0
+
+
+def measure(turns: int, messages: int) -> dict[str, Any]:
+    """All figures."""
+    port = ports.free_one()
+    echo = Echo(port, messages)
+    wanted = wish.Wanted(ports=(port,), config=Config(every_cgroup=True))
+    without, with_, loads = [], [], []
+    for _ in range(turns):
+        without.append(echo.turn())
+        with session.Session(wanted) as probe:
+            with_.append(echo.turn())
+            loads.append(probe.loaded.load_s)
+    with session.Session(wanted) as probe:
+        costs = timed(probe, echo)
+    per_run = {c.name: round(c.run_ns / c.runs, 1) for c in costs if c.runs}
+    return {
+        "workload": {"turns": turns, "messages": messages, "bytes": SIZE},
+        "ns_per_run": max(per_run.values()),
+        "ns_per_run_by_program": per_run,
+        "us_per_round_trip": round(statistics.median(with_) - statistics.median(without), 3),
+        "us_without": round(statistics.median(without), 3),
+        "us_with": round(statistics.median(with_), 3),
+        "verified_insns": sum(cost.instructions for cost in costs),
+        "rss_mb": round(resident_mb(port, echo), 1),
+        "load_s": round(statistics.median(loads), 3),
+        "machine": machine.description(),
+    }
+
+
+class Echo:
+    """The traffic."""
+
+    def __init__(self, port: int, messages: int) -> None:
+        try:
+            from rallypoint.cli import _echo
+        except ImportError:
+            raise errors.FailedPrecondition(
+                "NO_ECHO", "the traffic is made in C: install a compiler and run make again"
+            ) from None
+        self._run = _echo.run
+        self._port = port
+        self._messages = messages
+        self._cpu = max(os.sched_getaffinity(0))
+
+    def turn(self) -> float:
+        """Microseconds of CPU per round trip."""
+        return self._run(self._port, CONNECTIONS, self._messages // CONNECTIONS, SIZE, self._cpu)
+
+    def connect(self) -> None:
+        """Many short connections."""
+        self._run(self._port, SHORT, 1, SIZE, self._cpu)
+
+
+def timed(probe: session.Session, echo: Echo) -> list[session.ProgramCost]:
+    """What each program cost in one turn."""
+    timing = libbpf.enable_stats()
+    try:
+        echo.turn()
+        echo.connect()
+        return probe.costs()
+    finally:
+        os.close(timing)
+
+
+def resident_mb(port: int, echo: Echo) -> float:
+    """The memory of a probe in a process of its own."""
+    environ = {**os.environ, "RALLYPOINT_PROBE_PORT": "0", "RALLYPOINT_PROBE_PORTS": str(port)}
+    command = [sys.executable, "-m", "rallypoint", "probe"]
+    probe = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True)
+    try:
+        assert probe.stdout
+        probe.stdout.readline()
+        address = probe.stdout.readline().split()[1]
+        echo.turn()
+        for _ in range(SCRAPES):
+            with urllib.request.urlopen(address, timeout=10) as answer:
+                answer.read()
+            time.sleep(0.2)
+        status = Path(f"/proc/{probe.pid}/status").read_text()
+    finally:
+        probe.terminate()
+        probe.communicate(timeout=10)
+    return next(int(x.split()[1]) / 1024 for x in status.splitlines() if x.startswith("VmRSS"))
+
+
+def _text(report: dict[str, Any]) -> str:
+    programs = ", ".join(f"{name} {ns}" for name, ns in report["ns_per_run_by_program"].items())
+    return "\n".join(
+        (
+            f"dearest program    {report['ns_per_run']} ns a run ({programs})",
+            f"TCP round trip     {report['us_per_round_trip']} µs CPU more, on "
+            f"{report['us_without']} µs",
+            f"verifier           {report['verified_insns']} instructions",
+            f"memory             {report['rss_mb']} MB resident",
+            f"load and attach    {report['load_s']} s",
+        )
+    )
