@@ -11,7 +11,7 @@ import pytest
 from tests.kernel import rig
 
 from rallypoint.kit import errors
-from rallypoint.probe import loader, session
+from rallypoint.probe import session, wish
 from rallypoint.probe.domain.layout import Config
 
 EVERYTHING = Config(every_cgroup=True)
@@ -23,7 +23,7 @@ def allowed() -> None:
     if os.geteuid():
         pytest.skip("not root")
     try:
-        session.Session(loader.Wanted(config=EVERYTHING)).close()
+        session.Session(wish.Wanted(config=EVERYTHING)).close()
     except errors.FailedPrecondition as error:
         pytest.skip(f"this machine refuses: {error.reason}: {error.message[:200]}")
 
@@ -45,5 +45,5 @@ def port() -> int:
 @pytest.fixture
 def probe(allowed: None, port: int) -> Iterator[session.Session]:
     """Every program attached, watching `port`."""
-    with session.Session(loader.Wanted(ports=(port,), config=EVERYTHING)) as opened:
+    with session.Session(wish.Wanted(ports=(port,), config=EVERYTHING)) as opened:
         yield opened

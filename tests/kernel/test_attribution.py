@@ -11,7 +11,7 @@ import pytest
 from tests.kernel import rig
 from tests.kernel.peer import Part
 
-from rallypoint.probe import loader, owners, session
+from rallypoint.probe import owners, session, wish
 from rallypoint.probe.domain import series
 from rallypoint.probe.domain.layout import Config, EventKind
 
@@ -51,11 +51,11 @@ def pods() -> Iterator[Path]:
             folder.rmdir()
 
 
-def watching(tree: owners.Owners, port: int) -> loader.Wanted:
+def watching(tree: owners.Owners, port: int) -> wish.Wanted:
     """Only pods, whatever else talks."""
     tree.refresh(now=True)
     assert tree.pods_root
-    return loader.Wanted(ports=(port,), config=Config(pods_root=tree.pods_root))
+    return wish.Wanted(ports=(port,), config=Config(pods_root=tree.pods_root))
 
 
 def test_both_ends_belong_to_their_pods(pods: Path, port: int) -> None:

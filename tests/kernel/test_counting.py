@@ -10,7 +10,7 @@ from tests.kernel.conftest import EVERYTHING
 from tests.kernel.peer import Part
 from tests.kernel.test_latency import of
 
-from rallypoint.probe import loader, session
+from rallypoint.probe import session, wish
 from rallypoint.probe.domain.layout import EventKind
 from rallypoint.probe.session import Session
 
@@ -64,8 +64,8 @@ def test_dropped_datagrams_are_those_of_the_kernel(probe: Session, port: int) ->
 
 def test_a_full_table_is_counted_and_a_freed_slot_is_used_again(allowed: None) -> None:
     first, second = rig.free_port(), rig.free_port()
-    wish = loader.Wanted(slots=2, ports=(first, second), config=EVERYTHING)
-    with session.Session(wish) as probe:
+    wanted = wish.Wanted(slots=2, ports=(first, second), config=EVERYTHING)
+    with session.Session(wanted) as probe:
         rig.talk(Part("serve_echo", port=first), Part("ask", port=first, count=3))
         rig.talk(Part("serve_echo", port=second), Part("ask", port=second, count=3))
         assert {slot.key.port for slot in probe.slots()} == {first}
@@ -98,7 +98,7 @@ def test_closing_leaves_nothing_behind(allowed: None) -> None:
         return set(os.listdir("/proc/self/fd"))
 
     before = descriptors()
-    with session.Session(loader.Wanted(config=EVERYTHING)) as probe:
+    with session.Session(wish.Wanted(config=EVERYTHING)) as probe:
         assert len(descriptors() - before) > len(list(probe.loaded.descriptors()))
-        assert len(probe.loaded.links) == len(loader.FULL)
+        assert len(probe.loaded.links) == len(wish.FULL)
     assert descriptors() - before == set()

@@ -16,7 +16,7 @@ from tests.kernel import rig
 from tests.kernel.conftest import EVERYTHING
 from tests.kernel.peer import Part
 
-from rallypoint.probe import build, libbpf, loader, rights, session, source
+from rallypoint.probe import build, libbpf, rights, session, source, wish
 from rallypoint.probe.domain import histogram
 
 pytestmark = pytest.mark.usefixtures("allowed")
@@ -63,8 +63,8 @@ def test_buckets_are_those_of_floats() -> None:
 )
 def test_both_capabilities_are_needed_and_no_other(capabilities: set[int], mode: str) -> None:
     code = """
-        from rallypoint.probe import loader, source
-        opened = source.open_best(loader.Wanted())
+        from rallypoint.probe import wish, source
+        opened = source.open_best(wish.Wanted())
         print(opened.mode, opened.reason)
         opened.close()
     """
@@ -77,11 +77,11 @@ def test_everything_can_be_read_after_all_rights_are_gone(port: int) -> None:
     code = f"""
         import json
         from rallypoint.kit import errors
-        from rallypoint.probe import loader, rights, session
+        from rallypoint.probe import wish, rights, session
         from tests.kernel import rig
         from tests.kernel.conftest import EVERYTHING
         from tests.kernel.peer import Part
-        opened = session.Session(loader.Wanted(config=EVERYTHING))
+        opened = session.Session(wish.Wanted(config=EVERYTHING))
         rights.keep_only(frozenset())
         opened.watch_port({port})
         rig.talk(Part("serve_echo", port={port}), Part("ask", port={port}, count=5))
@@ -89,7 +89,7 @@ def test_everything_can_be_read_after_all_rights_are_gone(port: int) -> None:
         for slot in opened.slots():
             opened.free(slot)
         try:
-            session.Session(loader.Wanted())
+            session.Session(wish.Wanted())
             again = "loaded"
         except errors.FailedPrecondition as error:
             again = error.reason
@@ -97,7 +97,7 @@ def test_everything_can_be_read_after_all_rights_are_gone(port: int) -> None:
         print(json.dumps([seen, *left]))
     """
     found = run_with({rights.CAP_BPF, rights.CAP_PERFMON}, code)
-    assert json.loads(found) == [[5, 5], 0, len(loader.FULL), "NOT_ALLOWED", 0]
+    assert json.loads(found) == [[5, 5], 0, len(wish.FULL), "NOT_ALLOWED", 0]
 
 
 def test_the_loader_has_no_network() -> None:
@@ -112,7 +112,7 @@ def test_the_loader_has_no_network() -> None:
                 print("refused")
     """
     assert run_with(set(), code).split() == ["ok", "refused", "refused", "refused"]
-    with session.Session(loader.Wanted()) as opened:
+    with session.Session(wish.Wanted()) as opened:
         assert opened.loaded.no_network
 
 
@@ -136,8 +136,8 @@ def test_a_job_without_rights_measures_what_is_left(port: int) -> None:
 
 
 def test_the_old_hooks_see_rtt_and_unread_data(port: int) -> None:
-    wish = loader.Wanted(mode="old", ports=(port,), config=EVERYTHING)
-    with session.Session(wish) as probe:
+    wanted = wish.Wanted(mode="old", ports=(port,), config=EVERYTHING)
+    with session.Session(wanted) as probe:
         assert probe.mode == "old"
         serve = Part("serve_echo", port=port, read_late_ms=7)
         served, _ = rig.talk(serve, Part("ask", port=port, count=30))

@@ -1,7 +1,8 @@
 """`rallypoint probe`: what sockets wait for, measured in the kernel, per pod and port.
 
-`--once` measures for some seconds and prints what it found. Root, or CAP_BPF and CAP_PERFMON, see
-everything; without them the probe says so and measures what is left.
+Alone it runs and is scraped at RALLYPOINT_PROBE_PORT; `--once` measures for some seconds and
+prints; `top` is a live table. Root, or CAP_BPF and CAP_PERFMON, see everything; without them the
+probe says so and measures what is left.
 """
 
 from __future__ import annotations
@@ -14,17 +15,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from rallypoint.kit import settings
-from rallypoint.probe import config, owners, source
+from rallypoint.probe import config, serve, source
 from rallypoint.probe.domain import series
 
 LOOK_S = 1.0
 
 
 def run(arguments: list[str]) -> int:
-    """Measure, print; the result is the exit code."""
+    """Run, measure or show; the result is the exit code."""
     parsed = _parser().parse_args(arguments)
     loaded = settings.load(config.Settings, _environ(parsed))
-    report = measure(loaded, parsed.seconds, adopt=not parsed.only_new)
+    if parsed.what == "top":
+        from rallypoint.cli import probe_top  # brings rich
+
+        return probe_top.show(loaded, parsed.seconds)
+    if not parsed.once:
+        return serve.serve(loaded, lambda line: print(line, flush=True))
+    report = measure(loaded, parsed.seconds or 5.0, adopt=not parsed.only_new)
     print(json.dumps(report) if parsed.json else _text(report))
     return 0
 
@@ -37,8 +44,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="\n".join(["environment, with defaults:", *lines]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--once", action="store_true", required=True, help="measure, print, end")
-    parser.add_argument("--seconds", type=float, default=5.0, help="how long (%(default)s)")
+    parser.add_argument("what", nargs="?", choices=("top",), help="a live table")
+    parser.add_argument("--once", action="store_true", help="measure, print, end")
+    parser.add_argument("--seconds", type=float, help="how long (once: 5, top: until Ctrl-C)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--port", action="append", default=[], help="of a server; may be repeated")
     parser.add_argument("--mode", choices=source.MODES, help="begin lower on the ladder")
@@ -58,28 +66,21 @@ def _environ(parsed: argparse.Namespace) -> Mapping[str, str]:
 
 def measure(loaded: config.Settings, seconds: float, *, adopt: bool) -> dict[str, Any]:
     """Attach, wait, read, detach."""
-    tree = owners.Owners(owners.find_root(loaded.probe_cgroup_root))
-    tree.refresh()
-    opened = source.open_best(config.wanted(loaded, pods_root=tree.pods_root, adopt=adopt))
-    try:
+    with serve.opened(loaded, adopt=adopt) as read:
         end = time.monotonic() + seconds
         while True:
-            opened.look()
-            for event in opened.events():
-                tree.find(event.cgroup)
+            read.look()
             if (left := end - time.monotonic()) <= 0:
                 break
             time.sleep(min(LOOK_S, left))
-        found = series.of_slots(opened.slots(), tree.find)
         return {
-            "mode": opened.mode,
-            "reason": opened.reason,
+            "mode": read.source.mode,
+            "reason": read.source.reason,
             "seconds": seconds,
-            "series": [series.shown(one) for one in found],
-            "self": opened.totals(),
+            "series": [series.shown(one) for one in read.series()],
+            "self": read.source.totals(),
+            "kernel": {c.name: {"kernel": c.kernel, "probe": c.probe} for c in read.compared()},
         }
-    finally:
-        opened.close()
 
 
 def _text(report: dict[str, Any]) -> str:

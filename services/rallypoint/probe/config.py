@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from rallypoint.kit.settings import SettingsError
-from rallypoint.probe import loader, source
+from rallypoint.probe import source, wish
 from rallypoint.probe.domain.layout import Config
 
 _MS_NS: Final = 1_000_000
@@ -32,16 +32,28 @@ class Settings:
     """A connection's least round trip is taken once per window."""
     probe_slow_ms: int = 200
     """A round trip above this is an event with the socket's cookie; 0: none."""
+    probe_adopt_s: int = 60
+    """So long connections that are older than the probe are taken in."""
+    probe_host: str = "127.0.0.1"
+    """Where GET /metrics is answered."""
+    probe_port: int = 9400
+    """0: any free one, told on standard output; -1: nowhere."""
+    probe_otlp_endpoint: str = ""
+    """A collector's URL, as http://collector:4318/v1/metrics; empty: no push."""
+    probe_push_s: int = 10
+    """Seconds from push to push."""
+    probe_node_name: str = ""
+    """What is told as k8s.node.name; by default the host's name."""
 
 
-def wanted(settings: Settings, *, pods_root: int, adopt: bool = False) -> loader.Wanted:
+def wanted(settings: Settings, *, pods_root: int, adopt: bool = False) -> wish.Wanted:
     """What to load for these settings; SettingsError for what cannot be meant."""
     if settings.probe_mode not in source.MODES:
         raise SettingsError(f"RALLYPOINT_PROBE_MODE: set it to one of {', '.join(source.MODES)}")
     if settings.probe_scope not in _SCOPES:
         raise SettingsError(f"RALLYPOINT_PROBE_SCOPE: set it to one of {', '.join(_SCOPES)}")
     every = settings.probe_scope == "all" or (settings.probe_scope == "auto" and not pods_root)
-    return loader.Wanted(
+    return wish.Wanted(
         mode=settings.probe_mode,
         slots=settings.probe_slots,
         ports=_ports(settings.probe_ports),

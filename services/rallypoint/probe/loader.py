@@ -13,63 +13,14 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from rallypoint.kit import errors
 from rallypoint.probe import build, libbpf, rights
 from rallypoint.probe.domain import histogram
-from rallypoint.probe.domain.layout import Config
-
-TRACEPOINTS: Final[Mapping[str, str]] = {
-    "state": "inet_sock_set_state",
-    "segment": "tcp_probe",
-    "retransmit": "tcp_retransmit_skb",
-    "reset": "tcp_receive_reset",
-    "ready": "sk_data_ready",
-    "receive": "sock_recv_length",
-    "send": "sock_send_length",
-    "drop": "udp_fail_queue_rcv_skb",
-    "read_old": "tcp_rcv_space_adjust",
-}
-LIGHT: Final = ("segment", "state", "retransmit")
-FULL: Final = (*LIGHT, "reset", "ready", "receive", "send", "drop")
-# Before Linux 6.3: no turnaround, no time to acknowledge, nothing of datagrams but drops.
-OLD: Final = (*LIGHT, "reset", "drop", "read_old")
-MODES: Final[Mapping[str, tuple[str, ...]]] = {"full": FULL, "old": OLD, "light": LIGHT}
-MAPS: Final = (
-    "slots", "slot_of", "free_slots", "watched_cgroups", "watched_ports", "events", "totals",
-    ".data",
-)  # fmt: skip
-MESSAGE_BYTES: Final = 65_536
-MOST_DESCRIPTORS: Final = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What to load; it crosses to the loader as JSON."""
-
-    mode: str = "full"
-    slots: int = 256
-    events_bytes: int = 262_144
-    ports: tuple[int, ...] = ()
-    cgroups: tuple[int, ...] = ()
-    config: Config = field(default_factory=Config)
-    resident: bool = False
-
-    def dump(self) -> str:
-        """As an argument of the loader's command line."""
-        return json.dumps(asdict(self))
-
-
-def wanted(text: str) -> Wanted:
-    """The inverse of `Wanted.dump`."""
-    raw = json.loads(text)
-    raw["config"] = Config(**raw["config"])
-    return Wanted(**{**raw, "ports": tuple(raw["ports"]), "cgroups": tuple(raw["cgroups"])})
+from rallypoint.probe.wish import LIGHT, MAPS, MESSAGE_BYTES, MODES, TRACEPOINTS, Wanted, parse
 
 
 def open_object(wish: Wanted, mode: str) -> libbpf.Object:
@@ -164,7 +115,7 @@ def main() -> int:
     """`python -m rallypoint.probe.loader <descriptor> <wanted>`: what fails is told as JSON."""
     channel = socket.socket(fileno=int(sys.argv[1]))
     try:
-        return serve(channel, wanted(sys.argv[2]))
+        return serve(channel, parse(sys.argv[2]))
     except errors.RallypointError as error:
         told = {"reason": error.reason, "message": error.message}
         channel.send(json.dumps(told).encode()[:MESSAGE_BYTES])

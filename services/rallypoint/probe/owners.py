@@ -61,8 +61,8 @@ class Owners:
         return self._alive.get(cgroup) or self._seen.get(cgroup, cgroups.UNKNOWN)
 
     def exists(self, cgroup: int) -> bool:
-        """Tell whether the cgroup was there at the last walk."""
-        return cgroup in self._alive
+        """Tell whether the cgroup was there at the last walk, as far as that can be known."""
+        return self._root is None or cgroup == 0 or cgroup in self._alive
 
     def refresh(self, *, now: bool = False) -> None:
         """Walk the tree, unless we did just before; `now`: even then."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 from rallypoint.kit import errors
-from rallypoint.probe import libbpf, loader
+from rallypoint.probe import libbpf, wish
 from rallypoint.probe.domain import layout
 from rallypoint.probe.rings import Ring
 
@@ -55,10 +55,10 @@ class ProgramCost:
     locked_bytes: int
 
 
-def start_loader(wish: loader.Wanted) -> tuple[socket.socket, subprocess.Popen[bytes], Loaded]:
+def start_loader(wanted: wish.Wanted) -> tuple[socket.socket, subprocess.Popen[bytes], Loaded]:
     """Start one and wait for its descriptors; FailedPrecondition with its reason if it fails."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    command = [sys.executable, "-m", "rallypoint.probe.loader", str(theirs.fileno()), wish.dump()]
+    command = [sys.executable, "-m", "rallypoint.probe.loader", str(theirs.fileno()), wanted.dump()]
     try:
         process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
     except OSError as error:
@@ -78,9 +78,7 @@ def start_loader(wish: loader.Wanted) -> tuple[socket.socket, subprocess.Popen[b
 
 
 def _received(channel: socket.socket) -> Loaded:
-    text, descriptors, _, _ = socket.recv_fds(
-        channel, loader.MESSAGE_BYTES, loader.MOST_DESCRIPTORS
-    )
+    text, descriptors, _, _ = socket.recv_fds(channel, wish.MESSAGE_BYTES, wish.MOST_DESCRIPTORS)
     told = json.loads(text or b'{"reason": "LOADER_DIED", "message": "see its standard error"}')
     if "reason" in told:
         raise errors.FailedPrecondition(told["reason"], told["message"])
@@ -118,16 +116,16 @@ def _shared(fd: int, size: int, *, writable: bool = False) -> _Shared:
 class Session:
     """Programs attached, and their maps. Closing it leaves the kernel as it was."""
 
-    def __init__(self, wish: loader.Wanted) -> None:
-        channel, process, self.loaded = start_loader(wish)
-        self.config = replace(wish.config, old_hooks=self.loaded.mode == "old")
-        self._asked = wish.mode
-        self._slot_count = wish.slots
+    def __init__(self, wanted: wish.Wanted) -> None:
+        channel, process, self.loaded = start_loader(wanted)
+        self.config = replace(wanted.config, old_hooks=self.loaded.mode == "old")
+        self._asked = wanted.mode
+        self._slot_count = wanted.slots
         maps = self.loaded.maps
-        self._slots = _shared(maps["slots"], wish.slots * layout.SLOT_BYTES)
+        self._slots = _shared(maps["slots"], wanted.slots * layout.SLOT_BYTES)
         self._totals = _shared(maps["totals"], 8 * len(layout.TOTALS))
         self._data = _shared(maps[".data"], layout.CONFIG.size, writable=True)
-        self.ring = Ring(maps["events"], wish.events_bytes)
+        self.ring = Ring(maps["events"], wanted.events_bytes)
         self.configure(self.config)
         channel.close()  # tells the loader to go
         process.wait(timeout=LOAD_S)

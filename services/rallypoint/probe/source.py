@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from rallypoint.kit import errors
-from rallypoint.probe import loader, sampling, session
+from rallypoint.probe import sampling, session, wish
 from rallypoint.probe.domain import layout
 
 BPF_MODES: Final = ("full", "old", "light")
@@ -81,17 +81,17 @@ class CountersOnly:
         """Nothing is open."""
 
 
-def open_best(wish: loader.Wanted) -> Source:
-    """Go down the ladder from `wish.mode` until something works."""
+def open_best(wanted: wish.Wanted) -> Source:
+    """Go down the ladder from `wanted.mode` until something works."""
     reason = ""
-    if wish.mode in BPF_MODES:
+    if wanted.mode in BPF_MODES:
         try:
-            return session.Session(wish)
+            return session.Session(wanted)
         except errors.RallypointError as error:
             reason = f"{error.reason}: {error.message.splitlines()[0] if error.message else ''}"
-    if wish.mode != "snmp":
+    if wanted.mode != "snmp":
         try:
-            return sampling.Sampled(wish.ports, reason)
+            return sampling.Sampled(wanted.ports, reason)
         except OSError as error:
             reason = f"{reason}; inet_diag: {error.strerror}".lstrip("; ")
     return CountersOnly(reason)

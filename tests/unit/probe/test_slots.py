@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from rallypoint.kit.settings import SettingsError
-from rallypoint.probe import config, loader, sampling, snmp, source
+from rallypoint.probe import config, sampling, snmp, source, wish
 from rallypoint.probe.domain import layout, series
 from rallypoint.probe.domain.cgroups import UNKNOWN, Owner
 from rallypoint.probe.domain.layout import Key
@@ -71,12 +71,12 @@ def test_what_is_shown_has_no_peer_and_fits_json() -> None:
 
 
 def test_settings_become_what_is_loaded() -> None:
-    wish = config.wanted(config.Settings(probe_ports=("80", "443")), pods_root=0)
-    assert wish.ports == (80, 443)
-    assert wish.config.every_cgroup
-    assert not wish.config.every_port
+    wanted = config.wanted(config.Settings(probe_ports=("80", "443")), pods_root=0)
+    assert wanted.ports == (80, 443)
+    assert wanted.config.every_cgroup
+    assert not wanted.config.every_port
     assert not config.wanted(config.Settings(), pods_root=9).config.every_cgroup
-    assert loader.wanted(wish.dump()) == wish
+    assert wish.parse(wanted.dump()) == wanted
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_without_bpf_connections_are_asked_for() -> None:
         with socket.create_connection(("127.0.0.1", port)) as near, listener.accept()[0] as far:
             near.sendall(b"x")
             far.recv(1)
-            opened = source.open_best(loader.Wanted(mode="inet_diag", ports=(port,)))
+            opened = source.open_best(wish.Wanted(mode="inet_diag", ports=(port,)))
             opened.look()
             opened.look()
             looks = sum(slot.histograms["rtt"].count for slot in opened.slots())
@@ -107,7 +107,7 @@ def test_without_bpf_connections_are_asked_for() -> None:
 
 
 def test_the_last_step_has_no_slots() -> None:
-    opened = source.open_best(loader.Wanted(mode="snmp"))
+    opened = source.open_best(wish.Wanted(mode="snmp"))
     assert (opened.mode, opened.slots()) == ("snmp", [])
     assert snmp.counters()["Tcp.ActiveOpens"] >= 0
     assert snmp.counters("Tcp: A B\nTcp: 1 -2\nIp: C\nIp: 3\n") == {"Tcp.A": 1, "Tcp.B": -2}

@@ -33,13 +33,17 @@ class Series:
     histograms: Mapping[str, histogram.Histogram]
 
 
+def key_of(key: layout.Key, owner: Owner) -> SeriesKey:
+    """The series of a slot. All that is unknown is one, whatever its port."""
+    port = 0 if owner == UNKNOWN else key.port
+    return SeriesKey(owner, key.protocol, port, key.role, key.bank)
+
+
 def of_slots(slots: Iterable[layout.Slot], find: Callable[[int], Owner]) -> list[Series]:
-    """One series per owner, port and role. All that is unknown is one, whatever its port."""
+    """One series per owner, port and role."""
     parts: dict[SeriesKey, list[Series]] = {}
     for slot in slots:
-        owner = find(slot.key.cgroup)
-        port = 0 if owner == UNKNOWN else slot.key.port
-        key = SeriesKey(owner, slot.key.protocol, port, slot.key.role, slot.key.bank)
+        key = key_of(slot.key, find(slot.key.cgroup))
         part = Series(key, slot.born_ns, slot.counters, slot.histograms)
         parts.setdefault(key, []).append(part)
     return [added(key, found) for key, found in parts.items()]
@@ -54,6 +58,16 @@ def added(key: SeriesKey, parts: list[Series]) -> Series:
         min(part.born_ns for part in parts),
         {name: sum(p.counters[name] for p in parts) for name in layout.COUNTERS},
         {n: histogram.added(p.histograms[n] for p in parts) for n in layout.HISTOGRAMS},
+    )
+
+
+def since(now: Series, before: Series) -> Series:
+    """What a series gained."""
+    return Series(
+        now.key,
+        now.born_ns,
+        {name: now.counters[name] - before.counters[name] for name in layout.COUNTERS},
+        {n: histogram.since(now.histograms[n], before.histograms[n]) for n in layout.HISTOGRAMS},
     )
 
 

@@ -1,0 +1,98 @@
+"""The Prometheus text format. Eight of our buckets are one octave: no value changes its bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from rallypoint.probe.domain import histogram, metrics, own, series
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_FIRST_OCTAVE, _LAST_OCTAVE = -17, 5  # 7.6 µs to 32 s
+Labels = Mapping[str, str]
+
+
+def text(found: Iterable[series.Series], points: Iterable[own.Point]) -> str:
+    """Everything, one family after the other."""
+    every = list(found)
+    lines: list[str] = []
+    for name, metric in metrics.HISTOGRAMS.items():
+        lines += _head(metric, "histogram", counter=False)
+        for one in every:
+            lines += _histogram(metric, labels(one.key), one.histograms[name])
+    lines += _families(
+        own.Point(metric, one.counters[name], _pairs(one.key, metric), counter=True)
+        for name, metric in metrics.COUNTERS.items()
+        for one in every
+        if one.counters[name]
+    )
+    lines += _families(points)
+    return "\n".join(lines) + "\n"
+
+
+def labels(key: series.SeriesKey) -> dict[str, str]:
+    """What tells series apart. Never a peer."""
+    found = {
+        "pod_uid": key.owner.pod_uid,
+        "container_id": key.owner.container_id,
+        "owner": "" if key.owner.pod_uid else key.owner.name,
+        "transport": key.transport,
+        "role": key.role,
+        "port": str(key.port),
+    }
+    if key.bank:
+        found["version"] = "canary"
+    return {name: value for name, value in found.items() if value}
+
+
+def _pairs(key: series.SeriesKey, metric: metrics.Metric) -> tuple[tuple[str, str], ...]:
+    more = {"outcome": metric.outcome} if metric.outcome else {}
+    return tuple({**labels(key), **more}.items())
+
+
+def _families(points: Iterable[own.Point]) -> list[str]:
+    """Points grouped by their metric, each family with its head once."""
+    groups: dict[str, list[own.Point]] = {}
+    for point in points:
+        groups.setdefault(point.metric.name, []).append(point)
+    lines: list[str] = []
+    for group in groups.values():
+        first = group[0]
+        lines += _head(first.metric, "counter" if first.counter else "gauge", counter=first.counter)
+        name = metrics.prometheus_name(first.metric, counter=first.counter)
+        lines += [f"{name}{_shown(dict(p.attributes))} {_number(p.value)}" for p in group]
+    return lines
+
+
+def _head(metric: metrics.Metric, kind: str, *, counter: bool) -> list[str]:
+    name = metrics.prometheus_name(metric, counter=counter)
+    return [f"# HELP {name} {metric.text}", f"# TYPE {name} {kind}"]
+
+
+def _histogram(metric: metrics.Metric, told: Labels, values: histogram.Histogram) -> Iterator[str]:
+    count = values.count
+    if not count:
+        return
+    name = metrics.prometheus_name(metric, counter=False)
+    for octave in range(_FIRST_OCTAVE, _LAST_OCTAVE + 1):
+        end = octave * histogram.PER_OCTAVE - histogram.OTLP_OFFSET
+        below = sum(values.buckets[:end])
+        yield f"{name}_bucket{_shown({**told, 'le': repr(2.0**octave)})} {below}"
+    yield f"{name}_bucket{_shown({**told, 'le': '+Inf'})} {count}"
+    yield f"{name}_sum{_shown(told)} {values.sum_ns / 1e9!r}"
+    yield f"{name}_count{_shown(told)} {count}"
+
+
+def _shown(told: Labels) -> str:
+    escaped = (
+        '{}="{}"'.format(
+            name.replace(".", "_"),
+            value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"'),
+        )
+        for name, value in told.items()
+    )
+    return "{" + ",".join(escaped) + "}" if told else ""
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else repr(value)

@@ -1,0 +1,70 @@
+"""Put the probe together and run it until SIGTERM: attach, give up every right, then listen."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from types import FrameType
+
+from rallypoint.probe import config, exporter, owners, reading, rights, session, source
+
+
+@contextmanager
+def opened(settings: config.Settings, *, adopt: bool) -> Iterator[reading.Reading]:
+    """A reading of the best source that there is; detached afterwards."""
+    tree = owners.Owners(owners.find_root(settings.probe_cgroup_root))
+    tree.refresh()
+    wish = config.wanted(settings, pods_root=tree.pods_root, adopt=adopt)
+    whole = wish.config.every_cgroup and wish.config.every_port
+    found = source.open_best(wish)
+    try:
+        yield reading.Reading(found, tree, whole=whole)
+    finally:
+        found.close()
+
+
+def serve(settings: config.Settings, told: Callable[[str], None]) -> int:
+    """Run; the exit code. `told` gets the lines for whoever started it."""
+    with opened(settings, adopt=settings.probe_adopt_s > 0) as read:
+        rights.keep_only(frozenset())
+        reason = f" ({read.source.reason})" if read.source.reason else ""
+        told(f"mode {read.source.mode}{reason}")
+        listener = _listener(settings, told)
+        running = exporter.Exporter(read, listener, _push(settings))
+        timer = threading.Timer(settings.probe_adopt_s, _adopt_no_more, (read.source,))
+        timer.daemon = True
+        timer.start()
+
+        def on_signal(_number: int, _frame: FrameType | None) -> None:
+            running.stop()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, on_signal)
+        running.run()
+        timer.cancel()
+        if listener is not None:
+            listener.close()
+    return 0
+
+
+def _adopt_no_more(found: source.Source) -> None:
+    if isinstance(found, session.Session):
+        found.configure(replace(found.config, adopt=False))
+
+
+def _listener(settings: config.Settings, told: Callable[[str], None]) -> socket.socket | None:
+    if settings.probe_port < 0:
+        return None
+    listener = socket.create_server((settings.probe_host, settings.probe_port))
+    told(f"metrics http://{settings.probe_host}:{listener.getsockname()[1]}/metrics")
+    return listener
+
+
+def _push(settings: config.Settings) -> exporter.Push:
+    node = settings.probe_node_name or socket.gethostname()
+    resource = {"k8s.node.name": node}
+    return exporter.Push(settings.probe_otlp_endpoint, settings.probe_push_s, resource)
