@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from rallypoint.cli import bench_probe
 from rallypoint.kit import errors
 
