@@ -33,6 +33,8 @@ class Span:
     span_id: str
     parent_id: str
     links: tuple[str, ...]
+    cookie: str = ""
+    """Of the socket that the call came by, if the span tells it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,10 @@ def _spans(batch: dict) -> Iterator[Span]:  # type: ignore[type-arg]
             for raw in scope["spans"]:
                 links = tuple(link["traceId"] for link in raw.get("links", []))
                 parent = raw.get("parentSpanId", "")
-                yield Span(service, raw["name"], raw["traceId"], raw["spanId"], parent, links)
+                told = {a["key"]: a["value"] for a in raw.get("attributes", [])}
+                cookie = told.get("rallypoint.socket.cookie", {}).get("stringValue", "")
+                identity = (raw["traceId"], raw["spanId"])
+                yield Span(service, raw["name"], *identity, parent, links, cookie)
 
 
 def free_port() -> int:

@@ -13,6 +13,7 @@ Errors: handlers and guards raise `kit.errors.RallypointError`; anything else re
 INTERNAL with a fixed text and a trace id, and the log with its traceback.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -40,6 +41,8 @@ class Call:
     """When the call ends at the latest, on the event loop's clock (`loop.time()`), seconds."""
     trace_parent: str = ""
     """The W3C `traceparent` of this call's span, "" without one."""
+    transport: asyncio.BaseTransport | None = None
+    """The client's connection, for the span alone; None on the native edge, which hides its own."""
     session: Any = None
     """Who calls: whatever the guard knows of the session."""
     headers: list[tuple[str, str]] = field(default_factory=list)

@@ -311,7 +311,9 @@ class Connection(asyncio.Protocol):
     def _call(self, plan: RpcPlan, body: bytes) -> None:
         deadline = self._core.loop.time() + plan.timeout_s
         method = plan.method
-        call = calls.Call(method.path, plan.metadata, plan.peer, deadline, plan.trace_parent)
+        call = calls.Call(
+            method.path, plan.metadata, plan.peer, deadline, plan.trace_parent, self.transport
+        )
         try:
             self._core.guard(call, method)
             if plan.mode is grpcweb.Mode.TEXT:

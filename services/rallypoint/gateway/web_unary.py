@@ -17,7 +17,9 @@ def invoke(
     """Run the handler, within a span if the caller's trace is recorded."""
     if not plan.sampled or not telemetry.enabled():
         return method.handler(call, message)
-    with telemetry.span(call.method, kind="server", parent={"traceparent": plan.trace_parent}):
+    parent = {"traceparent": plan.trace_parent}
+    with telemetry.span(call.method, kind="server", parent=parent) as span:
+        calls_faults.tell_socket(span, call)
         reply = method.handler(call, message)
     return reply
 

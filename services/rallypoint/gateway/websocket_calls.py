@@ -137,7 +137,14 @@ class SocketCalls:
 
     def _new_call(self, plan: RpcPlan) -> calls.Call:
         deadline = self._core.loop.time() + plan.timeout_s
-        return calls.Call(plan.method.path, plan.metadata, plan.peer, deadline, plan.trace_parent)
+        return calls.Call(
+            plan.method.path,
+            plan.metadata,
+            plan.peer,
+            deadline,
+            plan.trace_parent,
+            self._line.transport,
+        )
 
     # --- calls ---
 
