@@ -15,22 +15,36 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rallypoint.kit import errors
 from rallypoint.probe import build, libbpf, rights
 from rallypoint.probe.domain import histogram
+from rallypoint.probe.domain.layout import LAYOUT
 from rallypoint.probe.wish import LIGHT, MAPS, MESSAGE_BYTES, MODES, TRACEPOINTS, Wanted, parse
+
+CONSTANTS: Final = struct.Struct(f"={8 * histogram.BUCKETS}sII")
+"""`.rodata`: the table of buckets, the bank, the version of the layout."""
+
+
+def open_programs(path: Path, mode: str, *, bank: int = 0) -> libbpf.Object:
+    """The object with its constants set, not yet loaded; LAYOUT_CHANGED if it is no match."""
+    opened = libbpf.Object(path)
+    opened.keep_only(frozenset(MODES[mode]))
+    constants = opened.initial(".rodata")
+    _, _, layout = CONSTANTS.unpack(bytes(constants)[: CONSTANTS.size])
+    if layout != LAYOUT:
+        opened.close()
+        raise errors.FailedPrecondition("LAYOUT_CHANGED", f"{layout} where we know {LAYOUT}")
+    table = struct.pack(f"={histogram.BUCKETS}Q", *histogram.ends())
+    constants[: CONSTANTS.size] = CONSTANTS.pack(table, bank, layout)
+    return opened
 
 
 def open_object(wish: Wanted, mode: str) -> libbpf.Object:
     """The object, loaded and not yet attached."""
-    opened = libbpf.Object(build.object_file("socket"))
+    opened = open_programs(build.object_file("socket"), mode)
     try:
-        opened.keep_only(frozenset(MODES[mode]))
-        opened.initial(".rodata")[: 8 * histogram.BUCKETS] = struct.pack(
-            f"={histogram.BUCKETS}Q", *histogram.ends()
-        )
         settings = wish.config.pack()
         opened.initial(".data")[: len(settings)] = settings
         for name in ("slots", "slot_of", "free_slots"):
@@ -95,7 +109,13 @@ def serve(channel: socket.socket, wish: Wanted) -> int:
     with ExitStack() as stack:
         opened, mode = open_best(wish)
         stack.enter_context(opened)
-        links = attach(opened, mode)
+        versions = None
+        if wish.resident:
+            from rallypoint.probe import swap  # only who swaps pays for it
+
+            versions = swap.Versions(opened, mode)
+            stack.callback(versions.close)
+        links = versions.attach() if versions else attach(opened, mode)
         described: dict[str, Any] = {
             "mode": mode,
             "load_s": round(time.monotonic() - begun, 3),
@@ -107,7 +127,10 @@ def serve(channel: socket.socket, wish: Wanted) -> int:
         descriptors += [opened.program_fd(name) for name in links]
         descriptors += list(links.values())
         socket.send_fds(channel, [json.dumps(described).encode()], descriptors)
-        channel.recv(1)  # until it has them, or is gone
+        if versions:
+            swap.take_orders(channel, versions)
+        else:
+            channel.recv(1)  # until it has them, or is gone
     return 0
 
 

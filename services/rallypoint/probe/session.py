@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Final, Self
 
 from rallypoint.kit import errors
@@ -120,6 +121,7 @@ class Session:
         channel, process, self.loaded = start_loader(wanted)
         self.config = replace(wanted.config, old_hooks=self.loaded.mode == "old")
         self._asked = wanted.mode
+        self._canaries: dict[str, int] = {}
         self._slot_count = wanted.slots
         maps = self.loaded.maps
         self._slots = _shared(maps["slots"], wanted.slots * layout.SLOT_BYTES)
@@ -127,8 +129,9 @@ class Session:
         self._data = _shared(maps[".data"], layout.CONFIG.size, writable=True)
         self.ring = Ring(maps["events"], wanted.events_bytes)
         self.configure(self.config)
-        channel.close()  # tells the loader to go
-        process.wait(timeout=LOAD_S)
+        self._channel, self._loader = channel, process
+        if not wanted.resident:
+            self._let_go()
 
     def __enter__(self) -> Self:
         return self
@@ -137,12 +140,52 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Detach: ours were the last descriptors."""
+        """Detach: ours are the last descriptors."""
+        self._let_go()
         self.ring.close()
         for shared in (self._slots, self._totals, self._data):
             shared.close()
-        for fd in self.loaded.descriptors():
+        for fd in (*self.loaded.descriptors(), *self._canaries.values()):
             os.close(fd)
+
+    def _let_go(self) -> None:
+        """Close the channel, which tells the loader to go."""
+        self._channel.close()
+        self._loader.wait(timeout=LOAD_S)
+
+    def canary(self, path: Path, of_256: int) -> None:
+        """Have another version count for a share of the connections."""
+        self._replaced(self._order(order="canary", object=str(path), of_256=of_256), "canary")
+
+    def promote(self) -> None:
+        """Have the canary count for all."""
+        self._replaced(self._order(order="promote"), "")
+
+    def rollback(self) -> None:
+        """Have the canary count for nobody any more; its slots stay until they are freed."""
+        self._replaced(self._order(order="rollback"), "")
+
+    def _order(self, **order: object) -> dict[str, int]:
+        """Tell the resident loader; the programs of the version it is about."""
+        self._channel.send(json.dumps(order).encode())
+        text, descriptors, _, _ = socket.recv_fds(
+            self._channel, wish.MESSAGE_BYTES, wish.MOST_DESCRIPTORS
+        )
+        told = json.loads(text or b'{"reason": "LOADER_DIED", "message": "it is gone"}')
+        if "reason" in told:
+            raise errors.FailedPrecondition(told["reason"], told["message"])
+        return dict(zip(told["programs"], descriptors, strict=True))
+
+    def _replaced(self, programs: dict[str, int], kind: str) -> None:
+        """Keep the descriptors of the versions in use, close those of the ones before."""
+        kept = self.loaded.programs
+        gone = self._canaries if kind else {**kept, **self._canaries}
+        for fd in gone.values():
+            os.close(fd)
+        self._canaries = programs if kind else {}
+        if not kind:
+            kept.clear()
+            kept.update(programs)
 
     @property
     def mode(self) -> str:
@@ -195,6 +238,10 @@ class Session:
     def costs(self) -> list[ProgramCost]:
         """What each program did, read without any right."""
         return [_cost(name, fd) for name, fd in self.loaded.programs.items()]
+
+    def canary_costs(self) -> list[ProgramCost]:
+        """The same of the canary; empty without one."""
+        return [_cost(name, fd) for name, fd in self._canaries.items()]
 
 
 def _cost(name: str, fd: int) -> ProgramCost:

@@ -89,6 +89,8 @@ INLINE int at_state(u64 *ctx) {
     u32 from = ctx[1], to = ctx[2];
     if (sk->sk_protocol != PROTO_TCP)
         return 0;
+    if (to > TCP_SYN_RECV && to != TCP_CLOSE)  // on its way to being closed
+        return 0;
     u64 now = clock_ns();
     struct socket_state *state = storage_get(&sockets, sk, 0, 0);
     if (to == TCP_SYN_SENT || (to == TCP_SYN_RECV && !state)) {

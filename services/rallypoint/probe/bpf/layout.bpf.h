@@ -2,7 +2,7 @@
 #pragma once
 #include "histogram.bpf.h"
 
-#define LAYOUT 1
+#define LAYOUT 1  // raise it with every change of what lies in maps, socket_state included
 #define SLOTS 256  // the loader may ask for more
 #define PENDING 8  // arrivals and sends that a socket remembers
 
@@ -58,5 +58,4 @@ struct config {
     u32 every_cgroup;
     u32 every_port;
     u32 old_hooks;  // arrivals are seen by tcp_probe, reads by tcp_rcv_space_adjust
-    u32 canary_of_256;
 };

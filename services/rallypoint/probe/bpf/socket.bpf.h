@@ -74,6 +74,8 @@ struct {
 volatile struct config config = {.window_ns = 1000000000, .full = 1};
 // Which slots this version of the programs writes; the loader sets 1 for a canary.
 const volatile u32 bank = 0;
+// Versions that disagree about what lies in the maps must not share them: the loader compares.
+const volatile u32 layout = LAYOUT;
 
 INLINE void total(enum total_id id) {
     u32 zero = 0;

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from rallypoint.probe.domain.histogram import BUCKETS, Histogram
 
+LAYOUT: Final = 1
 SLOTS: Final = 256
 PROTOCOLS: Final = {6: "tcp", 17: "udp"}
 ROLES: Final = {1: "client", 2: "server"}
@@ -132,7 +133,7 @@ def event(raw: bytes) -> Event:
     return Event(cookie, at_ns, value, cgroup, slot, EventKind(kind))
 
 
-CONFIG: Final = struct.Struct("=QQQIIIIII")
+CONFIG: Final = struct.Struct("=QQQIIIII")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +148,10 @@ class Config:
     every_cgroup: bool = False
     every_port: bool = False
     old_hooks: bool = False
-    canary_of_256: int = 0
 
     def pack(self) -> bytes:
         """As it lies in memory."""
         return CONFIG.pack(
             self.window_ns, self.slow_ns, self.pods_root, self.adopt, self.full,
-            self.every_cgroup, self.every_port, self.old_hooks, self.canary_of_256,
+            self.every_cgroup, self.every_port, self.old_hooks,
         )  # fmt: skip

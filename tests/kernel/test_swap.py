@@ -1,0 +1,98 @@
+"""Programs are swapped under traffic: every event is counted once, by the old or by the new."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from tests.kernel import rig
+from tests.kernel.conftest import EVERYTHING
+from tests.kernel.peer import Part
+
+from rallypoint.kit import errors
+from rallypoint.probe import build, session, wish
+
+pytestmark = pytest.mark.usefixtures("namespaces")
+CONNECTIONS, COUNT = 100, 200
+
+
+@pytest.fixture
+def swappable(allowed: None, port: int) -> Iterator[session.Session]:
+    wanted = wish.Wanted(ports=(port,), config=EVERYTHING, resident=True)
+    with session.Session(wanted) as opened:
+        yield opened
+
+
+@pytest.fixture
+def version() -> Path:
+    """The same programs again: what differs is that they are others to the kernel."""
+    return build.object_file("socket")
+
+
+def counted(probe: session.Session, role: str, counter: str) -> dict[int, int]:
+    """By bank."""
+    found = {0: 0, 1: 0}
+    for slot in probe.slots():
+        if slot.key.role == role:
+            found[slot.key.bank] += slot.counters[counter]
+    return found
+
+
+def test_no_event_is_missed_or_counted_twice_while_versions_change(
+    swappable: session.Session, version: Path, port: int
+) -> None:
+    part = {"port": port, "connections": CONNECTIONS, "count": COUNT}
+    swaps = 0
+    with ThreadPoolExecutor() as pool:
+        talk = pool.submit(rig.talk, Part("serve_echo", **part), Part("ask", **part))
+        while not talk.done():
+            swappable.canary(version, of_256=swaps * 37 % 256)
+            swappable.promote()
+            swaps += 2
+        talk.result()
+    assert swaps >= 2
+    for role in ("client", "server"):
+        for counter in ("sends", "receives"):
+            assert sum(counted(swappable, role, counter).values()) == CONNECTIONS * COUNT
+        assert sum(counted(swappable, role, "opens").values()) == CONNECTIONS
+        assert sum(counted(swappable, role, "closed").values()) == CONNECTIONS
+    assert sum(swappable.totals().values()) == 0
+
+
+def test_a_canary_gets_its_share_and_a_rollback_ends_it(
+    swappable: session.Session, version: Path, port: int
+) -> None:
+    part = {"port": port, "connections": 200, "count": 2}
+    swappable.canary(version, of_256=64)
+    rig.talk(Part("serve_echo", **part), Part("ask", **part))
+    opens = counted(swappable, "client", "opens")
+    assert sum(opens.values()) == 200
+    assert 20 < opens[1] < 90
+    assert len(swappable.canary_costs()) == len(wish.FULL)
+    swappable.rollback()
+    rig.talk(Part("serve_echo", **part), Part("ask", **part))
+    assert counted(swappable, "client", "opens") == {0: opens[0] + 200, 1: opens[1]}
+    assert swappable.canary_costs() == []
+
+
+def test_what_cannot_be_loaded_changes_nothing(
+    swappable: session.Session, port: int, tmp_path: Path
+) -> None:
+    broken = tmp_path / "socket.bpf.o"
+    broken.write_bytes(b"no object")
+    with pytest.raises(errors.FailedPrecondition):
+        swappable.canary(broken, of_256=10)
+    with pytest.raises(errors.FailedPrecondition, match="NO_CANARY"):
+        swappable.promote()
+    rig.talk(Part("serve_echo", port=port), Part("ask", port=port, count=5))
+    assert counted(swappable, "client", "sends") == {0: 5, 1: 0}
+
+
+def test_a_resident_loader_goes_with_its_session(allowed: None) -> None:
+    opened = session.Session(wish.Wanted(config=EVERYTHING, resident=True))
+    process = opened._loader
+    assert process.poll() is None
+    opened.close()
+    assert process.poll() == 0
