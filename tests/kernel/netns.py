@@ -21,6 +21,9 @@ def enter(name: str) -> None:
 
 
 def hurry() -> None:
-    """Those who keep the time must not wait for a processor."""
-    with contextlib.suppress(OSError):
-        os.nice(-15)
+    """Those who keep the time must not wait for a processor: ahead of all others, if we may."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.nice(-15)

@@ -27,8 +27,13 @@ def near(found: float, given: float) -> bool:
     return abs(found - given) <= given * SHARE + SLACK_S
 
 
-def both_near(histogram: Histogram, given: float) -> bool:
-    return near(histogram.mean_s, given) and near(histogram.quantile_s(0.5), given)
+def both_near(histogram: Histogram, mean: float, p50: float) -> bool:
+    """Means with means, medians with medians: a crowded machine makes the two differ."""
+    return near(histogram.mean_s, mean) and near(histogram.quantile_s(0.5), p50)
+
+
+def as_given(histogram: Histogram, times: list[float]) -> bool:
+    return both_near(histogram, statistics.fmean(times), statistics.median(times))
 
 
 @pytest.mark.parametrize(
@@ -42,13 +47,13 @@ def test_delays_are_those_of_the_rig(
     with rig.cable(there_ms, back_ms) as cable:
         echo, ask = Part("serve_echo", port=port), Part("ask", port=port, count=60)
         _, asked = cable.talk(echo, ask)
-    given = cable.report["rtt"]["mean_s"]
+    given, middle = cable.report["rtt"]["mean_s"], cable.report["rtt"]["p50_s"]
     client, server = of(probe, "client").histograms, of(probe, "server").histograms
-    assert both_near(client["rtt"], given)
-    assert near(client["rtt_min"].mean_s, given)
+    assert both_near(client["rtt"], given, middle)
+    assert near(client["rtt_min"].mean_s, middle)
     # One value: the program that connects learns of it late on a crowded machine.
     assert given * (1 - SHARE) <= client["connect"].mean_s <= asked["connect_s"][0]
-    assert both_near(client["ack"], given)
+    assert both_near(client["ack"], given, middle)
     assert client["connect"].count == 1
     assert server["rtt_min"].count >= 1
 
@@ -61,7 +66,7 @@ def test_unread_data_waits_as_long_as_its_reader_lets_it(
     served, _ = rig.talk(serve, Part("ask", port=port, count=50))
     waited = of(probe, "server").histograms["receive_queue"]
     assert waited.count == 50
-    assert both_near(waited, statistics.fmean(served["waited_s"]))
+    assert as_given(waited, served["waited_s"])
 
 
 @pytest.mark.parametrize("think_ms", [5, 15])
@@ -70,7 +75,7 @@ def test_turnaround_is_the_servers_think_time(probe: Session, port: int, think_m
     served, _ = rig.talk(serve, Part("ask", port=port, count=50))
     turnaround = of(probe, "server").histograms["turnaround"]
     assert turnaround.count == 50
-    assert both_near(turnaround, statistics.fmean(served["answered_s"]))
+    assert as_given(turnaround, served["answered_s"])
 
 
 def test_datagrams_wait_as_long_as_their_reader_lets_them(probe: Session, port: int) -> None:
@@ -78,7 +83,7 @@ def test_datagrams_wait_as_long_as_their_reader_lets_them(probe: Session, port: 
     served, _ = rig.talk(serve, Part("send_datagrams", port=port, count=50, gap_ms=12))
     waited = of(probe, "server").histograms["receive_queue"]
     assert waited.count == 50
-    assert both_near(waited, statistics.fmean(served["waited_s"]))
+    assert as_given(waited, served["waited_s"])
 
 
 def test_ticking_peers_look_slow_and_their_minimum_does_not(probe: Session, port: int) -> None:
