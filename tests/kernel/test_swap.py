@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import signal
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from tests.kernel import rig
 from tests.kernel.conftest import EVERYTHING
 from tests.kernel.peer import Part
+from tests.kernel.test_exporter import probing, scraped
 
 from rallypoint.kit import errors
 from rallypoint.probe import build, session, wish
@@ -96,3 +99,34 @@ def test_a_resident_loader_goes_with_its_session(allowed: None) -> None:
     assert process.poll() is None
     opened.close()
     assert process.poll() == 0
+
+
+def test_a_signal_updates_a_running_probe_and_its_figures_decide(port: int) -> None:
+    def state(address: str) -> str:
+        ((labels, _),) = scraped(address)["rallypoint_probe_update"]
+        return labels["state"]
+
+    part = {"port": port, "connections": 100, "count": 20}
+    settings = {"hot_update": 1, "canary_percent": 50, "canary_s": 2, "ports": port}
+    with probing(**settings) as (process, address):
+        assert state(address) == "none"
+        process.send_signal(signal.SIGHUP)
+        wait_until(lambda: state(address) == "canary")
+        rig.talk(Part("serve_echo", **part), Part("ask", **part))
+        shown = scraped(address)["rallypoint_socket_sends_total"]
+        assert {labels.get("version", "") for labels, _ in shown} == {"", "canary"}
+        wait_until(lambda: state(address) == "promoted")
+        found = scraped(address)
+        sends = found["rallypoint_socket_sends_total"]
+        assert sorted((labels["role"], n) for labels, n in sends) == [
+            ("client", 2000),
+            ("server", 2000),
+        ]
+        assert found["rallypoint_probe_leaked"] == [({}, 0)]
+
+
+def wait_until(reached: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not reached():
+        assert time.monotonic() < end
+        time.sleep(0.1)

@@ -42,6 +42,12 @@ class Settings:
     """A collector's URL, as http://collector:4318/v1/metrics; empty: no push."""
     probe_push_s: int = 10
     """Seconds from push to push."""
+    probe_hot_update: bool = False
+    """Keep the loader with its rights, so that SIGHUP swaps the programs. Costs 10 ns an event."""
+    probe_canary_percent: int = 10
+    """The share of the connections that new programs count for first."""
+    probe_canary_s: int = 60
+    """So long, before they get all or none."""
     probe_node_name: str = ""
     """What is told as k8s.node.name; by default the host's name."""
 
@@ -56,6 +62,7 @@ def wanted(settings: Settings, *, pods_root: int, adopt: bool = False) -> wish.W
     return wish.Wanted(
         mode=settings.probe_mode,
         slots=settings.probe_slots,
+        resident=settings.probe_hot_update,
         ports=_ports(settings.probe_ports),
         config=Config(
             window_ns=settings.probe_window_ms * _MS_NS,

@@ -16,7 +16,7 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from rallypoint.probe import reading, session
+from rallypoint.probe import reading, session, updating
 from rallypoint.probe.domain import exposition, metrics, otlp, own
 
 logger = logging.getLogger(__name__)
@@ -30,8 +30,16 @@ PUSH_S: Final = 5.0
 class Exporter:
     """Runs until `stop` is called from a signal handler."""
 
-    def __init__(self, read: reading.Reading, listener: socket.socket | None, push: Push) -> None:
+    def __init__(
+        self,
+        read: reading.Reading,
+        listener: socket.socket | None,
+        push: Push,
+        update: updating.Updating,
+    ) -> None:
         self._reading = read
+        self._update = update
+        self._update_asked = False
         self._listener = listener
         self._push = push
         self._selector = selectors.DefaultSelector()
@@ -40,6 +48,10 @@ class Exporter:
     def stop(self) -> None:
         """End after the turn that is going on."""
         self._stopped = True
+
+    def update(self) -> None:
+        """Begin an update at the next turn."""
+        self._update_asked = True
 
     def run(self) -> None:
         """Look, answer, push; a turn takes at most a second."""
@@ -56,21 +68,29 @@ class Exporter:
                 if time.monotonic() >= due:
                     due = time.monotonic() + LOOK_S
                     self._reading.look()
+                    self._swap()
                     self._push.when_due(self.request)
         self._push.finish(self.request)
 
+    def _swap(self) -> None:
+        if self._update_asked:
+            self._update_asked = False
+            self._update.begin()
+        self._update.look()
+
     def points(self, count: int) -> list[own.Point]:
         """The probe's own figures."""
-        return [*self._reading.about_itself(count), *self._push.points()]
+        own_points = self._reading.about_itself(count)
+        return [*own_points, *self._update.points(), *self._push.points()]
 
     def text(self) -> str:
         """What a scrape gets."""
-        found = self._reading.series()
+        found = self._reading.series(apart=self._update.running)
         return exposition.text(found, self.points(len(found)))
 
     def request(self) -> bytes:
         """What a push holds; the events in it are told once."""
-        found = self._reading.series()
+        found = self._reading.series(apart=self._update.running)
         events = list(self._reading.events)
         self._reading.events.clear()
         now = time.time_ns()

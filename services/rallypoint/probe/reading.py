@@ -33,7 +33,7 @@ class Reading:
         self._unnamed: set[int] = set()
         self._namespace = snmp.namespace()
         self._before = snmp.counters()
-        self._descriptors = _bpf_descriptors()
+        self._others = _bpf_descriptors() - _expected(opened)  # mappings keep their own copies
         self._read_s = 0.0
 
     def look(self) -> None:
@@ -52,7 +52,7 @@ class Reading:
     def _key(self, key: layout.Key) -> series.SeriesKey:
         return series.key_of(key, self._tree.find(key.cgroup))
 
-    def series(self) -> list[series.Series]:
+    def series(self, *, apart: bool = False) -> list[series.Series]:
         """Everything counted; slots of what is long gone are given back on the way."""
         begun = time.monotonic()
         slots = self.source.slots()
@@ -64,7 +64,7 @@ class Reading:
             self.source.free(slot)
         gone = {slot.index for slot in expired}
         slots = [slot for slot in slots if slot.index not in gone]
-        found = self._retention.with_kept(series.of_slots(slots, self._tree.find))
+        found = self._retention.with_kept(series.of_slots(slots, self._tree.find, apart=apart))
         self._read_s = time.monotonic() - begun
         return found
 
@@ -75,7 +75,7 @@ class Reading:
             own.Point(metrics.MODE, 1, tuple(pair for pair in told if pair[1])),
             own.Point(metrics.SERIES, count),
             own.Point(metrics.READ_TIME, self._read_s),
-            own.Point(metrics.LEAKED, _bpf_descriptors() - self._descriptors),
+            own.Point(metrics.LEAKED, _bpf_descriptors() - _expected(self.source) - self._others),
         ]
         for name, value in self.source.totals().items():
             found.append(own.Point(metrics.TROUBLE, value, (("kind", name),), counter=True))
@@ -102,6 +102,11 @@ def _costs(costs: Iterable[session.ProgramCost]) -> list[own.Point]:
             found.append(own.Point(metrics.RUNS, cost.runs, told, counter=True))
             found.append(own.Point(metrics.RUN_TIME, cost.run_ns / 1e9, told, counter=True))
     return [*found, own.Point(metrics.LOCKED, locked)]
+
+
+def _expected(opened: source.Source) -> int:
+    """The descriptors that a session holds by its own account."""
+    return opened.held() if isinstance(opened, session.Session) else 0
 
 
 def _bpf_descriptors() -> int:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
 
-from rallypoint.probe import config, exporter, owners, reading, rights, session, source
+from rallypoint.probe import config, exporter, owners, reading, rights, session, source, updating
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def serve(settings: config.Settings, told: Callable[[str], None]) -> int:
         reason = f" ({read.source.reason})" if read.source.reason else ""
         told(f"mode {read.source.mode}{reason}")
         listener = _listener(settings, told)
-        running = exporter.Exporter(read, listener, _push(settings))
+        running = exporter.Exporter(read, listener, _push(settings), _update(settings, read.source))
         timer = threading.Timer(settings.probe_adopt_s, _adopt_no_more, (read.source,))
         timer.daemon = True
         timer.start()
@@ -42,6 +42,7 @@ def serve(settings: config.Settings, told: Callable[[str], None]) -> int:
         def on_signal(_number: int, _frame: FrameType | None) -> None:
             running.stop()
 
+        signal.signal(signal.SIGHUP, lambda _number, _frame: running.update())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, on_signal)
         running.run()
@@ -49,6 +50,15 @@ def serve(settings: config.Settings, told: Callable[[str], None]) -> int:
         if listener is not None:
             listener.close()
     return 0
+
+
+def _update(settings: config.Settings, found: source.Source) -> updating.Updating:
+    swappable = found if isinstance(found, session.Session) else None
+    return updating.Updating(
+        swappable if settings.probe_hot_update else None,
+        percent=settings.probe_canary_percent,
+        seconds=settings.probe_canary_s,
+    )
 
 
 def _adopt_no_more(found: source.Source) -> None:

@@ -153,9 +153,14 @@ class Session:
         self._channel.close()
         self._loader.wait(timeout=LOAD_S)
 
-    def canary(self, path: Path, of_256: int) -> None:
-        """Have another version count for a share of the connections."""
-        self._replaced(self._order(order="canary", object=str(path), of_256=of_256), "canary")
+    def held(self) -> int:
+        """How many descriptors of BPF it has; a canary's among them."""
+        return len(list(self.loaded.descriptors())) + len(self._canaries)
+
+    def canary(self, path: Path | None, of_256: int) -> None:
+        """Have another version count for a share of the connections; without a path the newest."""
+        chosen = str(path) if path else ""
+        self._replaced(self._order(order="canary", object=chosen, of_256=of_256), "canary")
 
     def promote(self) -> None:
         """Have the canary count for all."""
@@ -179,8 +184,7 @@ class Session:
     def _replaced(self, programs: dict[str, int], kind: str) -> None:
         """Keep the descriptors of the versions in use, close those of the ones before."""
         kept = self.loaded.programs
-        gone = self._canaries if kind else {**kept, **self._canaries}
-        for fd in gone.values():
+        for fd in (*self._canaries.values(), *(() if kind else kept.values())):
             os.close(fd)
         self._canaries = programs if kind else {}
         if not kind:

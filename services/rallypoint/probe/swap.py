@@ -4,7 +4,7 @@ Attached are dispatchers; the versions they jump to share all maps. A canary tak
 of a share of the cookies, and those it opens count in slots of their own (bank 1). An order is one
 JSON message, and so is its answer, with the descriptors of the version's programs:
 
-    {"order": "canary", "object": "/path/socket.bpf.o", "of_256": 26}
+    {"order": "canary", "object": "/path/socket.bpf.o", "of_256": 26}   "": the newest
     {"order": "promote"}     the canary becomes the version for all
     {"order": "rollback"}    one write: the canary gets no more connections
 """
@@ -57,7 +57,9 @@ class Versions:
         """Do it; the version that it is about."""
         match order["order"]:
             case "canary":
-                return self._try(Path(order["object"]), int(order["of_256"]))
+                chosen = order["object"]
+                path = Path(chosen) if chosen else build.object_file("socket")
+                return self._try(path, int(order["of_256"]))
             case "promote":
                 return self._promote()
             case "rollback":

@@ -63,6 +63,7 @@ READ_TIME: Final = Metric("rallypoint.probe.read.duration", "s", "The last readi
 KERNEL: Final = Metric(
     "rallypoint.probe.reconciled", "{event}", "Ours and the kernel's count of the same events"
 )
+UPDATE: Final = Metric("rallypoint.probe.update", "1", "1 at the state of the last update")
 PUSHES: Final = Metric("rallypoint.probe.pushes", "{push}", "OTLP pushes by outcome")
 
 

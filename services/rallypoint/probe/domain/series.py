@@ -33,17 +33,22 @@ class Series:
     histograms: Mapping[str, histogram.Histogram]
 
 
-def key_of(key: layout.Key, owner: Owner) -> SeriesKey:
-    """The series of a slot. All that is unknown is one, whatever its port."""
+def key_of(key: layout.Key, owner: Owner, *, apart: bool = False) -> SeriesKey:
+    """The series of a slot. All that is unknown is one, whatever its port.
+
+    What a canary counted is shown `apart` while there is one, and is part of the whole otherwise.
+    """
     port = 0 if owner == UNKNOWN else key.port
-    return SeriesKey(owner, key.protocol, port, key.role, key.bank)
+    return SeriesKey(owner, key.protocol, port, key.role, key.bank if apart else 0)
 
 
-def of_slots(slots: Iterable[layout.Slot], find: Callable[[int], Owner]) -> list[Series]:
+def of_slots(
+    slots: Iterable[layout.Slot], find: Callable[[int], Owner], *, apart: bool = False
+) -> list[Series]:
     """One series per owner, port and role."""
     parts: dict[SeriesKey, list[Series]] = {}
     for slot in slots:
-        key = key_of(slot.key, find(slot.key.cgroup))
+        key = key_of(slot.key, find(slot.key.cgroup), apart=apart)
         part = Series(key, slot.born_ns, slot.counters, slot.histograms)
         parts.setdefault(key, []).append(part)
     return [added(key, found) for key, found in parts.items()]

@@ -1,0 +1,88 @@
+"""Update the programs of a running probe: SIGHUP begins, the canary's figures decide.
+
+The new object is the one that the loader finds now (RALLYPOINT_PROBE_OBJECTS, or compiled from the
+sources). For a while it counts for a share of the connections; then it gets all or none.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from rallypoint.kit import errors
+from rallypoint.probe import session
+from rallypoint.probe.domain import canary, metrics, own
+
+logger = logging.getLogger(__name__)
+
+_OF: Final = 256
+
+
+class Updating:
+    """The state of an update; nothing for a source that cannot swap."""
+
+    def __init__(self, opened: session.Session | None, *, percent: int, seconds: float) -> None:
+        self._session = opened
+        self._of_256 = max(1, round(percent * _OF / 100))
+        self._seconds = seconds
+        self._due = float("inf")
+        self._trouble: dict[str, int] = {}
+        self.state = "none"
+        self.reason = ""
+
+    @property
+    def running(self) -> bool:
+        """True while a canary has its share."""
+        return self.state == "canary"
+
+    def begin(self) -> None:
+        """Load the canary and give it its share; what cannot be loaded changes nothing."""
+        if self._session is None:
+            return
+        try:
+            self._session.canary(None, self._of_256)
+        except errors.RallypointError as error:
+            self._end("failed", str(error))
+            return
+        self._trouble = self._session.totals()
+        self._due = time.monotonic() + self._seconds
+        self.state, self.reason = "canary", ""
+
+    def look(self) -> None:
+        """Decide, once the time is over and there is enough to go by."""
+        if self._session is None or time.monotonic() < self._due:
+            return
+        now = self._session.totals()
+        trouble = {name: now[name] - self._trouble[name] for name in now}
+        opinion = canary.judge(
+            self._session.slots(),
+            trouble,
+            _cost(self._session.costs()),
+            _cost(self._session.canary_costs()),
+        )
+        if opinion.verdict == "promote":
+            self._session.promote()
+            self._end("promoted", opinion.reason)
+        elif opinion.verdict == "rollback":
+            self._session.rollback()
+            self._end("rolled_back", opinion.reason)
+        else:
+            self.reason = opinion.reason
+
+    def points(self) -> list[own.Point]:
+        """For the metrics."""
+        told = (("state", self.state), ("reason", self.reason))
+        return [own.Point(metrics.UPDATE, 1, tuple(pair for pair in told if pair[1]))]
+
+    def _end(self, state: str, reason: str) -> None:
+        self.state, self.reason, self._due = state, reason, float("inf")
+        logger.warning("update %s", state, extra={"reason": reason})
+
+
+def _cost(costs: Iterable[session.ProgramCost]) -> canary.Cost:
+    every = list(costs)
+    runs, run_ns = sum(c.runs for c in every), sum(c.run_ns for c in every)
+    instructions = sum(c.instructions for c in every)
+    return canary.Cost(instructions, run_ns / runs if runs else 0.0)
