@@ -142,6 +142,7 @@ class RoomTable(Decisions):
             inputs=(),
             locked=room.locked,
             metadata=tuple(sorted(room.metadata.items())),
+            backfill=room.backfill,
         )
 
     def restore(self, spec: RoomSpec, saved: SavedRoom, *, event_gap: int = EVENT_GAP) -> int:
@@ -159,6 +160,7 @@ class RoomTable(Decisions):
         self.writer.open(slot, spec.epoch, spec.seats, ahead=ahead)
         room = self._make_room(slot, spec, tick=saved.tick, age=saved.age)
         room.locked, room.metadata = saved.locked, dict(saved.metadata)
+        room.backfill = saved.backfill
         try:
             self.arena.load_room(slot, saved.columns)
             for seat, inputs in enumerate(saved.inputs):
@@ -413,6 +415,8 @@ class RoomTable(Decisions):
         entry.room.locked = entry.room.locked if effects.locked is None else effects.locked
         if effects.metadata is not None:
             entry.room.metadata = effects.metadata
+        if effects.backfill is not None:
+            entry.room.backfill = effects.backfill
         if effects.events:
             self.writer.emit(slot, self.tick, effects.events)
         tick_hz = self.definition.info.tick_hz

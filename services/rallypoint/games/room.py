@@ -89,13 +89,15 @@ class Effects:
     said: list[Said] = field(default_factory=list)
     locked: bool | None = None
     metadata: Mapping[str, str] | None = None
+    backfill: int | None = None
 
 
 class Room:
     """One room: `options` is what the queue's configuration says, `seats` who was matched.
 
-    `seat_states` has a `SeatState` per seat; it is the platform's, so read it only. `locked` and
-    `metadata` are as the hooks before this one left them. `seats` grows as players come later.
+    `seat_states` has a `SeatState` per seat; it is the platform's, so read it only. `locked`,
+    `metadata` and `backfill` are as the hooks before this one left them. `seats` grows as players
+    come later.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class Room:
         self.dt_s = 1.0 / tick_hz
         self.effects = Effects()
         self.locked = False
+        self.backfill = 0
         self.metadata: Mapping[str, str] = {}
         self.tick = 0
         self.first_tick = 0
@@ -177,6 +180,11 @@ class Room:
     def unlock(self) -> None:
         """Let players in again."""
         self.effects.locked = False
+
+    def request_backfill(self, seats: int) -> None:
+        """Ask the room's queue for so many more players in all, until they have come; 0: for none
+        any more. They get empty seats, so there are never more than those."""
+        self.effects.backfill = max(0, seats)
 
     def set_metadata(self, values: Mapping[str, object]) -> None:
         """Say what the list of rooms shows of this one, in place of what it showed; ValueError for
@@ -275,6 +283,10 @@ class Rooms:
         """Let players into a room again."""
         self._effects(index).locked = False
 
+    def request_backfill(self, index: int, seats: int) -> None:
+        """Ask a room's queue for so many more players."""
+        self._effects(index).backfill = max(0, seats)
+
     def _effects(self, index: int) -> Effects:
         return self.effects.setdefault(int(index), Effects())
 
@@ -291,6 +303,7 @@ class Rooms:
         mine.close_reason = mine.close_reason or done.close_reason
         mine.locked = mine.locked if done.locked is None else done.locked
         mine.metadata = mine.metadata if done.metadata is None else done.metadata
+        mine.backfill = mine.backfill if done.backfill is None else done.backfill
 
 
 def _checked(body: bytes) -> bytes:

@@ -49,6 +49,7 @@ class SavedRoom:
     """One per seat of the game, taken or not."""
     locked: bool = False
     metadata: tuple[tuple[str, str], ...] = ()
+    backfill: int = 0
 
 
 def layout_hash(definition: Definition) -> bytes:

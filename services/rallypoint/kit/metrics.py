@@ -152,6 +152,9 @@ MM_RESULTS = Counter(
     "Results read: rated, unrated, duplicate, stale or malformed",
     ["queue", "outcome"],
 )
+MM_BACKFILLS = Counter(
+    "rallypoint_mm_backfills_total", "Players sent to rooms, by OK or reason", ["queue", "outcome"]
+)
 MM_DOCUMENTS = Counter(
     "rallypoint_mm_documents_total", "Queue documents read", ["queue", "outcome"]
 )

@@ -152,6 +152,20 @@ def info(room_id: RoomId) -> str:
 ALL_INFO = "info.*"
 
 
+FILL_TTL_S = 15
+"""How long a room's wish for players holds without being said again."""
+
+
+def fill(queue: QueueName, room_id: RoomId) -> str:
+    """Return the key (bucket rooms) of a room's wish for players of its queue."""
+    return f"fill.{queue}.{room_id}"
+
+
+def fills_of(queue: QueueName) -> str:
+    """Return the pattern of all wishes for players of a queue."""
+    return f"fill.{queue}.*"
+
+
 def lease(queue: QueueName) -> str:
     """Return the key (bucket leases) of a queue's leader."""
     return f"queue.{queue}"

@@ -3,7 +3,8 @@
 Allocate is asked with request_id = match_id, so a retry, by this leader or the next, gets the same
 room with fresh seat tokens. It is retried with back-off for `allocate_patience_s`; after that, or
 when fleet says that no retry can help, the match is dissolved and the queue pauses a moment (a
-failing fleet must not see the same tickets again and again without end).
+failing fleet must not see the same tickets again and again without end). A match for a room that
+wants players (`backfill`) gets its seat from that room's node instead.
 """
 
 from __future__ import annotations
@@ -11,12 +12,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from rallypoint.internal.v1 import allocation_pb2, allocation_pb2_grpc
+from rallypoint.internal.v1 import (
+    allocation_pb2,
+    allocation_pb2_grpc,
+    room_host_pb2,
+    room_host_pb2_grpc,
+)
 from rallypoint.internal.v1 import matchmaking_store_pb2 as pb
 from rallypoint.kit import errors, metrics, rpc, telemetry
 from rallypoint.matchmaking.config import MatchmakingSettings
+from rallypoint.matchmaking.domain import backfill
 from rallypoint.matchmaking.domain.queues import Recording
 from rallypoint.matchmaking.lane import Lane
 
@@ -25,6 +33,8 @@ logger = logging.getLogger(__name__)
 REASON = "ROOM_UNAVAILABLE"
 BACKOFF_S = 0.1
 BACKOFF_MAX_S = 1.6
+FILL_PAUSES_S = (0.2, 0.6)
+Seats = Sequence[allocation_pb2.SeatGrant]
 _RETRYABLE = (
     errors.Unavailable,
     errors.ResourceExhausted,
@@ -56,15 +66,17 @@ class Assigner:
                 attributes={"match_id": match.match_id, "queue": lane.config.queue},
             ):
                 async with self._slots:
-                    reply = await self._allocate(lane, match)
-                await (self._dissolve(lane, match) if reply is None else _seat(lane, match, reply))
+                    seats, epoch = await (
+                        self._fill(lane, match) if match.room_id else self._allocate(lane, match)
+                    )
+                await (
+                    self._dissolve(lane, match) if not seats else _seat(lane, match, seats, epoch)
+                )
         finally:
             lane.assigning -= 1
 
-    async def _allocate(
-        self, lane: Lane, match: pb.MatchRecord
-    ) -> allocation_pb2.AllocateResponse | None:
-        """A room, or None when none could be had in time."""
+    async def _allocate(self, lane: Lane, match: pb.MatchRecord) -> tuple[Seats, int]:
+        """The seats in a room and its epoch; no seats when none could be had in time."""
         started, backoff_s = lane.clock.monotonic(), BACKOFF_S
         request = _request(lane, match)
         while True:
@@ -81,12 +93,52 @@ class Assigner:
                         "allocate_failed",
                         extra={"match_id": match.match_id, "reason": error.reason},
                     )
-                    return None
+                    return (), 0
                 await asyncio.sleep(wait_s)
                 backoff_s = min(2 * backoff_s, BACKOFF_MAX_S)
             else:
                 metrics.MM_ALLOCATIONS.labels(lane.config.queue, "OK").inc()
-                return reply
+                return reply.seats, reply.epoch
+
+    async def _fill(self, lane: Lane, match: pb.MatchRecord) -> tuple[Seats, int]:
+        """The player's seat in a room that runs; none when the room does not give it."""
+        player, ticket_id = match.players[0], match.ticket_ids[0]
+        wish = lane.wishes.get(match.room_id)
+        try:
+            seats = await self._added(match)
+        except errors.RallypointError as error:
+            metrics.MM_BACKFILLS.labels(lane.config.queue, error.reason).inc()
+            logger.info("backfill_failed", extra={"room": match.room_id, "reason": error.reason})
+            if wish is not None:
+                final = isinstance(error, errors.PermissionDenied | errors.InvalidArgument)
+                until = None if final else lane.clock.now() + backfill.PAUSE_S
+                wish.failed(ticket_id, player.player_id, until=until)
+            return (), 0
+        metrics.MM_BACKFILLS.labels(lane.config.queue, "OK").inc()
+        if wish is not None:
+            wish.came(ticket_id)
+        return seats, 0
+
+    async def _added(self, match: pb.MatchRecord) -> Seats:
+        """Have the room's node seat a match's players; again when it is in doubt whether it did."""
+        request = room_host_pb2.AddPlayersRequest(
+            room_id=match.room_id, players=_seat_requests(match), backfill=True
+        )
+        async with rpc.channel(match.address, name="matchmaking") as channel:
+            stub: Any = room_host_pb2_grpc.RoomHostServiceStub(channel)
+            for pause_s in (*FILL_PAUSES_S, None):
+                try:
+                    async with rpc.calling():
+                        reply = await stub.AddPlayers(
+                            request, timeout=self._settings.allocate_timeout_s
+                        )
+                    seats: Seats = reply.seats
+                    return seats
+                except (errors.Unavailable, errors.DeadlineExceeded):
+                    if pause_s is None:
+                        raise
+                    await asyncio.sleep(pause_s)
+        raise AssertionError("unreachable")
 
     async def _ask(
         self, request: allocation_pb2.AllocateRequest
@@ -102,7 +154,8 @@ class Assigner:
         changes = await lane.tickets.requeue(
             lane.epoch, match, REASON, now_ms=int(lane.clock.now() * 1000)
         )
-        lane.pace.failed(lane.clock.monotonic())
+        if not match.room_id:
+            lane.pace.failed(lane.clock.monotonic())
         for record, row in await lane.tickets.queued([ticket_id for ticket_id, _ in changes]):
             lane.enter(record, row)
         lane.tell(changes)
@@ -110,11 +163,11 @@ class Assigner:
             lane.ended("requeued", lane.clock.now() - start_ms / 1000)
 
 
-async def _seat(lane: Lane, match: pb.MatchRecord, reply: allocation_pb2.AllocateResponse) -> None:
-    tokens = {seat.player_id: seat.seat_token for seat in reply.seats}
+async def _seat(lane: Lane, match: pb.MatchRecord, seats: Seats, epoch: int) -> None:
+    tokens = {seat.player_id: seat.seat_token for seat in seats}
     seated = pb.MatchRecord()
     seated.CopyFrom(match)
-    seated.room_epoch = reply.epoch
+    seated.room_epoch = epoch
     seated.seat_tokens.extend(tokens[player.player_id] for player in match.players)
     now = lane.clock.now()
     changes = await lane.tickets.assign(lane.epoch, seated, now_ms=int(now * 1000))
@@ -147,12 +200,16 @@ def _request(lane: Lane, match: pb.MatchRecord) -> allocation_pb2.AllocateReques
         set=lane.config.set,
         game=lane.config.game,
         queue=lane.config.queue,
-        players=[
-            allocation_pb2.SeatRequest(
-                player_id=player.player_id, display_name=player.display_name, team=player.team
-            )
-            for player in match.players
-        ],
+        players=_seat_requests(match),
         options=lane.config.options,
         recording=_recording(lane.config.recording),
     )
+
+
+def _seat_requests(match: pb.MatchRecord) -> list[allocation_pb2.SeatRequest]:
+    return [
+        allocation_pb2.SeatRequest(
+            player_id=player.player_id, display_name=player.display_name, team=player.team
+        )
+        for player in match.players
+    ]

@@ -16,6 +16,7 @@ from rallypoint.internal.v1 import matchmaking_store_pb2 as pb
 from rallypoint.kit import metrics
 from rallypoint.kit.clock import Clock
 from rallypoint.matchmaking.domain import ratings
+from rallypoint.matchmaking.domain.backfill import Wish
 from rallypoint.matchmaking.domain.entry import Entry
 from rallypoint.matchmaking.domain.hub import Hub, Notice
 from rallypoint.matchmaking.domain.pace import Pace
@@ -54,6 +55,8 @@ class Lane:
     """Set when the matcher should look again."""
     outgoing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the outbox has something."""
+    wishes: dict[str, Wish] = field(default_factory=dict)
+    """Rooms that want players, while this process leads."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when watchers are to come again: the process stops, or the queue is gone."""
     cycle_ms: float = 0.0

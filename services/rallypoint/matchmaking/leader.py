@@ -24,7 +24,7 @@ from rallypoint.kit.bus import Bus
 from rallypoint.kit.lease import Lease
 from rallypoint.kit.names import PlayerId, QueueName
 from rallypoint.kit.store import StoreUnavailable
-from rallypoint.matchmaking import matcher, relay, results, sweeper
+from rallypoint.matchmaking import backfill, matcher, relay, results, sweeper
 from rallypoint.matchmaking.assigner import Assigner
 from rallypoint.matchmaking.domain.columns import Pool
 from rallypoint.matchmaking.domain.hub import Notice
@@ -135,6 +135,7 @@ async def _session(
         },
     )  # fmt: skip
     desk = matcher.Desk(lane, pool, assign)
+    group.create_task(backfill.run(lane, bus), name=f"backfill.{queue}")
     group.create_task(matcher.run(desk), name=f"matcher.{queue}")
     group.create_task(relay.run(lane, bus), name=f"relay.{queue}")
     group.create_task(sweeper.run(lane), name=f"sweeper.{queue}")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from rallypoint.internal.v1 import matchmaking_store_pb2 as pb
 from rallypoint.kit import metrics, names
+from rallypoint.matchmaking import backfill
 from rallypoint.matchmaking.domain import matching, ratings
 from rallypoint.matchmaking.domain.columns import Pool
 from rallypoint.matchmaking.domain.tickets import Row, State
@@ -54,7 +55,7 @@ async def _wait_due(desk: Desk) -> None:
         wait_s = lane.pace.wait_s(
             lane.clock.monotonic(),
             searching=len(desk.pool),
-            least=lane.config.min_players,
+            least=1 if _wanted(lane) else lane.config.min_players,
             most=lane.config.max_players,
         )
         if wait_s <= 0:
@@ -64,10 +65,18 @@ async def _wait_due(desk: Desk) -> None:
                 await lane.arrived.wait()
 
 
+def _wanted(lane: Lane) -> bool:
+    """Whether a room wants somebody who searches alone."""
+    now = lane.clock.now()
+    return any(wish.free(now) for wish in lane.wishes.values())
+
+
 async def cycle(desk: Desk) -> int:
-    """Find matches once and commit them; how many were committed."""
+    """Find matches once and commit them; how many were committed. Rooms that want players come
+    before new matches."""
     lane = desk.lane
     started = lane.clock.monotonic()
+    filled = await _fill(desk)
     view, rows = desk.pool.view()
     groups = matching.find(view, matching.rules(lane.config), lane.clock.now())
     lane.pace.cycled(started)
@@ -80,9 +89,31 @@ async def cycle(desk: Desk) -> int:
             group.rows.tolist(), group.teams.tolist(), group.spread.tolist(), strict=True
         )
     ]
-    committed = 0
+    committed = filled
     for start in range(0, len(found), COMMIT_BATCH):
         committed += await _commit(desk, found[start : start + COMMIT_BATCH])
+    return committed
+
+
+async def _fill(desk: Desk) -> int:
+    """Send players to rooms that want some, each in a match of their own; how many."""
+    lane, chosen = desk.lane, backfill.chosen(desk.lane)
+    matches = []
+    for wish, player in chosen:
+        match = _record(lane, [player.ticket_id], [0])
+        match.room_id, match.address = wish.room_id, wish.address
+        wish.send(player.ticket_id)
+        matches.append(match)
+    committed = 0
+    results = await lane.tickets.commit(lane.epoch, matches)
+    for (wish, player), match, (outcome, changes) in zip(chosen, matches, results, strict=True):
+        if outcome == "CONFLICT":
+            wish.failed(player.ticket_id, player.player_id, until=lane.clock.now())
+            lane.leave(player.ticket_id)
+            continue
+        committed += 1
+        lane.tell(changes, match)
+        desk.assign(match)
     return committed
 
 

@@ -34,7 +34,9 @@ def assignment(ticket_id: str, match: pb.MatchRecord) -> v1.Assignment:
     """Where the holder of a ticket plays."""
     tokens = dict(zip(match.ticket_ids, match.seat_tokens, strict=False))
     return v1.Assignment(
-        room_id=match.match_id, seat_token=tokens.get(ticket_id, b""), players=match.players
+        room_id=match.room_id or match.match_id,
+        seat_token=tokens.get(ticket_id, b""),
+        players=match.players,
     )
 
 

@@ -215,6 +215,7 @@ def _engine(item: SavedRoom) -> snapshot_pb2.EngineSnapshot:
         timers=timers(item),
         locked=item.locked,
         metadata=dict(item.metadata),
+        backfill=item.backfill,
         next_event_id=item.next_event,
     )
 
@@ -234,6 +235,7 @@ def _engine_of(message: snapshot_pb2.EngineSnapshot) -> SavedRoom:
         timers=tuple((timer.in_ticks, timer.method) for timer in message.timers),
         locked=message.locked,
         metadata=tuple(sorted(message.metadata.items())),
+        backfill=message.backfill,
         next_event=message.next_event_id,
         events=tuple((event.ago_ticks, event.field) for event in message.events),
         inputs=tuple(

@@ -128,7 +128,7 @@ class Node:
             raise errors.NotFound("ROOM_UNKNOWN", "no such room here")
         now = asyncio.get_running_loop().time()
         seats = await placed.runner.call(
-            functools.partial(seating.admit, placed.runner.table, placed.room, request.players, now)
+            functools.partial(seating.admit, placed.runner.table, placed.room, request, now)
         )
         await self._store(placed)
         return host.AddPlayersResponse(seats=seats, game=placed.room.identity.game)

@@ -136,9 +136,9 @@ def _settled(engine: SavedRoom, body: bytes) -> bytes:
     )  # fmt: skip
     if engine.game:
         data += b"\x2a%b%b" % (varint(len(engine.game)), engine.game)
-    if engine.locked or engine.metadata:
+    if engine.locked or engine.metadata or engine.backfill:
         data += snapshot_pb2.EngineSnapshot(
-            locked=engine.locked, metadata=dict(engine.metadata)
+            locked=engine.locked, metadata=dict(engine.metadata), backfill=engine.backfill
         ).SerializeToString()
     return data
 

@@ -54,9 +54,13 @@ def refuse_join(link: GatewayLink, client: int, error: errors.RallypointError) -
 
 
 def admit(
-    table: RoomTable, room: HostedRoom, players: Sequence[SeatRequest], now: float
+    table: RoomTable, room: HostedRoom, request: host.AddPlayersRequest, now: float
 ) -> list[SeatGrant]:
-    """Seat players who come later, all or none; who has a seat gets a fresh token of it."""
+    """Seat players who come later, all or none; who has a seat gets a fresh token of it.
+
+    The room's wish for players of its queue is met with each of those who come for it.
+    """
+    players = request.players
     if room.ended is not None:
         raise errors.NotFound("ROOM_UNKNOWN", "the room has ended")
     if room.still is not None:
@@ -67,8 +71,11 @@ def admit(
         raise errors.FailedPrecondition("LATE_JOIN_OFF", "the game lets nobody in later")
     if new and room.state.locked:
         raise errors.FailedPrecondition("ROOM_LOCKED", "the room lets nobody in now")
+    if request.backfill and len(new) > room.state.backfill:
+        raise errors.ResourceExhausted("BACKFILL_OVER", "the room wants nobody more")
     for seat in _admitted(table, room, [*new.values()]):
         _seat(table, room, seat, now + info.reserve_s)
+    room.state.backfill -= len(new) if request.backfill else 0
     held = [(player.player_id, book.held(player.player_id)) for player in players]
     return [
         SeatGrant(player_id=player_id, slot=slot, seat_token=book.grant(slot))

@@ -15,6 +15,7 @@ from rallypoint.kit.trunk_listener import TrunkListener
 from rallypoint.room_state import catalog
 from rallypoint.room_state.admin import RoomAdminService
 from rallypoint.room_state.arrivals import Arrivals
+from rallypoint.room_state.backfills import Backfills
 from rallypoint.room_state.closing import Closer
 from rallypoint.room_state.config import Settings
 from rallypoint.room_state.departures import Departures
@@ -69,7 +70,9 @@ async def run(settings: Settings, runtime: Runtime, definitions: Mapping[str, De
     await registration.register()
     listings = Listings(runtime.bus, lambda: [placed.room for placed in node.rooms.values()])
     runtime.spawn(facts.run(), name="facts")
+    backfills = Backfills(runtime.bus, lambda: list(node.rooms.values()), record.address)
     runtime.spawn(listings.run(), name="listings")
+    runtime.spawn(backfills.run(), name="backfills")
     runtime.spawn(node.snapshots.run(), name="snapshots")
     runtime.spawn(recorder.run(), name="recorder")
     runtime.spawn(freezing.run(), name="freezing")

@@ -188,6 +188,11 @@ class SeatBook:
         return sum(record.state is not SeatState.LEFT for record in self._records)
 
     @property
+    def free(self) -> int:
+        """Seats that a player who comes now could get."""
+        return len(self._free())
+
+    @property
     def connected(self) -> int:
         """Players with a stream."""
         return sum(record.state is SeatState.CONNECTED for record in self._records)
