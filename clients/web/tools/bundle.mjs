@@ -11,6 +11,7 @@ const staged = path.join(home, "dist.new");
 const pages = [
   { name: "app", entry: "src/page/main.ts", html: "src/page/index.html", to: "index.html" },
   { name: "operator", entry: "src/operator/main.ts", html: "src/operator/index.html", to: "operator.html" },
+  { name: "replay", entry: "src/replay/main.ts", html: "src/replay/index.html", to: "replay.html" },
 ];
 
 await rm(staged, { recursive: true, force: true });

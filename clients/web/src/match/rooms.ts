@@ -65,6 +65,11 @@ export class Rooms {
     return (await this.#channel.unary(RoomService.method.listRooms, request)).rooms;
   }
 
+  /** Rooms that let spectators in, newest first: the first page. */
+  async watchable(game = ""): Promise<readonly RoomListing[]> {
+    return (await this.#channel.unary(RoomService.method.listRooms, { game, spectate: true })).rooms;
+  }
+
   async #again<T>(call: () => Promise<T>): Promise<T> {
     const backoff = new Backoff();
     for (;;) {

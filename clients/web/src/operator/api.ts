@@ -1,6 +1,6 @@
 // AdminService in the name of whoever holds the secret.
 import { AdminService } from "../gen/rallypoint/v1/admin_pb";
-import type { GetLiveRoomResponse, ListLiveRoomsResponse } from "../gen/rallypoint/v1/admin_pb";
+import type { GetLiveRoomResponse, ListLiveRoomsResponse, ReplayListing } from "../gen/rallypoint/v1/admin_pb";
 import { Channel } from "../rpc/channel";
 
 const KEY = "rallypoint.operator";
@@ -19,6 +19,10 @@ export class OperatorApi {
 
   show(roomId: string): Promise<GetLiveRoomResponse> {
     return this.#channel.unary(AdminService.method.getLiveRoom, { roomId });
+  }
+
+  async replays(): Promise<readonly ReplayListing[]> {
+    return (await this.#channel.unary(AdminService.method.listReplays, { limit: 50 })).replays;
   }
 
   async kick(roomId: string, seat: { slot: number; playerId: string }, reason: string): Promise<void> {

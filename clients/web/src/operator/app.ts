@@ -3,9 +3,12 @@ import { Code, RallypointError } from "../rpc/error";
 import { element, refill, say } from "../page/element";
 import { OperatorApi, keepSecret, secret, takeSecretFromAddress } from "./api";
 import { RoomPanel } from "./room";
+import { ReplayTable } from "./replays";
 import { RoomTable } from "./table";
 
 const EVERY_MS = 1_000;
+/** The list of replays costs more and changes less: it is asked for at every tenth look. */
+const REPLAYS_EVERY = 10;
 
 export class OperatorApp {
   readonly #root: HTMLElement;
@@ -13,8 +16,10 @@ export class OperatorApp {
   readonly #news = element("p", { class: "news", role: "status" });
   readonly #table: RoomTable;
   readonly #panel: RoomPanel;
+  readonly #replays = new ReplayTable();
   #timer: ReturnType<typeof setInterval> | undefined;
   #asking = false;
+  #looks = 0;
 
   constructor(root: HTMLElement) {
     this.#root = root;
@@ -35,7 +40,7 @@ export class OperatorApp {
     refill(
       this.#root,
       element("header", {}, element("h1", {}, "Rallypoint ", element("small", {}, "operators")), this.#news, this.#away()),
-      element("main", {}, this.#table.element, this.#panel.element),
+      element("main", {}, this.#table.element, this.#panel.element, this.#replays.element),
     );
     this.#timer = setInterval(() => void this.#refresh(), EVERY_MS);
     void this.#refresh();
@@ -78,6 +83,7 @@ export class OperatorApp {
     try {
       this.#table.show(await this.#api.list(), this.#panel.roomId);
       await this.#panel.refresh();
+      if (this.#looks++ % REPLAYS_EVERY === 0) this.#replays.show(await this.#api.replays());
     } catch (error) {
       this.#failed(error);
     } finally {

@@ -2,6 +2,7 @@
 import type { GetLiveRoomResponse, LiveSeat, LiveTable } from "../gen/rallypoint/v1/admin_pb";
 import { element, refill, say } from "../page/element";
 import { Code, RallypointError } from "../rpc/error";
+import { replayOf } from "./replays";
 import type { OperatorApi } from "./api";
 
 const MOST_ROWS = 40;
@@ -11,6 +12,7 @@ export class RoomPanel {
   readonly #api: OperatorApi;
   readonly #tell: (text: string) => void;
   readonly #title = element("h2");
+  readonly #replay = element("a", { class: "button" }, "Replay so far");
   readonly #facts = element("p", { class: "summary" });
   readonly #seats = element("ul", { class: "seats", "aria-label": "Seats" });
   readonly #tables = element("div", { class: "tables" });
@@ -22,13 +24,14 @@ export class RoomPanel {
     this.#api = api;
     this.#tell = tell;
     const close = element("button", { class: "button danger", type: "button", click: () => this.#askClose() }, "Close the room");
-    this.element.append(element("div", { class: "head" }, this.#title, close), this.#facts, this.#seats, this.#tables, this.#dialog);
+    this.element.append(element("div", { class: "head" }, this.#title, this.#replay, close), this.#facts, this.#seats, this.#tables, this.#dialog);
   }
 
   choose(roomId: string): void {
     this.roomId = roomId;
     this.#shownSeats = "";
     say(this.#title, roomId);
+    this.#replay.href = replayOf(roomId);
     refill(this.#tables);
     refill(this.#seats);
     this.element.hidden = false;

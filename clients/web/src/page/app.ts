@@ -6,6 +6,7 @@ import type { Assignment, Rating } from "../gen/rallypoint/v1/matchmaking_pb";
 import { Channel } from "../rpc/channel";
 import type { TransportName } from "../rpc/channel";
 import { RallypointError } from "../rpc/error";
+import { isRecorded } from "../room/recorded";
 import { SeatStore } from "../room/seats";
 import type { Seat } from "../room/seats";
 import { randomId } from "../session/encoding";
@@ -118,6 +119,10 @@ export class App {
       list: async () => {
         await opened;
         return rooms.open();
+      },
+      watchable: async () => {
+        await opened;
+        return rooms.watchable();
       },
       onBack: () => {
         screen.dispose();
@@ -240,11 +245,13 @@ export class App {
       offer,
       outcome,
       playerId: this.playerId,
+      roomId: seat.roomId,
       again: seat.code === undefined ? "Play again" : "Another room",
       onAgain: () => void (seat.code === undefined ? this.#search(offer) : this.rooms(offer)),
       onHome: () => this.home(),
     });
     this.#show("result", screen.element);
+    if (outcome.ending.how === "closed") void this.#offerReplay(seat.roomId, screen.replayable);
     if (outcome.ending.result?.rated === false || seat.code !== undefined) return screen.unrated();
     try {
       const rating = await this.#matchmaker.ratingAfter(queueOf(offer), seat.roomId, RATING_WITHIN_MS);
@@ -254,6 +261,12 @@ export class App {
     } catch {
       screen.late();
     }
+  }
+
+  /** Offer the replay if the match was recorded; nothing else depends on it. */
+  async #offerReplay(roomId: string, offer: () => void): Promise<void> {
+    const channel = new Channel({ url: "", credentials: this.#session });
+    if (await isRecorded(channel, roomId)) offer();
   }
 
   #replaced(offer: Offer, seat: Seat): void {

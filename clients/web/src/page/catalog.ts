@@ -1,7 +1,8 @@
 // The games of this page: how they are offered before anything is known of the server.
-import type { GameViewFactory } from "./game_view";
+import type { GameViewFactory, ReplayViewFactory } from "./game_view";
+import { skirmishReplay } from "./skirmish/replay_view";
 import { skirmishView } from "./skirmish/view";
-import { tictactoeView } from "./tictactoe/view";
+import { tictactoeReplay, tictactoeView } from "./tictactoe/view";
 
 export interface Offer {
   /** The game's and, by default, its queue's name. */
@@ -11,6 +12,7 @@ export interface Offer {
   readonly players: string;
   readonly art: string;
   readonly view: GameViewFactory;
+  readonly replay: ReplayViewFactory;
 }
 
 export const OFFERS: readonly Offer[] = [
@@ -20,6 +22,7 @@ export const OFFERS: readonly Offer[] = [
     pitch: "Move, aim, shoot. Most takedowns when the clock runs out wins.",
     players: "2–8 players · real time",
     view: skirmishView,
+    replay: skirmishReplay,
     art: `<svg viewBox="0 0 120 72" aria-hidden="true"><g fill="none" stroke="currentColor" stroke-opacity=".28">
       <path d="M0 18h120M0 36h120M0 54h120M24 0v72M48 0v72M72 0v72M96 0v72"/></g>
       <path d="M38 41 84 26" stroke="#ffd166" stroke-width="2" stroke-linecap="round" stroke-dasharray="9 7"/>
@@ -33,6 +36,7 @@ export const OFFERS: readonly Offer[] = [
     pitch: "Three in a row. One minute a move, so think, but not for long.",
     players: "2 players · turn by turn",
     view: tictactoeView,
+    replay: tictactoeReplay,
     art: `<svg viewBox="0 0 120 72" aria-hidden="true"><g stroke="currentColor" stroke-opacity=".4" stroke-width="2" stroke-linecap="round">
       <path d="M50 8v56M70 8v56M32 26h56M32 46h56"/></g>
       <g fill="none" stroke-width="3.4" stroke-linecap="round"><path d="M55 31l10 10m0-10L55 41M36 12l9 9m0-9l-9 9M75 51l9 9m0-9l-9 9" stroke="#ff6a3d"/>

@@ -1,6 +1,7 @@
 // What a game shows: given the connection, it draws frames and makes inputs or messages.
 import type { SeatInfo, Welcome } from "../gen/rallypoint/v1/room_pb";
-import type { FrameUpdate, RoomConnection } from "../room/connection";
+import type { Tables } from "../room/columns";
+import type { FrameUpdate, GameEvent, RoomConnection } from "../room/connection";
 
 export interface GameContext {
   readonly connection: RoomConnection;
@@ -22,6 +23,39 @@ export interface GameView {
   facts(): Readonly<Record<string, unknown>>;
   dispose(): void;
 }
+
+/** What a replay of a game is shown in. */
+export interface ReplayContext {
+  readonly seats: ReadonlyMap<number, SeatInfo>;
+  readonly tickHz: number;
+  readonly calm: boolean;
+}
+
+/** The state at a place of a recording. */
+export interface ReplayFrame {
+  readonly atMs: number;
+  readonly tick: number;
+  readonly tables: Tables;
+  /** None while a place is sought. */
+  readonly events: readonly GameEvent[];
+}
+
+/** Shows a game that is not played: frames in order, until `reset` says that the next is elsewhere. */
+export interface ReplayView {
+  readonly element: HTMLElement;
+  /** Whose window is shown; undefined: everything. */
+  readonly followed: number | undefined;
+  follow?(slot: number | undefined): void;
+  reset(): void;
+  frame(frame: ReplayFrame): void;
+  /** Draw a place between the frames; `nowMs` is performance.now(). */
+  draw(atMs: number, nowMs: number): void;
+  /** Plain facts about what is shown, for tests. */
+  facts(): Readonly<Record<string, unknown>>;
+  dispose(): void;
+}
+
+export type ReplayViewFactory = (context: ReplayContext) => ReplayView;
 
 export type GameViewFactory = (context: GameContext) => GameView;
 

@@ -12,6 +12,8 @@ export interface ResultOptions {
   readonly offer: Offer;
   readonly outcome: Outcome;
   readonly playerId: string;
+  /** The room; its replay is offered once there is one. */
+  readonly roomId: string;
   readonly again: string;
   readonly onAgain: () => void;
   readonly onHome: () => void;
@@ -21,6 +23,8 @@ export interface ResultScreen {
   readonly element: HTMLElement;
   rated(rating: Rating): void;
   unrated(): void;
+  /** The match was recorded: offer it. */
+  replayable(): void;
   late(): void;
 }
 
@@ -46,6 +50,7 @@ export function resultScreen(options: ResultOptions): ResultScreen {
         "div",
         { class: "actions" },
         element("button", { class: "button primary large", type: "button", click: options.onAgain }, options.again),
+        element("a", { class: "button", href: `/replay?room=${encodeURIComponent(options.roomId)}`, "data-replay": true, hidden: true }, "Watch the replay"),
         element("button", { class: "button", type: "button", click: options.onHome }, "Home"),
       ),
     ),
@@ -64,6 +69,10 @@ export function resultScreen(options: ResultOptions): ResultScreen {
       say(figure, "–");
       refill(change);
       say(note, "This match was not rated");
+    },
+    replayable: () => {
+      const link = screen.querySelector<HTMLElement>("[data-replay]");
+      if (link) link.hidden = false;
     },
     late: () => {
       say(figure, "–");

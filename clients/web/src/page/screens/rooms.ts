@@ -14,10 +14,13 @@ export interface RoomsOptions {
   readonly onCode: (code: string) => void;
   readonly onBack: () => void;
   readonly list: () => Promise<readonly RoomListing[]>;
+  /** Rooms that let spectators in. */
+  readonly watchable: () => Promise<readonly RoomListing[]>;
 }
 
 const CODE_LENGTH = 6;
 const EVERY_MS = 2_000;
+const MOST_MATCHES = 10;
 
 export class RoomsScreen {
   readonly element: HTMLElement;
@@ -27,7 +30,10 @@ export class RoomsScreen {
   readonly #none = element("p", { class: "lead" }, "Looking for open rooms…");
   readonly #code: HTMLInputElement;
   readonly #timer: ReturnType<typeof setInterval>;
+  readonly #matches = element("ul", { class: "open-rooms", "aria-label": "Matches to watch" });
+  readonly #watch = element("section", { class: "panel", hidden: true }, element("h2", {}, "Watch a match"), this.#matches);
   #shown = "";
+  #shownMatches = "";
 
   constructor(options: RoomsOptions) {
     this.#options = options;
@@ -53,6 +59,7 @@ export class RoomsScreen {
       element("header", { class: "rooms-head" }, wordmark(), element("h1", { tabindex: -1 }, "Play with friends"), this.#problem),
       element("div", { class: "rooms-ways" }, this.#enter(), this.#make()),
       element("section", { class: "panel" }, element("h2", {}, "Open rooms"), this.#none, this.#list),
+      this.#watch,
       element("div", { class: "actions" }, element("button", { class: "button", type: "button", click: options.onBack }, "Back")),
     );
     this.#timer = setInterval(() => void this.#refresh(), EVERY_MS);
@@ -127,6 +134,7 @@ export class RoomsScreen {
     if (document.hidden) return;
     try {
       this.#show((await this.#options.list()).filter((room) => offerOf(room.game)));
+      this.#showMatches((await this.#options.watchable()).filter((room) => offerOf(room.game)));
     } catch {
       say(this.#none, "The list is not available right now.");
       this.#none.hidden = false;
@@ -145,6 +153,14 @@ export class RoomsScreen {
     if (focused) this.#list.querySelector<HTMLElement>(`[data-code="${focused}"]`)?.focus();
   }
 
+  #showMatches(rooms: readonly RoomListing[]): void {
+    this.#watch.hidden = rooms.length === 0;
+    const shown = JSON.stringify(rooms.map((room) => [room.roomId, room.players]));
+    if (shown === this.#shownMatches) return;
+    this.#shownMatches = shown;
+    refill(this.#matches, ...rooms.slice(0, MOST_MATCHES).map(matchRow));
+  }
+
   #row(room: RoomListing): HTMLElement {
     const title = offerOf(room.game)?.title ?? room.game;
     const host = room.metadata["host"];
@@ -157,4 +173,16 @@ export class RoomsScreen {
       element("button", { class: "button", type: "button", "data-code": room.code, "aria-label": `Join ${title}${host ? `, ${host}'s room` : ""}`, click: () => this.#options.onCode(room.code) }, "Join"),
     );
   }
+}
+
+function matchRow(room: RoomListing): HTMLElement {
+  const title = offerOf(room.game)?.title ?? room.game;
+  return element(
+    "li",
+    {},
+    element("strong", {}, title),
+    element("span", { class: "who" }, `${room.spectateDelayMs / 1000} s behind`),
+    element("span", { class: "facts" }, `${room.players} of ${room.maxPlayers} players`),
+    element("a", { class: "button", href: `/replay?room=${encodeURIComponent(room.roomId)}&as=spectator` }, "Watch"),
+  );
 }

@@ -29,7 +29,8 @@ export interface Scene {
   readonly items: readonly Item[];
   readonly names: (slot: number) => string;
   readonly effects: Effects;
-  readonly controls: Controls;
+  /** None when nobody plays here. */
+  readonly controls?: Controls;
   readonly calm: boolean;
 }
 
@@ -73,7 +74,7 @@ export class Picture {
     pen.setTransform(this.#density, 0, 0, this.#density, 0, 0);
     if (!camera.whole) for (const player of scene.players) drawPointer(pen, player, scene);
     drawHurt(pen, scene);
-    if (scene.controls.touched) drawSticks(pen, scene);
+    if (scene.controls?.touched) drawSticks(pen, scene.camera, scene.controls);
   }
 
   #floorAt(scale: number): HTMLCanvasElement {
@@ -222,9 +223,9 @@ function drawHurt(pen: CanvasRenderingContext2D, scene: Scene): void {
   pen.fillRect(0, 0, width, height);
 }
 
-function drawSticks(pen: CanvasRenderingContext2D, scene: Scene): void {
-  const { width, height } = scene.camera;
-  const { moveStick, aimStick } = scene.controls;
+function drawSticks(pen: CanvasRenderingContext2D, camera: Camera, controls: Controls): void {
+  const { width, height } = camera;
+  const { moveStick, aimStick } = controls;
   const rest = 92;
   drawStick(pen, moveStick, { x: 92, y: height - rest, label: "Move" });
   drawStick(pen, aimStick, { x: width - 92, y: height - rest, label: "Fire" });

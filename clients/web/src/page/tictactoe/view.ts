@@ -1,10 +1,10 @@
 // Tic-tac-toe on the screen: nine buttons, a message per move, whose turn it is and for how long.
-import type { Welcome } from "../../gen/rallypoint/v1/room_pb";
+import type { SeatInfo, Welcome } from "../../gen/rallypoint/v1/room_pb";
 import type { FrameUpdate } from "../../room/connection";
 import { RallypointError } from "../../rpc/error";
 import { drawing, element, say } from "../element";
 import { colorOf, nameOf } from "../game_view";
-import type { GameContext, GameView } from "../game_view";
+import type { GameContext, GameView, ReplayContext, ReplayView } from "../game_view";
 
 const PLACE = 1;
 const LINES = [[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 3, 6], [1, 4, 7], [2, 5, 8], [0, 4, 8], [2, 4, 6]] as const;
@@ -18,12 +18,34 @@ const REFUSALS: Readonly<Record<string, string>> = {
 const STEPS: Readonly<Record<string, number>> = { ArrowUp: -3, ArrowDown: 3, ArrowLeft: -1, ArrowRight: 1 };
 
 export function tictactoeView(context: GameContext): GameView {
-  return new TicTacToeView(context);
+  const { connection, welcome, seats } = context;
+  return new TicTacToeView({ seats, tickHz: welcome.tickHz, self: welcome.slot, place: (cell) => connection.sendMessage(PLACE, Uint8Array.of(cell)) });
+}
+
+/** The board of a match that was played: nobody's turn to touch it. */
+export function tictactoeReplay({ seats, tickHz }: ReplayContext): ReplayView {
+  const view = new TicTacToeView({ seats, tickHz, self: -1, place: () => Promise.resolve() });
+  return {
+    element: view.element,
+    followed: undefined,
+    reset: () => undefined,
+    frame: (frame) => view.frame(frame),
+    draw: () => undefined,
+    facts: () => view.facts(),
+    dispose: () => view.dispose(),
+  };
+}
+
+interface Board {
+  readonly seats: ReadonlyMap<number, SeatInfo>;
+  readonly tickHz: number;
+  readonly self: number;
+  readonly place: (cell: number) => Promise<unknown>;
 }
 
 class TicTacToeView implements GameView {
   readonly element: HTMLElement;
-  readonly #context: GameContext;
+  readonly #context: Board;
   readonly #cells: readonly HTMLButtonElement[];
   readonly #status = element("p", { class: "turn", role: "status", "aria-live": "polite" }, "Waiting for the other player…");
   readonly #clock = element("span", { class: "time", "aria-label": "Time for this move" }, "");
@@ -34,9 +56,9 @@ class TicTacToeView implements GameView {
   #turn: number | undefined;
   #sending = false;
 
-  constructor(context: GameContext) {
+  constructor(context: Board) {
     this.#context = context;
-    this.#self = context.welcome.slot;
+    this.#self = context.self;
     this.#cells = Array.from({ length: 9 }, (_, at) =>
       element("button", { class: "cell", type: "button", tabindex: at === 4 ? 0 : -1, click: () => void this.#place(at) }),
     );
@@ -55,12 +77,12 @@ class TicTacToeView implements GameView {
     this.#self = welcome.slot;
   }
 
-  frame({ tables, tick }: FrameUpdate): void {
+  frame({ tables, tick }: Pick<FrameUpdate, "tables" | "tick">): void {
     this.#marks = [...tables.table("board").column("mark")];
     const turn = tables.table("turn");
     const deadline = turn.get("deadline", 0);
     this.#turn = deadline > 0 && !this.#over() ? turn.get("seat", 0) : undefined;
-    const left = Math.max(0, (deadline - tick) / this.#context.welcome.tickHz);
+    const left = Math.max(0, (deadline - tick) / this.#context.tickHz);
     say(this.#clock, this.#turn === undefined ? "" : `${Math.ceil(left)} s`);
     this.#clock.classList.toggle("soon", left < 10);
     this.#show();
@@ -83,7 +105,7 @@ class TicTacToeView implements GameView {
     this.#sending = true;
     this.#cells[cell]?.classList.add("pending");
     try {
-      await this.#context.connection.sendMessage(PLACE, Uint8Array.of(cell));
+      await this.#context.place(cell);
     } catch (error) {
       const reason = error instanceof RallypointError ? error.reason : "";
       say(this.#status, REFUSALS[reason] ?? "The move did not arrive. Try again.");
