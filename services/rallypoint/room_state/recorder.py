@@ -1,8 +1,9 @@
 """Stores the chunks of recorded rooms on the stream REPLAY, at its own pace.
 
-Rooms never wait for it. What waits for a slow broker, or one that is away, is bounded by its bytes:
-the oldest chunks are dropped first, and a chunk that could not be stored for a while is. Viewers
-see a gap where a number is missing.
+Rooms never wait for it. Chunks of many rooms leave together, one of each: those of a room stay in
+order. What waits for a slow broker, or one that is away, is bounded by its bytes: the oldest chunks
+are dropped first, and a chunk that could not be stored for a while is. Viewers see a gap where a
+number is missing.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-from collections import deque
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from rallypoint.kit import errors, metrics, subjects
 from rallypoint.kit.bus import Bus
+from rallypoint.kit.bus_acks import Outgoing
 from rallypoint.kit.bus_wire import MSG_ID
 from rallypoint.kit.clock import Clock
 from rallypoint.kit.names import RoomId
@@ -22,11 +24,20 @@ from rallypoint.room_state.recording import Cut
 
 logger = logging.getLogger(__name__)
 
-WRITERS: Final = 4
+GATHER_S: Final = 0.1
+"""Chunks that come within it leave together, which costs less."""
+TOGETHER: Final = 64
 RETRY_S: Final = 0.25
 GIVE_UP_S: Final = 30.0
 LARGEST_BYTES: Final = 900_000
 """Above it the broker would refuse a message."""
+
+
+class _Waiting(NamedTuple):
+    """A chunk and since when it waits."""
+
+    since: float
+    cut: Cut
 
 
 class Recorder:
@@ -36,9 +47,8 @@ class Recorder:
         self._bus = bus
         self._limit = pending_bytes
         self._clock = clock
-        self._waiting: deque[tuple[float, Cut]] = deque()
+        self._waiting: list[_Waiting] = []
         self._bytes = 0
-        self._busy: set[str] = set()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -50,18 +60,24 @@ class Recorder:
         if cut.size > LARGEST_BYTES:
             metrics.ROOM_REPLAY_CHUNKS.labels("too_large").inc()
             return
-        self._waiting.append((self._clock.monotonic(), cut))
+        self._waiting.append(_Waiting(self._clock.monotonic(), cut))
         self._bytes += cut.size
         while self._bytes > self._limit and len(self._waiting) > 1:
-            self._drop(self._waiting.popleft()[1])
+            self._bytes -= self._waiting.pop(0).cut.size
+            metrics.ROOM_REPLAY_CHUNKS.labels("dropped").inc()
         self._idle.clear()
         self._wake.set()
 
     async def run(self) -> None:
         """Store what comes, for ever."""
-        async with asyncio.TaskGroup() as tasks:
-            for number in range(WRITERS):
-                tasks.create_task(self._write_waiting(), name=f"recorder.{number}")
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await asyncio.sleep(GATHER_S)
+            while self._waiting:
+                if not await self._store(self._take()):
+                    await asyncio.sleep(RETRY_S)
+            self._idle.set()
 
     async def flush(self, within_s: float) -> None:
         """Wait until nothing waits, or for so long."""
@@ -71,50 +87,46 @@ class Recorder:
         except TimeoutError:
             logger.warning("replay_unfinished", extra={"chunks": len(self._waiting)})
 
-    async def _write_waiting(self) -> None:
-        while True:
-            while (found := self._next()) is None:
-                self._wake.clear()
-                await self._wake.wait()
-            since, cut = found
-            room_id = cut.chunk.room_id
-            self._busy.add(room_id)
-            try:
-                await self._store(since, cut)
-            finally:
-                self._busy.discard(room_id)
-                self._wake.set()
-                if not self._waiting and not self._busy:
-                    self._idle.set()
-
-    def _next(self) -> tuple[float, Cut] | None:
-        """The oldest chunk of a room that nobody is storing: those of one room stay in order."""
-        for place, (_, cut) in enumerate(self._waiting):
-            if cut.chunk.room_id not in self._busy:
-                found = self._waiting[place]
-                del self._waiting[place]
-                self._bytes -= cut.size
-                return found
-        return None
-
-    async def _store(self, since: float, cut: Cut) -> None:
-        chunk, data = cut.chunk, cut.record()
-        headers = {
-            MSG_ID: f"{chunk.room_id}.{chunk.epoch}.{chunk.number}",
-            subjects.REPLAY_FACTS: base64.b64encode(cut.facts.SerializeToString()).decode(),
-        }
-        while self._clock.monotonic() - since < GIVE_UP_S:
-            try:
-                await self._bus.store(subjects.replay(RoomId(chunk.room_id)), data, headers)
-            except errors.RallypointError as error:
-                logger.info("replay_waits", extra={"room": chunk.room_id, "reason": str(error)})
-                await asyncio.sleep(RETRY_S)
+    def _take(self) -> list[_Waiting]:
+        """The oldest chunk of each room."""
+        taken: list[_Waiting] = []
+        left: list[_Waiting] = []
+        rooms: set[str] = set()
+        for item in self._waiting:
+            room_id = item.cut.chunk.room_id
+            if room_id in rooms or len(taken) == TOGETHER:
+                left.append(item)
             else:
-                metrics.ROOM_REPLAY_CHUNKS.labels("stored").inc()
-                metrics.ROOM_REPLAY_BYTES.inc(len(data))
-                return
-        metrics.ROOM_REPLAY_CHUNKS.labels("dropped").inc()
+                taken.append(item)
+                self._bytes -= item.cut.size
+            rooms.add(room_id)
+        self._waiting = left
+        return taken
 
-    def _drop(self, cut: Cut) -> None:
-        self._bytes -= cut.size
-        metrics.ROOM_REPLAY_CHUNKS.labels("dropped").inc()
+    async def _store(self, items: Sequence[_Waiting]) -> bool:
+        """Store some; what failed waits again, in front. False when anything did."""
+        messages = [_message(item.cut) for item in items]
+        answers = await self._bus.store_all(messages)
+        failed: list[_Waiting] = []
+        for item, message, answer in zip(items, messages, answers, strict=True):
+            if not isinstance(answer, errors.RallypointError):
+                metrics.ROOM_REPLAY_CHUNKS.labels("stored").inc()
+                metrics.ROOM_REPLAY_BYTES.inc(len(message.data))
+            elif self._clock.monotonic() - item.since < GIVE_UP_S:
+                failed.append(item)
+                self._bytes += item.cut.size
+            else:
+                metrics.ROOM_REPLAY_CHUNKS.labels("dropped").inc()
+        if failed:
+            logger.info("replay_waits", extra={"chunks": len(failed)})
+        self._waiting = failed + self._waiting
+        return not failed
+
+
+def _message(cut: Cut) -> Outgoing:
+    chunk = cut.chunk
+    headers = {
+        MSG_ID: f"{chunk.room_id}.{chunk.epoch}.{chunk.number}",
+        subjects.REPLAY_FACTS: base64.b64encode(cut.facts.SerializeToString()).decode(),
+    }
+    return Outgoing(subjects.replay(RoomId(chunk.room_id)), cut.record(), headers)
