@@ -19,6 +19,9 @@ const KEPT = 64;
 const SNAP_DISTANCE = 90;
 const NOBODY = -1;
 const MARGIN = 10;
+/** Room for the clock above and the scores below, where there is width to spare. */
+const BARS = 46;
+const NARROW = 704;
 
 interface Moment {
   readonly atMs: number;
@@ -123,7 +126,8 @@ class SkirmishReplay implements ReplayView {
     const { width, height } = this.#size;
     const followed = this.followed === undefined ? undefined : players[this.followed];
     if (followed) return cameraOf(width, height, followed);
-    const scale = Math.min((width - 2 * MARGIN) / WIDTH, (height - 2 * MARGIN) / HEIGHT);
+    const bars = width < NARROW ? MARGIN : BARS;
+    const scale = Math.min((width - 2 * MARGIN) / WIDTH, (height - 2 * bars) / HEIGHT);
     const [left, top] = [(WIDTH - width / scale) / 2, (HEIGHT - height / scale) / 2];
     return { scale, left, top, width, height, whole: true, bars: { top: 0, bottom: 0, side: 0 } };
   }
