@@ -157,22 +157,33 @@ class Claims:
         )
 
     async def expired(self, set_name: SetName) -> list[tuple[RoomId, Claim]]:
-        """Mark the claims whose time is over as being cleaned up; return them as they were."""
-        return await self._mark(set_name, [])
+        """Mark the claims whose time is over as being cleaned up; return them as they were.
+
+        Raises Unbuilt when Redis does not hold the set's claims: at first and after its loss.
+        """
+        is_built, found = await self._mark(set_name, [])
+        if not is_built:
+            raise Unbuilt(set_name)
+        return found
 
     async def closing(self, set_name: SetName, room_id: RoomId) -> Claim | None:
         """Mark one claim as being cleaned up; return it as it was, None when there is none."""
-        found = await self._mark(set_name, [room_id])
+        _, found = await self._mark(set_name, [room_id])
         return found[0][1] if found else None
 
-    async def _mark(self, set_name: SetName, rooms: Sequence[RoomId]) -> list[tuple[RoomId, Claim]]:
+    async def _mark(
+        self, set_name: SetName, rooms: Sequence[RoomId]
+    ) -> tuple[bool, list[tuple[RoomId, Claim]]]:
+        """Whether the claims are built, and those marked."""
         now = self._now_ms()
         reply: list[Any] = await self._closing(
-            keys=self._keys(set_name)[:2],
+            keys=[*self._keys(set_name)[:2], keys.fleet_built(set_name)],
             args=[now, now + self._closing_ms, _SWEEP_LIMIT, *rooms],
         )
-        pairs = zip(reply[::2], reply[1::2], strict=True)
-        return [(RoomId(room.decode()), claims.parse(text.decode())) for room, text in pairs]
+        pairs = zip(reply[1::2], reply[2::2], strict=True)
+        return bool(reply[0]), [
+            (RoomId(room.decode()), claims.parse(text.decode())) for room, text in pairs
+        ]
 
     async def adopt(self, set_name: SetName, rooms: Sequence[tuple[RoomId, str, int]]) -> int:
         """Take running rooms (room, place, epoch) in as confirmed claims, and open for new ones."""
@@ -187,10 +198,6 @@ class Claims:
             args = [last, *(part for room in batch for part in room)]
             taken += int(await self._adopt(keys=adopt_keys, args=args))
         return taken
-
-    async def is_built(self, set_name: SetName) -> bool:
-        """Tell whether Redis holds the set's claims: False at first and after a loss of Redis."""
-        return await self._store.get(keys.fleet_built(set_name)) is not None
 
     async def used(self, set_name: SetName) -> Mapping[str, int]:
         """Return the slots used by place."""

@@ -7,11 +7,11 @@ and the next sweep or scan finds what is left. What becomes of a dead node's roo
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from google.protobuf.message import DecodeError
 
-from rallypoint.fleet.claims import Claims
+from rallypoint.fleet.claims import Claims, Unbuilt
 from rallypoint.fleet.codes import Codes
 from rallypoint.fleet.domain.claims import Claim
 from rallypoint.fleet.domain.nodes import Node, Registry
@@ -29,6 +29,8 @@ ABANDONED = "ALLOCATION_ABANDONED"
 RELEASED = "RELEASED"
 _DURABLE = "fleet-closed"
 _REMEMBERED = 1000
+_LOOK_FOR_SETS = 10
+"""Sweeps between two looks at which sets were ever used: those of living nodes are known."""
 
 _Gone = Callable[[str], bool]
 """Tells whether the process of a place is gone."""
@@ -56,13 +58,16 @@ class Cleanup:
         self._hosts = hosts
         self._registry = registry
         self._lost_at: dict[str, dict[RoomId, int]] = {}
+        self._sweeps = 0
+        self._known: list[SetName] = []
 
     async def sweep(self) -> None:
         """Free claims whose time is over; rebuild the claims of a set that Redis lost."""
-        for set_name in await self._sets():
-            if not await self._claims.is_built(set_name):
-                await self._recovery.rebuild(set_name)
-            for room_id, claim in await self._claims.expired(set_name):
+        if not self._sweeps % _LOOK_FOR_SETS:
+            self._known = await self._claims.sets()
+        self._sweeps += 1
+        for set_name in self._living(self._known):
+            for room_id, claim in await self._expired(set_name):
                 if claim.state == "M":
                     await self._recovery.resume(room_id, set_name, claim)
                     continue
@@ -70,6 +75,13 @@ class Cleanup:
                 await self._dismantle(set_name, room_id, claim, ABANDONED)
         await self._close_revived()
         await self._recovery.retry()
+
+    async def _expired(self, set_name: SetName) -> list[tuple[RoomId, Claim]]:
+        try:
+            return await self._claims.expired(set_name)
+        except Unbuilt:
+            await self._recovery.rebuild(set_name)
+            return await self._claims.expired(set_name)
 
     async def _close_revived(self) -> None:
         """Close what a frozen process still runs after it was given up and came back."""
@@ -93,8 +105,11 @@ class Cleanup:
                 del rooms[room_id]
 
     async def _sets(self) -> list[SetName]:
-        living = {SetName(name) for name in self._registry.sets()}
-        return sorted(living | set(await self._claims.sets()))
+        return self._living(await self._claims.sets())
+
+    def _living(self, known: Iterable[SetName]) -> list[SetName]:
+        """Sets that were ever used, and those of the nodes that live."""
+        return sorted({*map(SetName, self._registry.sets()), *known})
 
     async def release(self, set_name: SetName, room_id: RoomId) -> None:
         """Give a room's slot back and see that no room and no owner are left. Idempotent."""

@@ -1,7 +1,7 @@
 -- Mark claims as being cleaned up; who sees them next after `until` does it again.
--- KEYS: claims, expiry   ARGV: now ms, until ms, limit, rooms to mark now whatever their time …
+-- KEYS: claims, expiry, built   ARGV: now ms, until ms, limit, rooms to mark now whatever their time …
 -- Without rooms: all whose time is over. A claim in state M keeps it: its room is moved, not closed.
--- returns {room, claim before, …}
+-- returns {1 if the claims are built, room, claim before, …}
 local rooms = {}
 if #ARGV > 3 then
   for i = 4, #ARGV do
@@ -10,7 +10,7 @@ if #ARGV > 3 then
 else
   rooms = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[1], 'LIMIT', 0, ARGV[3])
 end
-local marked = {}
+local marked = {redis.call('EXISTS', KEYS[3])}
 for _, room in ipairs(rooms) do
   local found = redis.call('HGET', KEYS[1], room)
   if found then

@@ -8,6 +8,7 @@ at once are told apart by the room's node, which moves a room once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ from rallypoint.kit.names import RoomId
 logger = logging.getLogger(__name__)
 
 PERIOD_S = 0.1
+"""How often draining nodes are looked at."""
+IDLE_S = 1.0
+"""How often it is asked whether there are any, besides after each registration."""
 AT_ONCE = 8
 RETRY_S = 1.0
 FINISHING = "ROOM_FINISHING"
@@ -51,7 +55,9 @@ class Drains:
         registry: Registry,
         clock: Clock,
         later: Later,
+        registered: asyncio.Event,
     ) -> None:
+        self._registered = registered
         self._mover = mover
         self._ownership = ownership
         self._registry = registry
@@ -64,11 +70,20 @@ class Drains:
     async def run(self) -> None:
         """Look after draining nodes for ever."""
         while True:
-            await asyncio.sleep(PERIOD_S)
+            await self._wait_due()
             try:
                 await self.once()
             except errors.RallypointError as error:
                 logger.info("drain_waits", extra={"reason": str(error)})
+
+    async def _wait_due(self) -> None:
+        if self._drains:
+            await asyncio.sleep(PERIOD_S)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(IDLE_S):
+                await self._registered.wait()
+        self._registered.clear()
 
     async def once(self) -> None:
         """Begin what can be moved now."""

@@ -33,6 +33,8 @@ class NodeWatch:
         self._clock = clock
         self.deaths: asyncio.Queue[Node] = asyncio.Queue()
         self.caught_up = asyncio.Event()
+        self.registered = asyncio.Event()
+        """Set whenever a node has registered, for the first time or anew."""
 
     async def follow_registrations(self) -> None:
         """Take registrations as they come; sets `caught_up` after the first listing."""
@@ -43,6 +45,7 @@ class NodeWatch:
                 self._registry.withdrawn(entry.key)
             elif (node := parse_node(entry.value)) is not None:
                 self._bury(self._registry.registered(node, self._clock.monotonic()))
+                self.registered.set()
 
     async def follow_heartbeats(self) -> None:
         """Start to take heartbeats; they keep coming in the background."""

@@ -30,6 +30,7 @@ from rallypoint.kit.runtime import Runtime
 logger = logging.getLogger(__name__)
 
 _RETRY_S = 0.3
+_MEASURE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +55,9 @@ def build(settings: Settings, runtime: Runtime) -> Fleet:
     ownership = Ownership(owners)
     codes, clock = Codes(owners, ownership), runtime.clock
     claims = Claims(
-        runtime.store,
-        runtime.clock,
-        ttl_s=settings.claim_ttl_s,
-        closing_s=settings.closing_s,
+        runtime.store, clock, ttl_s=settings.claim_ttl_s, closing_s=settings.closing_s,
         moving_s=settings.moving_s,
-    )
+    )  # fmt: skip
 
     def later(coroutine: Coroutine[Any, Any, None], name: str) -> None:
         runtime.spawn(coroutine, name=name)
@@ -82,13 +80,18 @@ def build(settings: Settings, runtime: Runtime) -> Fleet:
         settings, claims=claims, ownership=ownership, hosts=hosts, registry=registry,
         clock=runtime.clock,
     )  # fmt: skip
+    watch = NodeWatch(registry, bus=runtime.bus, hosts=hosts, clock=clock)
+    drains = Drains(
+        mover, ownership, registry=registry, clock=clock, later=later,
+        registered=watch.registered,
+    )  # fmt: skip
     return Fleet(
         mover=mover,
-        drains=Drains(mover, ownership, registry=registry, clock=clock, later=later),
+        drains=drains,
         registry=registry,
         hosts=hosts,
         claims=claims,
-        watch=NodeWatch(registry, bus=runtime.bus, hosts=hosts, clock=clock),
+        watch=watch,
         cleanup=cleanup,
         allocator=Allocator(
             settings,
@@ -146,12 +149,9 @@ def _spawn_tasks(settings: Settings, runtime: Runtime, fleet: Fleet) -> None:
         age_s = runtime.clock.monotonic() - started
         await fleet.cleanup.scan(unknown_is_dead=age_s > settings.unknown_node_s)
 
-    async def sweep() -> None:
-        await fleet.cleanup.sweep()
-        await _measure(fleet)
-
     runtime.spawn(_every(settings.ping_period_s, fleet.watch.ping_all), name="fleet.pings")
-    runtime.spawn(_every(settings.sweep_period_s, sweep), name="fleet.sweep")
+    runtime.spawn(_every(settings.sweep_period_s, fleet.cleanup.sweep), name="fleet.sweep")
+    runtime.spawn(_every(_MEASURE_S, lambda: _measure(fleet)), name="fleet.measure")
     runtime.spawn(_every(settings.scan_period_s, scan), name="fleet.scan")
     runtime.spawn(_bury(fleet), name="fleet.deaths")
     runtime.spawn(fleet.cleanup.follow_closed(), name="fleet.closed")
