@@ -283,7 +283,7 @@ def test_error_after_a_part_was_sent_ends_the_connection(runs: Runs, backend: st
                 routes=[host.Route(clients=[1], parts=[0]), host.Route(clients=[1], parts=[7])],
             )
             flush = routes.read(host.AttachResponse(frames=[frame]).SerializeToString())
-            assert flush.next_room() is not None
+            assert flush.next_room({}, 0.0, 256) is not None
             with pytest.raises((ValueError, IndexError)):
                 flush.send(256)
             fan_out.push([player.slot], [message(2)])

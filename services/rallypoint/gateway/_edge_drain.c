@@ -241,13 +241,13 @@ typedef struct {
 static int take_token(const Terms *terms, PyObject *bucket)
 {
     double full_at;
-    if (number_of(bucket, FULL_AT, &full_at) < 0)
+    if (number_of(bucket, BUCKET_FULL_AT, &full_at) < 0)
         return -1;
     full_at = fmax(full_at, terms->now) + terms->interval_s;
     if (full_at - terms->now - terms->depth_s > BUCKET_SLACK_S)
         return 0;
     PyObject *number = PyFloat_FromDouble(full_at);
-    int failed = number == NULL ? -1 : set_attribute(bucket, FULL_AT, number);
+    int failed = number == NULL ? -1 : set_attribute(bucket, BUCKET_FULL_AT, number);
     Py_XDECREF(number);
     return failed < 0 ? -1 : 1;
 }

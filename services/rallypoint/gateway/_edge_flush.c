@@ -1,5 +1,6 @@
 /* One encoded AttachResponse, walked frame by frame, route by route, without objects per client. */
 
+#include "_edge_names.h"
 #include "_edge_routes.h"
 
 #include <stdlib.h>
@@ -127,29 +128,25 @@ static int open_frame(Flush *self, Reader frame, Reader *room_id, uint64_t *epoc
     return 0;
 }
 
-static PyObject *flush_next_room(Flush *self, PyObject *unused)
+/* Go to the next room's frame: 1, 0 when there is none, -1 with an exception. */
+static int open_room(Flush *self, Reader *room_id, uint64_t *epoch)
 {
-    (void)unused;
     Reader *from = &self->responses;
     while (from->at < from->end) {
         uint64_t key;
-        Reader frame, room_id;
-        uint64_t epoch;
+        Reader frame;
         if (!read_varint(from, &key))
-            return malformed();
+            return malformed(), -1;
         if (key != KEY_FRAMES) {
             if (!skip_field(from, key))
-                return malformed();
+                return malformed(), -1;
             continue;
         }
         if (!read_bytes(from, &frame))
-            return malformed();
-        if (open_frame(self, frame, &room_id, &epoch) < 0)
-            return NULL;
-        return Py_BuildValue("(s#K)", room_id.at, (Py_ssize_t)(room_id.end - room_id.at),
-                             (unsigned long long)epoch);
+            return malformed(), -1;
+        return open_frame(self, frame, room_id, epoch) < 0 ? -1 : 1;
     }
-    Py_RETURN_NONE;
+    return 0;
 }
 
 /* --- one route --- */
@@ -194,10 +191,9 @@ static int frame_parts(Flush *self, Reader indices)
     return 0;
 }
 
-/* Go to the next route of the room: 1, 0 when there is none, -1 with an exception. */
-static int open_route(Flush *self)
+/* Read the next route of a room: 1, 0 when there is none, -1 with an exception. */
+static int read_route(Reader *from, Reader *clients, Reader *indices)
 {
-    Reader *from = &self->routed;
     uint64_t key;
     Reader route;
     do {
@@ -208,14 +204,13 @@ static int open_route(Flush *self)
     } while (key != KEY_ROUTES);
     if (!read_bytes(from, &route))
         return malformed(), -1;
-    Reader indices = {route.end, route.end};
-    self->clients = indices;
+    *clients = *indices = (Reader){route.end, route.end};
     while (route.at < route.end) {
         bool read = read_varint(&route, &key);
         if (read && key == (KEY_CLIENTS | PACKED))
-            read = read_bytes(&route, &self->clients);
+            read = read_bytes(&route, clients);
         else if (read && key == (KEY_INDICES | PACKED))
-            read = read_bytes(&route, &indices);
+            read = read_bytes(&route, indices);
         else
             /* Numbers one by one are legal, but nobody writes them: proto3 packs. */
             read = read && (key & ~(uint64_t)7) != KEY_CLIENTS && key != KEY_INDICES
@@ -223,6 +218,16 @@ static int open_route(Flush *self)
         if (!read)
             return malformed(), -1;
     }
+    return 1;
+}
+
+/* Go to the next route of the room: 1, 0 when there is none, -1 with an exception. */
+static int open_route(Flush *self)
+{
+    Reader indices;
+    int found = read_route(&self->routed, &self->clients, &indices);
+    if (found <= 0)
+        return found;
     self->under_way = true;
     return frame_parts(self, indices) < 0 ? -1 : 1;
 }
@@ -304,6 +309,123 @@ static PyObject *flush_send(Flush *self, PyObject *arg)
                          owned_or_none(strangers), owned_or_none(events));
 }
 
+/* --- rooms where all is as always --- */
+
+/* Whether all clients of the room under way are in step, and how many: 1, 0, -1 (exception). */
+static int all_in_step(const Flush *self, size_t *count)
+{
+    Reader from = self->routed, clients, indices;
+    int found;
+    *count = 0;
+    while ((found = read_route(&from, &clients, &indices)) > 0)
+        for (; clients.at < clients.end; ++*count) {
+            uint64_t client;
+            if (!read_varint(&clients, &client))
+                return malformed(), -1;
+            if (slot_of(self->routes, (uint32_t)client) == NO_SLOT)
+                return 0;
+        }
+    return found < 0 ? -1 : 1;
+}
+
+static int has_epoch(PyObject *room, uint64_t epoch)
+{
+    PyObject *number = attribute(room, EPOCH);
+    if (number == NULL)
+        return -1;
+    unsigned long long known = PyLong_AsUnsignedLongLong(number);
+    Py_DECREF(number);
+    return PyErr_Occurred() ? -1 : known == epoch;
+}
+
+static Py_ssize_t size_of(PyObject *room, enum Name name)
+{
+    PyObject *found = attribute(room, name);
+    Py_ssize_t size = found == NULL ? -1 : PyObject_Size(found);
+    Py_XDECREF(found);
+    return size;
+}
+
+/* Note when a frame of the room came, and whether all of its streams in step got it. */
+static int note_frame(PyObject *room, PyObject *now, Py_ssize_t sent)
+{
+    PyObject *rhythm = attribute(room, RHYTHM);
+    int failed = rhythm == NULL ? -1 : set_attribute(rhythm, SEEN_AT, now);
+    Py_XDECREF(rhythm);
+    Py_ssize_t streams = failed < 0 ? -1 : size_of(room, STREAMS);
+    Py_ssize_t unsettled = streams < 0 ? -1 : size_of(room, UNSETTLED);
+    if (unsettled < 0)
+        return -1;
+    return sent >= streams - unsettled ? set_attribute(room, ROOM_FULL_AT, now) : 0;
+}
+
+static Py_ssize_t send_routes(Flush *self, PyObject **events)
+{
+    PyObject *strangers = NULL;
+    Py_ssize_t sent = 0;
+    int more;
+    while ((more = open_route(self)) > 0)
+        while (self->under_way) {
+            Py_ssize_t some = send_route(self, SIZE_MAX, &strangers, events);
+            if (some < 0)
+                return -1;
+            sent += some;
+        }
+    return more < 0 ? -1 : sent;
+}
+
+/* Send the frame of the room under way, if all is as always, to at most `most`: the number, -1
+   with an exception, AS_USUAL_NOT when Python has to look. */
+enum { AS_USUAL_NOT = -2 };
+
+static Py_ssize_t send_room(Flush *self, PyObject *room, uint64_t epoch, Py_ssize_t most,
+                            PyObject *now, PyObject **events)
+{
+    size_t count = 0;
+    int usual = has_epoch(room, epoch);
+    if (usual > 0)
+        usual = all_in_step(self, &count);
+    if (usual <= 0 || (Py_ssize_t)count > most)
+        return usual < 0 ? -1 : AS_USUAL_NOT;
+    Py_ssize_t sent = send_routes(self, events);
+    return sent < 0 || note_frame(room, now, sent) < 0 ? -1 : sent;
+}
+
+/* next_room(rooms, now, most) -> None at the end, or (sent, (room, epoch) or None, events) */
+static PyObject *flush_next_room(Flush *self, PyObject *args)
+{
+    PyObject *rooms, *now, *events = NULL, *name = NULL;
+    Py_ssize_t most, all = 0;
+    Reader room_id;
+    uint64_t epoch = 0;
+    int more = 1;
+    if (!PyArg_ParseTuple(args, "O!O!n:next_room", &PyDict_Type, &rooms, &PyFloat_Type, &now,
+                          &most))
+        return NULL;
+    while (all < most && events == NULL && (more = open_room(self, &room_id, &epoch)) > 0) {
+        name = PyUnicode_FromStringAndSize((const char *)room_id.at, room_id.end - room_id.at);
+        PyObject *room = name == NULL ? NULL : PyDict_GetItemWithError(rooms, name);
+        Py_ssize_t sent = PyErr_Occurred() ? -1 : AS_USUAL_NOT;
+        if (room != NULL)
+            sent = send_room(self, room, epoch, most - all, now, &events);
+        if (sent == AS_USUAL_NOT)
+            return Py_BuildValue("(n(NK)O)", all, name, (unsigned long long)epoch, Py_None);
+        Py_XDECREF(name);
+        if (sent < 0) {
+            more = -1;
+            break;
+        }
+        all += sent;
+    }
+    if (more < 0) {
+        Py_XDECREF(events);
+        return NULL;
+    }
+    if (more == 0 && events == NULL && all == 0)
+        Py_RETURN_NONE;
+    return Py_BuildValue("(nON)", all, Py_None, owned_or_none(events));
+}
+
 static PyObject *flush_rest(Flush *self, void *unused)
 {
     (void)unused;
@@ -311,7 +433,7 @@ static PyObject *flush_rest(Flush *self, void *unused)
 }
 
 static PyMethodDef flush_methods[] = {
-    {"next_room", (PyCFunction)flush_next_room, METH_NOARGS, NULL},
+    {"next_room", (PyCFunction)flush_next_room, METH_VARARGS, NULL},
     {"send", (PyCFunction)flush_send, METH_O, NULL},
     {0},
 };

@@ -13,8 +13,9 @@ typedef struct {
 
 static Known *known_as(enum Name name)
 {
-    static const char *const names[NAMES] = {"node",    "hold",     "used",   "rhythm",
-                                             "seen_at", "period_s", "full_at"};
+    static const char *const names[NAMES] = {"node",     "hold",    "used",  "rhythm",
+                                             "seen_at",  "period_s", "full_at", "epoch",
+                                             "streams", "unsettled", "full_at"};
     static Known known[NAMES];
     if (known[name].text == NULL)
         known[name].text = PyUnicode_InternFromString(names[name]);

@@ -5,7 +5,21 @@
 
 #include "_edge.h"
 
-enum Name { NODE, HOLD, USED, RHYTHM, SEEN_AT, PERIOD_S, FULL_AT, NAMES };
+/* Names of the same text are apart when classes differ: each remembers its last class. */
+enum Name {
+    NODE,
+    HOLD,
+    USED,
+    RHYTHM,
+    SEEN_AT,
+    PERIOD_S,
+    BUCKET_FULL_AT,
+    EPOCH,
+    STREAMS,
+    UNSETTLED,
+    ROOM_FULL_AT,
+    NAMES
+};
 
 /* A new reference, NULL with an exception. */
 PyObject *attribute(PyObject *object, enum Name name);

@@ -17,8 +17,10 @@ The frames of a node take a shorter way: `routes()` is a table of its clients in
 node sends is read through it, so that a frame is written without asking who wants it:
 
     flush = routes.read(data)                   # an encoded AttachResponse
-    while room := flush.next_room():
-        found, done, strangers, events = flush.send(256)
+    while passed := flush.next_room(rooms, now, 256):
+        sent, room, events = passed
+        if room:
+            found, done, strangers, events = flush.send(256)
 
 Backends are chosen by name: `uv` writes to transports, `c` (`_edge`, where a compiler was found at
 install) to sockets; `auto` is `c` where there is one. A backend keeps to `FanOut`.
@@ -94,6 +96,11 @@ Sent = tuple[int, bool, "list[tuple[int, bytes]] | None", "list[Any] | None"]
 message that is theirs, and what happened: for `FanOut.settle`."""
 
 
+Passed = tuple[int, "tuple[str, int] | None", "list[Any] | None"]
+"""How many clients were written to on the way, the id and epoch of a room whose frame is to be sent
+now, if any, and what happened on the way: for `FanOut.settle`, before anything else is sent."""
+
+
 class Flush(Protocol):
     """One encoded AttachResponse under way. ValueError when it cannot be read."""
 
@@ -101,8 +108,13 @@ class Flush(Protocol):
     def rest(self) -> bytes:
         """Everything in it but the frames, an AttachResponse of its own."""
 
-    def next_room(self) -> tuple[str, int] | None:
-        """Go to the next room's frame: its id and epoch; what of the last was not sent is not."""
+    def next_room(self, rooms: dict[str, Any], now: float, most: int) -> Passed | None:
+        """Go to a room's frame; what of the last was not sent is not. None: there is no more.
+
+        A backend may send, to about `most`, and note (`Room.full_at`, `Room.rhythm.seen_at`) what
+        comes first, as long as it is for one of `rooms`, by id, of the epoch that the room has, and
+        all who get it are in step.
+        """
 
     def send(self, most: int) -> Sent:
         """Write its messages to clients in step, to about `most`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rallypoint.gateway.domain import frames
 from rallypoint.gateway.domain.grpcweb import Framing
@@ -11,6 +12,7 @@ from rallypoint.gateway.fanout import (
     Clock,
     FanOutLimits,
     FanOutStatistics,
+    Passed,
     Problem,
     Sent,
     Transport,
@@ -188,10 +190,10 @@ class UvFlush:
         rest.ClearField("frames")
         return rest.SerializeToString()
 
-    def next_room(self) -> tuple[str, int] | None:
+    def next_room(self, rooms: dict[str, Any], now: float, most: int) -> Passed | None:
         """Go to the next room's frame."""
         frame = self._frame = next(self._frames, None)
-        return None if frame is None else (frame.room_id, frame.epoch)
+        return None if frame is None else (0, (frame.room_id, frame.epoch), None)
 
     def send(self, most: int) -> Sent:
         """Write all messages of the room: transports only note what is to be written."""

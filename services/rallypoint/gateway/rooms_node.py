@@ -8,7 +8,7 @@ frame, and any client that is not in step, so that we look at what kind of frame
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from rallypoint.gateway import attach, fanout, rooms_stream
@@ -217,26 +217,41 @@ class Node:
     def _frames(self, flush: fanout.Flush) -> Iterator[None]:
         now = self._board.clock()
         left = MOST_AT_ONCE
-        while (found := flush.next_room()) is not None:
-            room = self.rooms.get(found[0])
-            epoch = found[1]
-            if room is None or (epoch != room.epoch and not self._raise(room, epoch)):
-                continue
-            room.rhythm.seen_at = now
-            count, done = 0, False
-            while not done:
-                if left <= 0:
-                    yield
-                    left = MOST_AT_ONCE
-                sent, done, strangers, events = flush.send(left)
-                if strangers:
-                    sent += self._settle(strangers)
-                if events:
-                    self._missed(events)
-                count += sent
-                left -= sent
-            if count >= len(room.streams) - len(room.unsettled):
-                room.full_at = now
+        while (passed := flush.next_room(self.rooms, now, left)) is not None:
+            sent, found, events = passed
+            left -= sent
+            if events:
+                self._missed(events)
+            if found is not None:
+                left = yield from self._frame(flush, found, now=now, left=left)
+            if left <= 0:
+                yield
+                left = MOST_AT_ONCE
+
+    def _frame(
+        self, flush: fanout.Flush, found: tuple[str, int], *, now: float, left: int
+    ) -> Generator[None, None, int]:
+        """Pass on one room's frame; how many more may be written before others have a turn."""
+        room = self.rooms.get(found[0])
+        epoch = found[1]
+        if room is None or (epoch != room.epoch and not self._raise(room, epoch)):
+            return left
+        room.rhythm.seen_at = now
+        count, done = 0, False
+        while not done:
+            if left <= 0:
+                yield
+                left = MOST_AT_ONCE
+            sent, done, strangers, events = flush.send(left)
+            if strangers:
+                sent += self._settle(strangers)
+            if events:
+                self._missed(events)
+            count += sent
+            left -= sent
+        if count >= len(room.streams) - len(room.unsettled):
+            room.full_at = now
+        return left
 
     def _settle(self, strangers: list[tuple[int, bytes]]) -> int:
         """Write to those who may get their frame; how many of them are in step now."""

@@ -48,7 +48,10 @@ class Ears:
     def hear(self, data: bytes, *, most: int = 256) -> tuple[Heard, bytes]:
         flush = self.routes.read(data)
         heard: Heard = []
-        while (room := flush.next_room()) is not None:
+        while (passed := flush.next_room({}, 0.0, most)) is not None:
+            sent, room, events = passed
+            assert (sent, events) == (0, None)
+            assert room is not None
             strangers: list[tuple[int, bytes]] = []
             done, found = False, 0
             while not done:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.support.backends import backends
 from tests.support.gateway_world import World, frame, run
 
 from rallypoint.gateway.domain.sync import Phase
@@ -11,6 +16,40 @@ from rallypoint.gateway.rooms_registry import Place, Registry
 from rallypoint.internal.v1 import room_host_pb2 as host
 from rallypoint.kit import errors
 from rallypoint.v1 import room_pb2
+
+Said = tuple[int, int, set[int], int]
+"""Epoch, base tick, which streams, how much later."""
+any_said = st.tuples(
+    st.integers(1, 2), st.sampled_from([0, 1]), st.sets(st.integers(0, 2)), st.integers(0, 1)
+)
+
+
+@given(flushes=st.lists(st.lists(any_said, max_size=4), max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_backends_pass_on_the_same_and_note_the_same(flushes: list[list[Said]]) -> None:
+    async def seen(world: World) -> object:
+        streams, outlets = zip(
+            *(world.join(welcomed=number < 2) for number in range(3)), strict=True
+        )
+        tick = 1
+        for flush in flushes:
+            said = []
+            for epoch, base, which, later in flush:
+                world.loop_time += later
+                tick += 1
+                said.append(
+                    frame(tick, base * (tick - 1), *(streams[n] for n in which), epoch=epoch)
+                )
+            world.frames(*said)
+        return (
+            [outlet.kinds() for outlet in outlets],
+            [stream.phase for stream in streams],
+            (world.room.full_at, world.room.rhythm.seen_at, world.room.epoch),
+            world.board.counts,
+        )
+
+    first, *others = [asyncio.run(seen(World(backend))) for backend in backends()]
+    assert others == [first] * len(others)
 
 
 def test_new_stream_gets_no_delta_before_its_keyframe() -> None:
