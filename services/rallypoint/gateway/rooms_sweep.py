@@ -152,7 +152,9 @@ class Sweep:
     def _publish(self) -> None:
         """Move the hot paths' plain counters into the metrics."""
         counts = self._board.counts
-        metrics.GATEWAY_INPUTS.inc(counts.inputs)
-        metrics.GATEWAY_FRAMES_STALE.inc(counts.stale)
+        if counts.inputs:
+            metrics.GATEWAY_INPUTS.inc(counts.inputs)
+        if counts.stale:
+            metrics.GATEWAY_FRAMES_STALE.inc(counts.stale)
         self.inputs_per_s += (counts.inputs / PERIOD_S - self.inputs_per_s) * PERIOD_S / 2
         counts.inputs = counts.stale = 0

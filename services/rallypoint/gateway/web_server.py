@@ -157,6 +157,8 @@ class Edge:
 
     def _count_pushed(self) -> None:
         before, now = self._pushed, self._fan_out.statistics()
+        if now == before:
+            return
         count = metrics.GATEWAY_FANOUT_MESSAGES.labels
         count("sent").inc(now.messages - before.messages)
         count("behind").inc(now.behind - before.behind)
