@@ -34,6 +34,8 @@ PERIOD_S = 0.005
 """How long what came lies unread while nothing is known of when it is due."""
 PERIOD_MAX_S = 0.016
 """The same while it is: a client that waits for its answer hardly notices."""
+NEAR_S = 0.0075
+"""The same shortly before: when an input came is told to its client by when it was read."""
 AHEAD_S = 0.001
 """How long before inputs leave for their node more are looked for."""
 QUIET_DRAINS = 20
@@ -236,8 +238,7 @@ class InputDrain:
             self._loop.add_reader(self._drain.fileno(), self._wake)
             return
         left_s = self._due_s - AHEAD_S - self._loop.time()
-        wait_s = PERIOD_S if left_s <= 0 else min(left_s, PERIOD_MAX_S)
-        self._timer = self._loop.call_later(wait_s, self._turn)
+        self._timer = self._loop.call_later(_pause_s(left_s), self._turn)
 
     def _return(self, line: Line, data: bytes, unsent: bytes) -> None:
         """Hand a connection back; what is wrong with one must not stop the others."""
@@ -269,3 +270,12 @@ class InputDrain:
         if full:
             self._loop.call_soon(self.once)
         return bool(taken or back)
+
+
+def _pause_s(left_s: float) -> float:
+    """How long to look away when inputs leave in `left_s`, or, below 0, nobody knows when."""
+    if left_s <= 0:
+        return PERIOD_S
+    if left_s <= NEAR_S:
+        return left_s
+    return max(NEAR_S, min(PERIOD_MAX_S, left_s / 2))
