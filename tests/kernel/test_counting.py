@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+from contextlib import ExitStack
 
 import pytest
 from tests.kernel import rig
@@ -11,7 +13,7 @@ from tests.kernel.peer import Part
 from tests.kernel.test_latency import of
 
 from rallypoint.probe import session, wish
-from rallypoint.probe.domain.layout import EventKind
+from rallypoint.probe.domain.layout import Config, EventKind
 from rallypoint.probe.session import Session
 
 pytestmark = pytest.mark.usefixtures("namespaces")
@@ -91,6 +93,32 @@ def test_sockets_of_a_freed_slot_count_for_nobody(probe: Session, port: int) -> 
         asking.result()
     assert probe.totals()["stale"] > 0
     assert all(slot.counters["receives"] == 0 for slot in probe.slots())
+
+
+def test_connections_older_than_the_probe_are_adopted_and_told_apart(
+    allowed: None, port: int
+) -> None:
+    """What looks like missed openings (fewer than the kernel's, with all data there) is this."""
+    older, newer, rounds = 57, 143, 3
+    wanted = wish.Wanted(ports=(port,), config=Config(every_cgroup=True, adopt=True))
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", port), backlog=256))
+
+        def connected() -> tuple[socket.socket, socket.socket]:
+            near = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            return near, stack.enter_context(listener.accept()[0])
+
+        pairs = [connected() for _ in range(older)]
+        probe = stack.enter_context(session.Session(wanted))
+        pairs += [connected() for _ in range(newer)]
+        for near, far in pairs * rounds:
+            near.sendall(b"x")
+            far.sendall(far.recv(1))
+            near.recv(1)
+        for role in ("client", "server"):
+            counters = of(probe, role).counters
+            assert (counters["opens"], counters["adopted"]) == (newer, older)
+            assert counters["receives"] == (older + newer) * rounds
 
 
 def test_closing_leaves_nothing_behind(allowed: None) -> None:
