@@ -32,7 +32,8 @@ class Reading:
         self._retention = retention.Retention(kept_s)
         self._unnamed: set[int] = set()
         self._namespace = snmp.namespace()
-        self._before = snmp.counters()
+        self._before: dict[str, int] = {}
+        self._before = {one.name: one.kernel - one.probe for one in self.compared()}
         self._others = _bpf_descriptors() - _expected(opened)  # mappings keep their own copies
         self._read_s = 0.0
 
@@ -84,7 +85,10 @@ class Reading:
         return found + own.points_of(self.compared())
 
     def compared(self) -> list[own.Comparison]:
-        """Ours against the kernel's own counters, where both saw all of one namespace."""
+        """Ours against the kernel's own counters, where both saw all of one namespace.
+
+        Both count from the first look on: what happened while we attached is in neither.
+        """
         if not self._whole or not isinstance(self.source, session.Session):
             return []
         now = snmp.counters()

@@ -43,7 +43,10 @@ def compared(
     slots: Iterable[layout.Slot],
     namespace: int,
 ) -> list[Comparison]:
-    """Compare for one network namespace. Adopted connections were opened before: not counted."""
+    """Compare for one network namespace, from where both were equal: `before` is the difference.
+
+    Adopted connections were opened before: not counted.
+    """
     ours = [slot for slot in slots if slot.key.netns == namespace]
     found = []
     for name, parts in COMPARED.items():
