@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import pytest
+from tests.kernel.conftest import EVERYTHING
 
 from rallypoint.cli import bench_probe
 from rallypoint.kit import errors
+from rallypoint.probe import wish
 
 pytestmark = pytest.mark.usefixtures("allowed")
 
 
 def test_the_bench_tells_all_its_figures() -> None:
     try:
-        report = bench_probe.measure(turns=1, messages=2000)
+        report = bench_probe.measure(1, 2000, wish.Wanted(config=EVERYTHING))
     except errors.FailedPrecondition as error:
         pytest.skip(error.message)
     assert 0 < report["ns_per_run"] < 2500

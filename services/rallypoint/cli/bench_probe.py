@@ -20,12 +20,13 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rallypoint.cli import machine, ports
 from rallypoint.kit import errors
-from rallypoint.probe import libbpf, session, wish
+from rallypoint.probe import libbpf, session, source, wish
 from rallypoint.probe.domain.layout import Config
 
 SIZE = 64
@@ -43,18 +44,25 @@ def run(arguments: list[str]) -> int:
     )
     parser.add_argument("--turns", type=int, default=7, help="without and with (%(default)s)")
     parser.add_argument("--messages", type=int, default=40_000, help="per turn (%(default)s)")
+    parser.add_argument("--mode", choices=source.BPF_MODES, default="full", help="(%(default)s)")
+    parser.add_argument("--hot-update", action="store_true", help="with dispatchers in front")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parsed = parser.parse_args(arguments)
-    report = measure(parsed.turns, parsed.messages)
+    wanted = wish.Wanted(
+        mode=parsed.mode,
+        config=Config(every_cgroup=True, full=parsed.mode != "light"),
+        resident=parsed.hot_update,
+    )
+    report = measure(parsed.turns, parsed.messages, wanted)
     print(json.dumps(report) if parsed.json else _text(report))
     return 0
 
 
-def measure(turns: int, messages: int) -> dict[str, Any]:
+def measure(turns: int, messages: int, wanted: wish.Wanted) -> dict[str, Any]:
     """All figures."""
     port = ports.free_one()
     echo = Echo(port, messages)
-    wanted = wish.Wanted(ports=(port,), config=Config(every_cgroup=True))
+    wanted = replace(wanted, ports=(port,))
     without, with_, loads = [], [], []
     for _ in range(turns):
         without.append(echo.turn())
@@ -65,7 +73,13 @@ def measure(turns: int, messages: int) -> dict[str, Any]:
         costs = timed(probe, echo)
     per_run = {c.name: round(c.run_ns / c.runs, 1) for c in costs if c.runs}
     return {
-        "workload": {"turns": turns, "messages": messages, "bytes": SIZE},
+        "workload": {
+            "mode": wanted.mode,
+            "hot_update": wanted.resident,
+            "turns": turns,
+            "messages": messages,
+            "bytes": SIZE,
+        },
         "ns_per_run": max(per_run.values()),
         "ns_per_run_by_program": per_run,
         "us_per_round_trip": round(statistics.median(with_) - statistics.median(without), 3),
