@@ -122,10 +122,12 @@ def serve(channel: socket.socket, wish: Wanted) -> int:
             "no_network": fenced,
             "maps": list(MAPS),
             "programs": list(links),
+            "dispatchers": list(links) if versions else [],
         }
         descriptors = [opened.map_fd(name) for name in MAPS]
         descriptors += [opened.program_fd(name) for name in links]
         descriptors += list(links.values())
+        descriptors += versions.dispatchers() if versions else []
         socket.send_fds(channel, [json.dumps(described).encode()], descriptors)
         if versions:
             swap.take_orders(channel, versions)

@@ -37,10 +37,11 @@ class Loaded:
     maps: dict[str, int]
     programs: dict[str, int]
     links: dict[str, int]
+    dispatchers: dict[str, int]
 
     def descriptors(self) -> Iterator[int]:
         """All of them."""
-        for group in (self.maps, self.programs, self.links):
+        for group in (self.maps, self.programs, self.links, self.dispatchers):
             yield from group.values()
 
 
@@ -91,7 +92,8 @@ def _received(channel: socket.socket) -> Loaded:
         no_network=told["no_network"],
         maps=dict(zip(maps, descriptors, strict=False)),
         programs=dict(zip(programs, rest, strict=False)),
-        links=dict(zip(programs, rest[len(programs) :], strict=True)),
+        links=dict(zip(programs, rest[len(programs) :], strict=False)),
+        dispatchers=dict(zip(told["dispatchers"], rest[2 * len(programs) :], strict=True)),
     )
 
 
@@ -240,22 +242,35 @@ class Session:
         libbpf.map_update(maps["free_slots"], None, index)
 
     def costs(self) -> list[ProgramCost]:
-        """What each program did, read without any right."""
-        return [_cost(name, fd) for name, fd in self.loaded.programs.items()]
+        """What each program did, read without any right.
+
+        The kernel times a program that was jumped to as part of the one that jumped.
+        """
+        jumping = self.loaded.dispatchers
+        return [
+            _cost(name, fd, timed=jumping.get(name, fd))
+            for name, fd in self.loaded.programs.items()
+        ]
 
     def canary_costs(self) -> list[ProgramCost]:
         """The same of the canary; empty without one."""
-        return [_cost(name, fd) for name, fd in self._canaries.items()]
+        return [_cost(name, fd, timed=fd) for name, fd in self._canaries.items()]
 
 
-def _cost(name: str, fd: int) -> ProgramCost:
-    with open(f"/proc/self/fdinfo/{fd}") as file:
-        found = dict(line.rstrip().split(":\t", 1) for line in file if ":\t" in line)
+def _cost(name: str, fd: int, *, timed: int) -> ProgramCost:
+    itself, runs = _told_of(fd), _told_of(timed)
     return ProgramCost(
         name=name,
-        runs=int(found.get("run_cnt", 0)),
-        run_ns=int(found.get("run_time_ns", 0)),
-        missed=int(found.get("recursion_misses", 0)),
-        instructions=int(found.get("verified_insns", 0)),
-        locked_bytes=int(found.get("memlock", 0)),
+        runs=runs.get("run_cnt", 0),
+        run_ns=runs.get("run_time_ns", 0),
+        missed=runs.get("recursion_misses", 0),
+        instructions=itself.get("verified_insns", 0),
+        locked_bytes=itself.get("memlock", 0),
     )
+
+
+def _told_of(fd: int) -> dict[str, int]:
+    """The numbers in a descriptor's fdinfo."""
+    with open(f"/proc/self/fdinfo/{fd}") as file:
+        pairs = (line.rstrip().split(":\t", 1) for line in file if ":\t" in line)
+        return {name: int(value) for name, value in pairs if value.isdigit()}

@@ -47,6 +47,11 @@ class Versions:
         order = sorted(MODES[self._mode], key=lambda name: name == "state")
         return {name: self._dispatch.attach(f"on_{name}") for name in order}
 
+    def dispatchers(self) -> list[int]:
+        """Their descriptors, in the order of the links: what they jump to is timed as theirs."""
+        order = sorted(MODES[self._mode], key=lambda name: name == "state")
+        return [self._dispatch.program_fd(f"on_{name}") for name in order]
+
     def close(self) -> None:
         """Detach; the stable version is its owner's."""
         for opened in (self._dispatch, self._canary):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
 from typing import Final
 
 from rallypoint.kit import errors
@@ -59,8 +58,7 @@ class Updating:
         opinion = canary.judge(
             self._session.slots(),
             trouble,
-            _cost(self._session.costs()),
-            _cost(self._session.canary_costs()),
+            sum(cost.instructions for cost in self._session.canary_costs()),
         )
         if opinion.verdict == "promote":
             self._session.promote()
@@ -79,10 +77,3 @@ class Updating:
     def _end(self, state: str, reason: str) -> None:
         self.state, self.reason, self._due = state, reason, float("inf")
         logger.warning("update %s", state, extra={"reason": reason})
-
-
-def _cost(costs: Iterable[session.ProgramCost]) -> canary.Cost:
-    every = list(costs)
-    runs, run_ns = sum(c.runs for c in every), sum(c.run_ns for c in every)
-    instructions = sum(c.instructions for c in every)
-    return canary.Cost(instructions, run_ns / runs if runs else 0.0)

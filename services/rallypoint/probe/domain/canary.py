@@ -1,4 +1,7 @@
-"""Judge a canary: does it count as the version in use does, and for what price."""
+"""Judge a canary: does it count as the version in use does.
+
+Its price cannot be told apart: the kernel times a program that was jumped to as its dispatcher's.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +15,12 @@ Verdict = Literal["wait", "promote", "rollback"]
 LEAST_MESSAGES: Final = 200
 """Of the canary's own connections; with fewer nothing is said."""
 AGREEMENT: Final = 0.01
-DEARER: Final = 1.2
 MOST_INSTRUCTIONS: Final = 50_000
 # How often something was timed, as a share of how often it happened.
 _SHARES: Final = (
     ("receive_queue", "arrivals_untimed", "receives"),
     ("ack", "sends_untimed", "sends"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Of one version."""
-
-    instructions: int
-    ns_per_run: float = 0.0
-    """0: the kernel does not time programs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +34,14 @@ class Opinion:
 def judge(
     slots: Iterable[layout.Slot],
     trouble: Mapping[str, int],
-    stable: Cost,
-    canary: Cost,
+    instructions: int,
 ) -> Opinion:
-    """What to do with it. `slots` are of both banks, `trouble` is what came since it began."""
+    """What to do with it. `slots` are of both banks, `trouble` is what came since it began,
+    `instructions` what the verifier went through."""
     if any(trouble.values()):
         return Opinion("rollback", "trouble: " + ", ".join(n for n, v in trouble.items() if v))
-    if not 0 < canary.instructions <= MOST_INSTRUCTIONS:
-        return Opinion("rollback", f"{canary.instructions} instructions")
-    if stable.ns_per_run and canary.ns_per_run > DEARER * stable.ns_per_run:
-        told = f"{canary.ns_per_run:.0f} ns a run, was {stable.ns_per_run:.0f}"
-        return Opinion("rollback", told)
+    if not 0 < instructions <= MOST_INSTRUCTIONS:
+        return Opinion("rollback", f"{instructions} instructions")
     of_tcp = [slot for slot in slots if slot.key.protocol == "tcp"]
     banks = [[slot for slot in of_tcp if slot.key.bank == bank] for bank in (0, 1)]
     for histogram, untimed, counter in _SHARES:
