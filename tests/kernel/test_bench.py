@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("allowed")
 
 def test_the_bench_tells_all_its_figures() -> None:
     try:
-        report = bench_probe.measure(1, 2000, wish.Wanted(config=EVERYTHING))
+        report = bench_probe.measure(1, 4000, wish.Wanted(config=EVERYTHING))
     except errors.FailedPrecondition as error:
         pytest.skip(error.message)
     assert 0 < report["ns_per_run"] < 2500
