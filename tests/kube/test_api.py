@@ -11,8 +11,8 @@ from rallypoint.kube import errors
 from rallypoint.kube.api import Api, Scope
 from rallypoint.kube.domain import patches
 from rallypoint.kube.domain.selectors import Selector
-from rallypoint.kube.kinds import NAMESPACES
-from rallypoint.kube.objects import ConfigMap
+from rallypoint.kube.kinds import NAMESPACES, Kind
+from rallypoint.kube.objects import ConfigMap, Resource
 from tests.kube.conftest import Runs
 from tests.kube.stack import config_map, config_maps, connected
 from tests.support.kubernetes import ApiServer
@@ -122,6 +122,29 @@ def test_concurrent_updates_all_take_place(runs: Runs, server: ApiServer, namesp
             assert (await api.get("a", namespace=namespace)).data == {"n": "6"}
             with pytest.raises(errors.Conflict):
                 await api.replace(stale)
+
+    runs(scenario())
+
+
+def test_an_update_keeps_what_the_type_does_not_name(
+    runs: Runs, server: ApiServer, namespace: str
+) -> None:
+    class Bare(Resource, frozen=True, kw_only=True):
+        pass
+
+    kind = Kind("", "v1", "ConfigMap", "configmaps", Bare)
+
+    def labelled(item: Bare) -> Bare:
+        meta = msgspec.structs.replace(item.metadata, labels={"seen": "yes"})
+        return msgspec.structs.replace(item, metadata=meta)
+
+    async def scenario() -> None:
+        async with connected(server) as transport:
+            api = config_maps(transport)
+            await api.create(config_map("a", namespace, x="1"))
+            await Api(transport, kind, manager="test").update("a", labelled, namespace=namespace)
+            found = await api.get("a", namespace=namespace)
+            assert (found.data, found.metadata.labels) == ({"x": "1"}, {"seen": "yes"})
 
     runs(scenario())
 

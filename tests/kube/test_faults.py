@@ -196,7 +196,7 @@ def test_a_conflict_is_read_again_and_solved(runs: Runs, server: ApiServer, name
                 "a", lambda item: config_map_with(item, x="2"), namespace=namespace
             )
             assert changed.data == {"x": "2"}
-            assert proxy.count(lambda seen: seen.method == "PUT") == 3
+            assert proxy.count(lambda seen: seen.method == "PATCH") == 3
 
     runs(scenario())
 

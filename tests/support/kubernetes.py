@@ -1,16 +1,20 @@
 """A real Kubernetes API for tests: etcd and kube-apiserver, built from their Go modules.
 
 No controllers and no nodes: what an object store with admission, watches, schemas and server-side
-apply does is all there, in one process group that ends with its parent and leaves nothing behind.
+apply does is all there, in two processes that end with their parent and leave nothing behind.
+
+    python -m tests.support.kubernetes [command …]      # with KUBECONFIG set; a shell without
 """
 
 from __future__ import annotations
 
 import ctypes
 import json
+import os
 import signal
 import ssl
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -172,3 +176,15 @@ def temporary_api_server() -> Iterator[ApiServer]:
         api_server(Path(name)) as server,
     ):
         yield server
+
+
+def main(command: Sequence[str]) -> int:
+    """Run a command with an API server of its own in KUBECONFIG; a shell where none is given."""
+    with temporary_api_server() as server:
+        environment = {**os.environ, "KUBECONFIG": str(server.kubeconfig)}
+        words = list(command) or [os.environ.get("SHELL", "sh")]
+        return subprocess.run(words, env=environment, check=False).returncode
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -15,6 +15,7 @@ BENCHES: Mapping[str, tuple[str, str]] = {
     "huge": ("rallypoint.cli.bench_huge", "one room of a thousand players, without sockets"),
     "edge": ("rallypoint.cli.bench_edge", "one call and one frame at the gateway"),
     "matchmaking": ("rallypoint.cli.bench_matchmaking", "one cycle of the matcher"),
+    "fleet": ("rallypoint.cli.bench_fleet", "ten thousand GameServers on a real API server"),
     "chaos": ("rallypoint.cli.bench_chaos", "processes killed and frozen while matches go on"),
     "probe": ("rallypoint.cli.bench_probe", "what the probe costs sockets and itself"),
     "start": ("rallypoint.cli.bench_start", "from exec to ready, each service and the stack"),

@@ -129,7 +129,10 @@ class Api(Generic[T]):
         return self._decode(await self._write("POST", path, self._encode(item)))
 
     async def replace(self, item: T, *, subresource: str = "") -> T:
-        """Put a whole object; Conflict unless its resourceVersion is the present one."""
+        """Put a whole object; Conflict unless its resourceVersion is the present one.
+
+        What its type does not name is gone then: for objects of others there is `update`.
+        """
         meta = item.metadata
         path = self._path(meta.namespace, meta.name, subresource)
         return self._decode(await self._write("PUT", path, self._encode(item)))
@@ -144,9 +147,10 @@ class Api(Generic[T]):
         subresource: str = "",
         tries: int = 8,
     ) -> T:
-        """Read, change, put; on a conflict read again. `change` may return its argument: no write.
+        """Read, change, write; on a conflict read again. No write where `change` changes nothing.
 
-        The first try is made from `cached`, if given, and costs no read.
+        The first try is made from `cached`, if given, and costs no read. Only what changed is sent,
+        so fields that the type does not name stay as they are.
         """
         for attempt in range(1, tries + 1):
             item = cached if cached is not None else await self.get(name, namespace=namespace)
@@ -154,13 +158,23 @@ class Api(Generic[T]):
             if changed == item:
                 return item
             try:
-                return await self.replace(changed, subresource=subresource)
+                return await self._patch_since(item, changed, subresource)
             except errors.Conflict:
                 if attempt == tries:
                     raise
             cached = None
             await asyncio.sleep(CONFLICT_BACKOFF.delay(attempt, self._rng))
         raise AssertionError("tries must be at least 1")
+
+    async def _patch_since(self, old: T, new: T, subresource: str) -> T:
+        """Send the difference; Conflict unless `old` is still what is there."""
+        patch = patches.merge_diff(msgspec.to_builtins(old), msgspec.to_builtins(new))
+        patch = {name: part for name, part in patch.items() if name not in ("apiVersion", "kind")}
+        meta = old.metadata
+        patch.setdefault("metadata", {})["resourceVersion"] = meta.resource_version
+        return await self.merge_patch(
+            meta.name, patch, namespace=meta.namespace, subresource=subresource
+        )
 
     async def apply(
         self,

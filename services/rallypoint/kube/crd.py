@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,8 +11,10 @@ from typing import Any, Generic, Literal
 import yaml
 
 from rallypoint.kube import schema
+from rallypoint.kube.api import Api
 from rallypoint.kube.kinds import Kind
-from rallypoint.kube.objects import T
+from rallypoint.kube.objects import Object, Resource, T
+from rallypoint.kube.transport import Transport
 
 SCHEMA_HEADER = "# Made by `rallypoint crd generate` from {source}. Do not edit.\n"
 
@@ -149,6 +152,50 @@ def _column(column: Column) -> dict[str, Any]:
     if column.priority:
         value["priority"] = column.priority
     return value
+
+
+class Definition(Resource, frozen=True, kw_only=True):
+    """A CustomResourceDefinition as far as we look at it."""
+
+    status: DefinitionStatus | None = None
+
+
+class DefinitionStatus(Object, frozen=True, kw_only=True):
+    """Whether it is served."""
+
+    conditions: tuple[DefinitionCondition, ...] | None = None  # null at first
+
+
+class DefinitionCondition(Object, frozen=True, kw_only=True):
+    """One observation."""
+
+    type: str
+    status: str
+
+
+DEFINITIONS = Kind(
+    "apiextensions.k8s.io",
+    "v1",
+    "CustomResourceDefinition",
+    "customresourcedefinitions",
+    Definition,
+    namespaced=False,
+)
+
+
+async def install(transport: Transport, custom: CustomResource, *, manager: str) -> None:
+    """Apply a definition and wait until its kind is served."""
+    api = Api(transport, DEFINITIONS, manager=manager)
+    value = custom.as_value()
+    found = await api.apply(custom.name, {"spec": value["spec"]})
+    while not _established(found):
+        await asyncio.sleep(0.1)
+        found = await api.get(custom.name)
+
+
+def _established(found: Definition) -> bool:
+    conditions = (found.status.conditions if found.status else None) or ()
+    return any(one.type == "Established" and one.status == "True" for one in conditions)
 
 
 def with_conversion(

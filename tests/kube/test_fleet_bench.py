@@ -1,0 +1,28 @@
+"""`rallypoint bench fleet` measures what it says, on any cluster that KUBECONFIG names."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+from tests.support.kubernetes import ApiServer
+
+
+def test_the_bench_measures_and_cleans_up(server: ApiServer) -> None:
+    words = ["-m", "rallypoint", "bench", "fleet", "--json", "--servers", "300", "--rounds", "1"]
+    done = subprocess.run(
+        [sys.executable, *words],
+        env={**os.environ, "KUBECONFIG": str(server.kubeconfig)},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["servers"] == report["rounds"][0]["events"] == 300
+    assert all(report[name] > 0 for name in ("sync_s", "rss_mb", "burst_s"))
+    assert all(report[name] < 10 * most for name, most in report["promise"].items())
+    assert server.does("get", "rgs", "-A", "-o", "name") == ""
