@@ -37,6 +37,29 @@ TRUNKS_REFUSED = Counter(
 )
 LEASE_HELD = Gauge("rallypoint_lease_held_state", "1 while this process holds the lease", ["lease"])
 
+# --- kube: calls to API servers and the caches fed by them ---
+KUBE_CALL_SECONDS = Histogram(
+    "rallypoint_kube_call_duration_seconds",
+    "Calls to an API server, by method and status (0: no answer)",
+    ["cluster", "method", "status"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+KUBE_LIMIT = Gauge("rallypoint_kube_in_flight_limit_count", "Calls allowed at once", ["cluster"])
+KUBE_LISTS = Counter(
+    "rallypoint_kube_lists_total", "Lists begun by caches", ["cluster", "resource"]
+)
+KUBE_WATCHES = Counter(
+    "rallypoint_kube_watches_total", "Watches begun by caches", ["cluster", "resource"]
+)
+KUBE_UNREADABLE = Counter(
+    "rallypoint_kube_unreadable_objects_total",
+    "Objects that did not fit their type and were skipped",
+    ["cluster", "resource"],
+)
+KUBE_RECONCILES = Counter(
+    "rallypoint_kube_reconciles_total", "Passes of controllers", ["controller", "outcome"]
+)
+
 # --- fleet ---
 FLEET_ALLOCATE_SECONDS = Histogram(
     "rallypoint_fleet_allocate_duration_seconds",

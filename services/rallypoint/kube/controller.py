@@ -8,7 +8,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Generic, NoReturn, TypeVar
 
-from rallypoint.kit import errors
+from rallypoint.kit import errors, metrics
 from rallypoint.kit.clock import Clock, SystemClock
 from rallypoint.kube.domain.backoff import Backoff
 from rallypoint.kube.domain.workqueue import DEFAULT_BACKOFF, Statistics, Workqueue
@@ -73,6 +73,7 @@ class Controller(Generic[K]):
             except Exception as error:
                 self._failed(key, error)
             else:
+                metrics.KUBE_RECONCILES.labels(self._name, "OK").inc()
                 self._queue.done(key)
                 if again_s is not None:
                     self.add_after(key, again_s)
@@ -83,6 +84,8 @@ class Controller(Generic[K]):
         wait = self._queue.retry(
             key, self._clock.monotonic(), after_s=told.retry_after_s if told else None
         )
+        outcome = told.reason if told else "RAISED"
+        metrics.KUBE_RECONCILES.labels(self._name, outcome).inc()
         known = {"controller": self._name, "key": str(key), "wait_s": round(wait, 3)}
         if told is not None:
             log.info("reconcile failed: %s", told, extra=known)

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import msgspec
 
+from rallypoint.kit import metrics
 from rallypoint.kit.clock import Clock, SystemClock
 from rallypoint.kube import errors
 from rallypoint.kube.api import Api
@@ -153,6 +154,7 @@ class Leader:
             log.info("lease %s was not given back: %s", self._name, error)
 
     def _show(self, *, leads: bool) -> None:
+        metrics.LEASE_HELD.labels(self._name).set(leads)
         if leads and not self._leads.is_set():
             log.info("lease %s: %s leads", self._name, self._candidate.identity)
             self._leads.set()

@@ -20,6 +20,7 @@ from typing import Generic, NoReturn, Protocol, TypeVar
 
 import msgspec
 
+from rallypoint.kit import metrics
 from rallypoint.kube import errors
 from rallypoint.kube.api import PAGE_ITEMS, Api, Scope, named
 from rallypoint.kube.domain import watching
@@ -79,6 +80,7 @@ class Reflector(Generic[T]):
     ) -> None:
         self._api, self._scope, self._sink, self._pace = api, scope, sink, pace
         self._rng = rng or random.Random()
+        self._labels = (api.transport.cluster, api.kind.plural)
         self._version = ""
         self._failures = 0
         self._lists = self._watches = self._events = 0
@@ -113,6 +115,7 @@ class Reflector(Generic[T]):
 
     async def _list(self) -> None:
         self._lists += 1
+        metrics.KUBE_LISTS.labels(*self._labels).inc()
         items: list[T] = []
         version = ""
         # Pages that took longer than the server remembers: the next list is had in one piece.
@@ -131,6 +134,7 @@ class Reflector(Generic[T]):
     async def _watch(self) -> None:
         """Watch until the server ends it; one that ended early and told nothing is a failure."""
         self._watches += 1
+        metrics.KUBE_WATCHES.labels(*self._labels).inc()
         timeout_s = round(self._pace.watch_s * (1.0 + self._rng.random()))
         before, begin = self._version, asyncio.get_running_loop().time()
         async with self._api.watch(
@@ -192,6 +196,7 @@ class Reflector(Generic[T]):
 
     def _cannot_read(self, text: str) -> None:
         self._unreadable += 1
+        metrics.KUBE_UNREADABLE.labels(*self._labels).inc()
         log.warning("object skipped: %s", text, extra={"cluster": self._api.transport.cluster})
 
     def _told(self, what: str, error: errors.KubeError) -> None:

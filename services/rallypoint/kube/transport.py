@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from rallypoint.kit import telemetry
+from rallypoint.kit import metrics, telemetry
 from rallypoint.kit.clock import Clock, SystemClock
 from rallypoint.kube import errors
 from rallypoint.kube.config import ClusterConfig
@@ -153,11 +153,21 @@ class Transport:
             sent_at = self._clock.monotonic()
             try:
                 body = await self._send(call, headers, limit_s)
-            except (errors.TooManyRequests, errors.Unavailable):
-                self.window.refused(sent_at=sent_at, now=self._clock.monotonic())
+            except errors.KubeError as error:
+                self._note(call, error.status, sent_at)
+                if isinstance(error, errors.TooManyRequests | errors.Unavailable):
+                    self.window.refused(sent_at=sent_at, now=self._clock.monotonic())
                 raise
+            self._note(call, 200, sent_at)
             self.window.succeeded()
             return body
+
+    def _note(self, call: Call, status: int, sent_at: float) -> None:
+        """Meter an answer, or that there was none."""
+        seconds = self._clock.monotonic() - sent_at
+        known = metrics.KUBE_CALL_SECONDS.labels(self.cluster, call.method, str(status))
+        known.observe(seconds)
+        metrics.KUBE_LIMIT.labels(self.cluster).set(self.window.limit)
 
     async def _send(self, call: Call, headers: Mapping[str, str], limit_s: float) -> bytes:
         session = await self._opened()
