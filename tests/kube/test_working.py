@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from rallypoint.kube.informer import Informers
 from rallypoint.kube.kinds import CONFIG_MAPS, EVENTS, NAMESPACES
 from rallypoint.kube.objects import ConfigMap
 from rallypoint.kube.recorder import Recorder
-from rallypoint.kube.transport import Transport
+from rallypoint.kube.transport import Patience, Transport
 from tests.kube.conftest import Runs
 from tests.kube.stack import config_map, config_maps, connected, informed, until
 from tests.support.kubernetes import ApiServer
@@ -222,6 +223,22 @@ def test_a_service_accounts_token_works_from_inside_a_pod(
             assert await config_maps(transport).list(Scope(namespace)) != []
             with pytest.raises(errors.Forbidden):
                 await Api(transport, NAMESPACES, manager="t").delete(namespace)
+
+    runs(scenario())
+
+
+def test_a_server_is_known_by_the_name_its_certificate_has(
+    runs: Runs, server: ApiServer, namespace: str
+) -> None:
+    plain = config.from_files([server.kubeconfig])
+
+    async def scenario() -> None:
+        async with Transport(replace(plain, tls_server_name="localhost")) as transport:
+            assert await config_maps(transport).list(Scope(namespace)) == []
+        wrong = replace(plain, tls_server_name="elsewhere.example")
+        async with Transport(wrong, patience=Patience(tries=1)) as transport:
+            with pytest.raises(errors.Unavailable, match=r"cluster test: .*Certificate"):
+                await config_maps(transport).list(Scope(namespace))
 
     runs(scenario())
 

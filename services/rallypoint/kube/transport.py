@@ -133,7 +133,7 @@ class Transport:
         )
         async with self._translated(call), session.request(
             call.method, self._url(call), params=call.query, headers=headers, timeout=timeout,
-            proxy=self.config.proxy_url,
+            proxy=self.config.proxy_url, server_hostname=self.config.tls_server_name,
         ) as response:  # fmt: skip
             if response.status >= 400:
                 if response.status == 401:
@@ -178,6 +178,7 @@ class Transport:
         async with self._translated(call), session.request(
             call.method, self._url(call), params=call.query, data=call.body, headers=known,
             timeout=timeout, proxy=self.config.proxy_url,
+            server_hostname=self.config.tls_server_name,
         ) as response:  # fmt: skip
             body = await response.read()
             if response.status >= 400:

@@ -34,9 +34,6 @@ USUAL: Mapping[Phase, tuple[Phase, ...]] = {
 NAME_PATTERN = "^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$"
 Protocol = Literal["UDP", "TCP", "TCPUDP"]
 
-Count = Annotated[int, Field("How many.", minimum=0)]
-Time = Annotated[str, Field("When.", format="date-time")]
-
 
 class Condition(Object, frozen=True, kw_only=True):
     """One observation about an object, as kubectl wait reads it."""
