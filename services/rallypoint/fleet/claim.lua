@@ -1,5 +1,5 @@
 -- Keep a request's claim, or take a slot on the first candidate that has room.
--- KEYS: claims, expiry, used, built
+-- KEYS: claims, expiry, used, built, fenced
 -- ARGV: room, now ms, ttl ms, epoch, claim to replace or '', 1 to take the epoch as it is, state C
 --       or M, then pairs of place and capacity, best first
 -- returns {'kept', claim} | {'new', claim} | {'full'}, or {'unbuilt'} before adopt.lua has run:
@@ -31,7 +31,7 @@ if found then
 end
 for i = 8, #ARGV, 2 do
   local used = tonumber(redis.call('HGET', KEYS[3], ARGV[i]) or '0')
-  if used < tonumber(ARGV[i + 1]) then
+  if used < tonumber(ARGV[i + 1]) and redis.call('HEXISTS', KEYS[5], ARGV[i]) == 0 then
     local claim = string.format('%s|%s|%d', ARGV[7], ARGV[i], epoch)
     redis.call('HSET', KEYS[1], room, claim)
     redis.call('HINCRBY', KEYS[3], ARGV[i], 1)

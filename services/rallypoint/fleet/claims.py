@@ -93,7 +93,9 @@ class Claims:
         """
         await self._remember(set_name)
         reply = await self._claim(
-            keys=[*self._keys(set_name), keys.fleet_built(set_name)],
+            keys=[
+                *self._keys(set_name), keys.fleet_built(set_name), keys.fleet_fenced(set_name)
+            ],
             args=[
                 room_id, self._now_ms(), self._moving_ms if moving else self._ttl_ms, epoch,
                 replace.text if replace else "", int(exact), "M" if moving else "C",

@@ -107,6 +107,11 @@ def fleet_built(set_name: SetName) -> str:
     return _fleet(set_name, "built")
 
 
+def fleet_fenced(set_name: SetName) -> str:
+    """HASH: `<node>|<incarnation>` ▸ the operator's epoch that let nobody claim there any more."""
+    return _fleet(set_name, "fenced")
+
+
 def fleet_bind(room_id: RoomId) -> str:
     """HASH: the set and the highest epoch of a request. Its own hash tag: it knows no set yet."""
     return f"fleet:bind:{{{room_id}}}"

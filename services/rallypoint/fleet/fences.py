@@ -1,0 +1,71 @@
+"""Fences in Redis: a server is taken out of what may be claimed before it may be let go.
+
+Claims and fences of a set are decided in one place, one after the other: a server is claimed or
+fenced, never both. It is asked itself after that (`domain.retiring` says why) and may refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from rallypoint.kit import errors, keys
+from rallypoint.kit.names import SetName
+from rallypoint.kit.store import Store
+
+_PACKAGE = "rallypoint.fleet"
+Answer = Literal["fenced", "used"]
+
+
+class Deposed(errors.FailedPrecondition):
+    """Another leader of the set has taken over: whoever asked must stop."""
+
+    def __init__(self, set_name: SetName, epoch: int) -> None:
+        super().__init__("LEADER_DEPOSED", f"epoch {epoch} of set {set_name} is over")
+
+
+class Fences:
+    """The fences of all sets."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._fence = store.load(_PACKAGE, "fence.lua")
+        self._unfence = store.load(_PACKAGE, "unfence.lua")
+        self._lead = store.load(_PACKAGE, "lead.lua")
+
+    async def lead(self, set_name: SetName, *, known_epoch: int) -> int:
+        """Begin to lead a set; `known_epoch` is the highest one that is kept elsewhere."""
+        return int(await self._lead(keys=[keys.fleet_epoch(set_name)], args=[known_epoch]))
+
+    async def fence(self, set_name: SetName, place: str, *, epoch: int) -> Answer:
+        """Fence an empty server; "used" while it is claimed or has rooms. Raises Deposed."""
+        reply = await self._fence(
+            keys=[
+                keys.fleet_used(set_name), keys.fleet_built(set_name),
+                keys.fleet_epoch(set_name), keys.fleet_fenced(set_name),
+            ],
+            args=[place, epoch],
+        )  # fmt: skip
+        match reply:
+            case b"fenced":
+                return "fenced"
+            case b"used":
+                return "used"
+            case b"unbuilt":
+                raise errors.Unavailable(
+                    "CLAIMS_UNBUILT",
+                    f"the claims of set {set_name} are rebuilt: nothing is fenced meanwhile",
+                    retry_after_s=0.2,
+                )
+        raise Deposed(set_name, epoch)
+
+    async def lift(self, set_name: SetName, place: str, *, epoch: int) -> None:
+        """Take a fence back, or forget it when its server is gone. Raises Deposed."""
+        known = [keys.fleet_epoch(set_name), keys.fleet_fenced(set_name)]
+        if await self._unfence(keys=known, args=[place, epoch]) != b"open":
+            raise Deposed(set_name, epoch)
+
+    async def all(self, set_name: SetName) -> Mapping[str, int]:
+        """Return the fenced places and the epoch each was fenced by."""
+        found = await self._store.hgetall(keys.fleet_fenced(set_name))
+        return {place.decode(): int(epoch) for place, epoch in found.items()}
