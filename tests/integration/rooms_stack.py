@@ -175,6 +175,8 @@ class AttachPeer:
         """Where requests go, once there is one."""
         self.players: dict[int, Player] = {}
         self.replies: dict[int, host.MessageReply] = {}
+        self.late_us: list[int] = []
+        """Of each response with frames."""
 
     async def send(self, **fields: Any) -> None:
         """Send one request."""
@@ -255,6 +257,8 @@ class AttachPeer:
     def _take(self, response: host.AttachResponse) -> None:
         for joined in response.joined:
             self.players[joined.client].joined = joined
+        if response.frames:
+            self.late_us.append(response.late_us)
         for frame in response.frames:
             for route in frame.routes:
                 data = b"".join(frame.parts[index] for index in route.parts)

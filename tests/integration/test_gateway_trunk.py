@@ -222,6 +222,28 @@ class Listener:
         self.link = attach.Link(address, owner=self, gateway_id="gateway-1", settings=bounded)
 
 
+def test_inputs_leave_the_earlier_the_later_frames_come(runs: Runs) -> None:
+    data = host.AttachRequest(resyncs=[1]).SerializeToString()
+
+    async def scenario() -> None:
+        async with Peer() as peer, asyncio.TaskGroup() as tasks:
+            link = Listener(f"127.0.0.1:{peer.port}").link
+            running = tasks.create_task(link.run(), name="link")
+            await until(lambda: link.way == "trunk")
+            now = asyncio.get_running_loop().time()
+            waits = []
+            for late_s in (0.001, 0.011, 5.0):
+                link.ticked(late_s)
+                waits.append(link.inputs(data, count=1, now=now, wait_s=0.03))
+            assert waits[0] - waits[1] == pytest.approx(0.01, abs=0.005)
+            assert waits[2] == 0.0
+            await until(lambda: peer.resyncs == 3)  # the last took the others along
+            link.close()
+            await running
+
+    runs(scenario())
+
+
 def test_a_node_that_reads_slowly_costs_a_bounded_number_of_inputs(runs: Runs) -> None:
     many = host.AttachRequest(resyncs=[0] * 30_000).SerializeToString()
 

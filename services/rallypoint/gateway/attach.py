@@ -41,6 +41,10 @@ _BACKOFF_FIRST_S = 0.05
 _BACKOFF_MAX_S = 1.0
 _LAST_WORDS_S = 1.0
 """How long a trunk may bring what came before the end of its stream."""
+_GRPC_WAY_S = 0.004
+"""The way to a node over gRPC, whose round trip nobody tells us."""
+_SOON_S = 0.0015
+"""What may wait no longer than that leaves at once: the next look at a timer may be too late."""
 _SHORT_S = 10.0
 _SHORT_LIVES_MAX = 3
 """After so many trunks in a row that broke so soon a stream does without."""
@@ -52,9 +56,10 @@ class LinkSettings:
     """How a link batches and how much it holds."""
 
     flush_s: float = 0.002
-    """How long an input waits for company at least."""
-    tick_lead_s: float = 0.006
-    """How long before a room's next tick its inputs leave: the way to the node, and some jitter."""
+    """How long an input that came alone waits for company at least."""
+    tick_lead_s: float = 0.002
+    """How long before a room's next tick its inputs leave, besides the way to the node: timers
+    count in milliseconds, on both sides."""
     held_s: float = 0.5
     """How long inputs wait for a node that is away; older ones are repeated by their clients."""
     pending_inputs_max: int = 8192
@@ -104,6 +109,7 @@ class Link:
         self._trunk: Trunk | None = None
         """We use it too."""
         self._flushing = False
+        self._ahead_s = _GRPC_WAY_S
         self._short_lives = 0
         self.dropped_inputs = 0
 
@@ -116,20 +122,33 @@ class Link:
 
     def input(self, encoded: bytes, *, now: float, rhythm: Rhythm) -> None:
         """Take one encoded `inputs` field of an AttachRequest."""
-        wait_s = rhythm.wait_s(now, lead_s=self._settings.tick_lead_s)
-        self.inputs(encoded, count=1, now=now, wait_s=wait_s)
-
-    def inputs(self, encoded: bytes, *, count: int, now: float, wait_s: float) -> None:
-        """Take `count` encoded `inputs` fields, of which none may wait longer than `wait_s`."""
         settings = self._settings
-        if self._held_inputs + count > settings.pending_inputs_max:
+        wait_s = rhythm.wait_s(now, lead_s=settings.tick_lead_s) - self._ahead_s
+        self._hold(encoded, count=1, due_s=now + max(wait_s, settings.flush_s))
+
+    def inputs(self, encoded: bytes, *, count: int, now: float, wait_s: float) -> float:
+        """Take `count` encoded `inputs` fields, of which none may leave later than `wait_s` from
+        now, the way to the node not counted; how long they will wait."""
+        wait_s = max(0.0, wait_s - self._ahead_s)
+        self._hold(encoded, count=count, due_s=now + wait_s)
+        if wait_s <= _SOON_S and self.attached:
+            self._go()
+        return wait_s
+
+    def _hold(self, encoded: bytes, *, count: int, due_s: float) -> None:
+        if self._held_inputs + count > self._settings.pending_inputs_max:
             self.dropped_inputs += count
             return
         self._inputs.append(encoded)
         self._held_inputs += count
-        due_s = now + (wait_s if wait_s > settings.flush_s else settings.flush_s)
         if self._armed is None or due_s < self._due_s:
             self._arm(due_s)
+
+    def ticked(self, late_s: float) -> None:
+        """Frames came that left the node so long after their tick was due; the next will be due as
+        if they had not been late."""
+        way_s = _GRPC_WAY_S if self._trunk is None else self._trunk.round_trip_s()
+        self._ahead_s = late_s + way_s
 
     def control(self, write: Callable[[AttachRequest], object]) -> bool:
         """Let `write` add to the next request, sent at once; False while the node is away."""

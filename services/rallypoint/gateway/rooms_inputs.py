@@ -67,10 +67,10 @@ class PlainInputs:
         opening = payload[: len(payload) - len(parts[1])]
         return calls.Standing(opening, grip.seat_field, grip.room, grip.expires_s)
 
-    def deliver(self, node: Node, data: bytes, *, count: int, now: float, wait_s: float) -> None:
-        """Hand `count` encoded inputs to their rooms' node at loop time `now`."""
-        node.link.inputs(data, count=count, now=now, wait_s=wait_s)
+    def deliver(self, node: Node, data: bytes, *, count: int, now: float, wait_s: float) -> float:
+        """Hand `count` encoded inputs to their rooms' node at loop time `now`; when they leave."""
         self._counts.inputs += count
+        return node.link.inputs(data, count=count, now=now, wait_s=wait_s)
 
     def forward(self, grip: Grip, fields: bytes, *, now: float) -> None:
         """Hand `fields`, those of a ClientInput but its seat, to the room's node."""

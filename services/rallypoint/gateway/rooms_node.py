@@ -154,6 +154,8 @@ class Node:
         for said in rest.moves:
             if said.room_id in self.rooms:
                 self._board.on_move(self.rooms[said.room_id], said)
+        if rest.late_us:
+            self.link.ticked(rest.late_us * 1e-6)
         if rest.HasField("trunk"):
             self.link.trunk_offered(rest.trunk)
         if rest.trunk_begins:

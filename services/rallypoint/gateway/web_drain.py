@@ -92,8 +92,9 @@ class Bounds(Protocol):
 class Deliver(Protocol):
     """Who passes inputs on (`rooms_inputs.PlainInputs`)."""
 
-    def deliver(self, node: Any, data: bytes, *, count: int, now: float, wait_s: float) -> None:
-        """Pass on `count` inputs for a node, encoded, that may wait so long at loop time `now`."""
+    def deliver(self, node: Any, data: bytes, *, count: int, now: float, wait_s: float) -> float:
+        """Pass on `count` inputs for a node, encoded, that may wait so long at loop time `now`; how
+        long they will."""
 
 
 @dataclass(slots=True)
@@ -260,7 +261,7 @@ class InputDrain:
             self._tally.quick += taken
             due_s = self._due_s if self._due_s > now else now + PERIOD_MAX_S + AHEAD_S
             for node, data, count, wait_s in by_node:
-                self._deliver.deliver(node, data, count=count, now=now, wait_s=wait_s)
+                wait_s = self._deliver.deliver(node, data, count=count, now=now, wait_s=wait_s)
                 due_s = min(due_s, now + wait_s)
             self._due_s = due_s
         for line, _, _ in back:  # all of them first: one that returns may have others released

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -36,6 +37,10 @@ PEER_GONE_S: Final = 10
 """As the keep-alive of our channels notices."""
 HANDSHAKE_S: Final = 5.0
 """How long connecting, and proving by the token, may take."""
+
+
+_MIN_RTT: Final = slice(148, 152)
+"""`tcpi_min_rtt` in the kernel's tcp_info, microseconds."""
 
 
 class Malformed(Exception):
@@ -151,6 +156,15 @@ class Trunk(asyncio.Protocol):
         """End at once; neither what is buffered is sent nor what comes is taken."""
         self._received = _ignore
         self._transport.abort()
+
+    def round_trip_s(self) -> float:
+        """The shortest round trip that TCP has seen in these minutes; 0: unknown."""
+        connection: socket.socket = self._transport.get_extra_info("socket")
+        try:
+            said = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _MIN_RTT.stop)
+        except OSError:
+            return 0.0
+        return int.from_bytes(said[_MIN_RTT], sys.byteorder) * 1e-6
 
     async def wait_lost(self) -> None:
         """Return when it is over."""

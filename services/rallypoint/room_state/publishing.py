@@ -5,6 +5,7 @@ deltas. So who gets which is kept as rows, good until a room notes a change, and
 together is one call. Else each room says what each of its streams gets.
 """
 
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -53,8 +54,9 @@ class Publisher:
         self._rows: dict[GatewayLink, list[responses.Row]] = {}
         self._aheads: list[int] = []
 
-    def publish(self) -> int:
-        """Send every room's frame; the bytes of all."""
+    def publish(self, due: float) -> int:
+        """Send every room's frame, of the tick that was due by `time.perf_counter`; the bytes of
+        all."""
         deltas = self._table.deltas()
         if self._rooms.tapes:
             recording.roll(self._rooms.tapes, self._table, deltas)
@@ -66,7 +68,7 @@ class Publisher:
             batches = {
                 link: attach.join_rows(rows, ticks, deltas) for link, rows in self._rows.items()
             }
-            return self._send(batches)
+            return self._send(batches, due)
         frames: dict[GatewayLink, list[responses.Frame]] = {}
         for room, data in self._room_bytes(deltas):
             tick_field = responses.tick(self._table.tick_of(room.slot))
@@ -74,13 +76,14 @@ class Publisher:
                 frames.setdefault(link, []).append(frame)
         self._known = NEVER if self._table.writer.has_views else self._changes.count
         self._plan()
-        return self._send({link: attach.join_frames(parts) for link, parts in frames.items()})
+        batches = {link: attach.join_frames(parts) for link, parts in frames.items()}
+        return self._send(batches, due)
 
-    def _send(self, batches: dict[GatewayLink, bytes]) -> int:
+    def _send(self, batches: dict[GatewayLink, bytes], due: float) -> int:
         size = 0
         for link, batch in batches.items():
             size += len(batch)
-            if not link.frames(batch):
+            if not link.frames(batch + responses.late(time.perf_counter() - due)):
                 self._refused()
                 for room in self._rooms.values():
                     room.refresh_all(link)

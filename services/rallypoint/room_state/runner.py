@@ -284,7 +284,8 @@ class TableRunner:
             self.table.step()
             publish |= self.table.tick % self.definition.ticks_per_frame == 0
         self._collect()
-        size = self._publisher.publish() if publish else 0
+        last_due = started - (now - self._pacer.previous)
+        size = self._publisher.publish(last_due) if publish else 0
         self.meter.ticked(time.perf_counter() - started, late_s=late_s, frame_bytes=size)
         self.meter.lost(dropped=self._pacer.dropped - dropped, rollbacks=self.table.rollbacks)
         if now >= self._expiry_due:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import time
 
 from rallypoint.games import codec
 from rallypoint.games.columns import Table, u16
@@ -114,7 +115,7 @@ class Played:
 
     def publish(self) -> None:
         self.table.step()
-        self.publisher.publish()
+        self.publisher.publish(time.perf_counter())
 
     def check(self) -> None:
         for room in self.rooms.values():

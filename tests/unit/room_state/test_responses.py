@@ -39,6 +39,12 @@ def test_frames_read_back(
     assert [(list(route.clients), list(route.parts)) for route in read.routes] == routes
 
 
+@given(st.floats(-0.002, 100.0))
+def test_lateness_reads_back_and_is_never_unknown(seconds: float) -> None:
+    read = room_host_pb2.AttachResponse.FromString(responses.late(seconds))
+    assert read.late_us == max(1, int(seconds * 1e6))
+
+
 @given(NUMBERS, NUMBERS, st.binary(max_size=300))
 def test_events_read_back(number: int, kind: int, body: bytes) -> None:
     frame = room_pb2.Frame.FromString(encoded_event(number, Emitted(kind, body)))

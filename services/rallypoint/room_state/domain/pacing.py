@@ -22,6 +22,11 @@ class Pacer:
         self.deadline = 0.0
         self.dropped = 0
 
+    @property
+    def previous(self) -> float:
+        """When the latest tick was due."""
+        return self.deadline - self.period_s
+
     def start(self, now: float) -> None:
         """Set the first deadline: the next time of this table's phase."""
         periods = (now - self._phase_s) // self.period_s + 1

@@ -17,6 +17,7 @@ PART_TAG: Final = b"\x22"
 ROUTE_TAG: Final = b"\x2a"
 CLIENTS_TAG: Final = b"\x0a"
 PARTS_TAG: Final = b"\x12"
+LATE_TAG: Final = b"\x50"
 FIRST_APART: Final = 2
 """The part after the shared delta and keyframe."""
 
@@ -36,6 +37,11 @@ def head(room_id: str, epoch: int) -> bytes:
 def tick(number: int) -> bytes:
     """RoomFrame.tick."""
     return TICK_TAG + varint(number)
+
+
+def late(seconds: float) -> bytes:
+    """AttachResponse.late_us."""
+    return LATE_TAG + varint(max(1, int(seconds * 1e6)))
 
 
 def part(data: bytes) -> bytes:
