@@ -57,9 +57,10 @@ class LinkSettings:
 
     flush_s: float = 0.002
     """How long an input that came alone waits for company at least."""
-    tick_lead_s: float = 0.002
+    tick_lead_s: float = 0.005
     """How long before a room's next tick its inputs leave, besides the way to the node: timers
-    count in milliseconds, on both sides."""
+    count in milliseconds, on both sides, and a machine may be busy. What comes later is sent at
+    once and may still be in time."""
     held_s: float = 0.5
     """How long inputs wait for a node that is away; older ones are repeated by their clients."""
     pending_inputs_max: int = 8192

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NEVER = float("-inf")
-PERIOD_S = 0.005
-"""How long what came lies unread while nothing is known of when it is due."""
+PERIOD_S = 0.004
+"""How long what came lies unread while nothing is known of when it is due; also after inputs have
+left, so that what came too late for them is seen 2 ms before the tick."""
 PERIOD_MAX_S = 0.016
 """The same while it is: a client that waits for its answer hardly notices."""
 NEAR_S = 0.0075
