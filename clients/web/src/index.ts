@@ -10,6 +10,7 @@ export { RoomConnection, type Ending, type FrameUpdate, type GameEvent, type Roo
 export { SeatStore, type Seat } from "./room/seats";
 export { type RoomStatistics } from "./room/stats";
 export { Reconciler, type Prediction } from "./play/reconciler";
+export { SendClock } from "./play/send_clock";
 export { Interpolator, mixed, mixedAngle, type InterpolatorOptions } from "./play/interpolator";
 export * from "./gen/rallypoint/v1/matchmaking_pb";
 export * from "./gen/rallypoint/v1/room_pb";

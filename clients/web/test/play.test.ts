@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Interpolator, mixed, mixedAngle } from "../src/play/interpolator";
 import { Reconciler } from "../src/play/reconciler";
+import { SendClock } from "../src/play/send_clock";
 
 const walk = () =>
   new Reconciler<{ x: number }, number>({
@@ -92,4 +93,18 @@ test("a tick that goes back starts anew", () => {
 test("angles go the short way round", () => {
   const across = mixedAngle(Math.PI - 0.1, -Math.PI + 0.1, 0.5);
   assert.ok(Math.abs(Math.abs(across) - Math.PI) < 1e-9);
+});
+
+test("inputs come to arrive shortly before their tick, from wherever they begin", () => {
+  for (const begin of [0, 10, 24, 26, 49]) {
+    const clock = new SendClock(50);
+    let sentMs = begin;
+    for (let second = 0; second < 40; second++) {
+      clock.observe(50 - (sentMs % 50) || 50);
+      for (let input = 0; input < 20; input++) sentMs += 50 + clock.shiftMs();
+    }
+    const margin = 50 - (sentMs % 50);
+    assert.ok(Math.abs(margin - clock.aimMs) < 2, `from ${begin}: ${margin}`);
+    assert.ok(clock.aimMs < 12, String(clock.aimMs));
+  }
 });

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from rallypoint.client import room, seat
+from rallypoint.client import room, seat, send_clock
 from rallypoint.games import schema, skirmish, tictactoe
 from rallypoint.kit import errors
 
@@ -105,11 +105,17 @@ class Skirmish:
         """Act at the rate the game wants inputs."""
         welcome = await connection.wait_joined()
         period_s = 1 / max(1, welcome.input_hz)
+        clock = send_clock.SendClock(tick_s=1 / welcome.tick_hz)
+        heard = 0
         while True:
             connection.send_input(self._act(connection))
             if self._rng.random() < period_s / 2:  # turn the other way every two seconds or so
                 self._side = -self._side
-            await asyncio.sleep(period_s)
+            second = connection.seat.tick // welcome.tick_hz
+            if second != heard and connection.seat.margin_ms is not None:
+                heard = second
+                clock.observe(connection.seat.margin_ms / 1000)
+            await asyncio.sleep(period_s + clock.shift_s())
 
     def _act(self, connection: room.RoomConnection) -> dict[str, float]:
         players = connection.seat.values("players")

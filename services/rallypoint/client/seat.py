@@ -78,6 +78,9 @@ class Seat:
         self.epoch = 0
         self.tick = 0
         self.ack = 0
+        self.margin_ms: int | None = None
+        """How long before they had to leave for their tick the newest inputs came; renewed about
+        once a second, for a `SendClock`."""
         self.frames = 0
         self.frame_bytes = 0
         self.slow = False
@@ -168,8 +171,11 @@ class Seat:
         self._apply(decoder, frame)
         self._needs_keyframe = False
         self.tick = frame.tick
-        acks = decoder.tables[schema.SEATS_TABLE]["ack"]
-        self._acknowledge(int(acks[self.slot if len(acks) > 1 else 0]))
+        seats = decoder.tables[schema.SEATS_TABLE]
+        row = self.slot if len(seats["ack"]) > 1 else 0
+        self._acknowledge(int(seats["ack"][row]))
+        if "margin" in seats:
+            self.margin_ms = int(seats["margin"][row]) - 1 if seats["margin"][row] else None
         return Stepped(frame.tick, keyframe, self.ack, self._new_events(frame.events))
 
     def _apply(self, decoder: codec.Decoder, frame: room_pb2.Frame) -> None:

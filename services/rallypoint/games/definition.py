@@ -18,6 +18,7 @@ class Seats(Table):
 
     ack = u16()
     state = u8()
+    margin = u8()
 
 
 TABLE_ROOMS: Final = 64

@@ -295,6 +295,8 @@ class RoomTable(Decisions):
         self._ticks[:high] += 1
         # The low 16 bits, which is what the cast leaves.
         self._seats.ack[:high] = self._rings.applied[: high * seats].reshape(high, seats)
+        if self.tick % self.definition.info.tick_hz == 0:
+            self._seats.margin[:high] = self._rings.heard.margins(high * seats).reshape(high, seats)
         with np.errstate(all="ignore"):
             self._fire_timers()
             if self._host.isolating:

@@ -12,6 +12,7 @@ import numpy as np
 from rallypoint.games.schema import Array
 
 NUMBERS: Final = 4
+MOST_MARGIN: Final = 255
 ACK_TICK, VIEW_MS, MARGIN_MS, CALLS = range(NUMBERS)
 
 
@@ -48,6 +49,10 @@ class Heard:
         words[CALLS] += 1
         if ack_tick >= words[ACK_TICK]:
             words[:CALLS] = ack_tick, view_ms, margin_ms
+
+    def margins(self, count: int) -> Array:
+        """`margin_ms` of the first seats as their table has it, which goes no further than 255."""
+        return np.minimum(self.words[:count, MARGIN_MS], MOST_MARGIN)
 
     def forget(self, seats: slice) -> None:
         """Somebody else is heard from now on."""

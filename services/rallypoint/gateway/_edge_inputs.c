@@ -7,8 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_ACK_TICK = 2 << 3, KEY_FIRST_SEQ = 3 << 3, KEY_INPUT = 4 << 3 | 2 };
+enum { KEY_ACK_TICK = 2 << 3, KEY_FIRST_SEQ = 3 << 3, KEY_INPUT = 4 << 3 | 2, KEY_VIEW = 5 << 3 };
 enum { KEY_CLIENT_INPUT = 4 << 3 | 2, INPUTS_MAX = 8, INPUT_BYTES_MAX = 64, VARINT_BYTES_MAX = 5 };
+enum { KEY_MARGIN = 6 << 3, MARGIN_MS_END = 1 << 12 };
 #define STALE_PERIODS 4
 
 static bool skip_number(Reader *from, uint8_t key)
@@ -22,12 +23,12 @@ static bool skip_number(Reader *from, uint8_t key)
     return false;
 }
 
-/* [ack_tick] [first_seq] up to eight inputs of up to 64 bytes, and nothing else. */
+/* [ack_tick] [first_seq] up to eight inputs of up to 64 bytes [view_ms], and nothing else. */
 static bool is_plain(Reader from)
 {
     if (!skip_number(&from, KEY_ACK_TICK) || !skip_number(&from, KEY_FIRST_SEQ))
         return false;
-    for (int count = 0; from.at < from.end; count++) {
+    for (int count = 0; from.at < from.end && from.at[0] != KEY_VIEW; count++) {
         if (count == INPUTS_MAX || from.end - from.at < 2 || from.at[0] != KEY_INPUT)
             return false;
         size_t size = from.at[1];
@@ -36,7 +37,7 @@ static bool is_plain(Reader from)
             return false;
         from.at += size;
     }
-    return true;
+    return skip_number(&from, KEY_VIEW) && from.at == from.end;
 }
 
 static bool starts_with(Reader *from, PyObject *bytes)
@@ -132,20 +133,33 @@ static Group *group_of(Groups *groups, PyObject *node)
     return &items[groups->size++];
 }
 
-static int append_input(Group *group, PyObject *seat, const uint8_t *fields, size_t size)
+/* domain/rhythm.py: margin_field. */
+static size_t write_margin(uint8_t *to, double wait_s)
 {
-    size_t seat_size = (size_t)PyBytes_GET_SIZE(seat);
-    uint8_t *to = buffer_room(&group->data, 1 + 10 + seat_size + size);
+    if (wait_s <= 0 || wait_s * 1000 + 1 >= MARGIN_MS_END)
+        return 0;
+    to[0] = KEY_MARGIN;
+    return 1 + write_varint(to + 1, (uint64_t)(wait_s * 1000) + 1);
+}
+
+static int append_input(Group *group, PyObject *seat, const uint8_t *fields, size_t size,
+                        double wait_s)
+{
+    uint8_t margin[1 + VARINT_BYTES_MAX];
+    size_t seat_size = (size_t)PyBytes_GET_SIZE(seat), margin_size = write_margin(margin, wait_s);
+    size_t whole = seat_size + size + margin_size;
+    uint8_t *to = buffer_room(&group->data, 1 + 10 + whole);
     if (to == NULL) {
         PyErr_NoMemory();
         return -1;
     }
     uint8_t *start = to;
     *to++ = KEY_CLIENT_INPUT;
-    to += write_varint(to, seat_size + size);
+    to += write_varint(to, whole);
     memcpy(to, PyBytes_AS_STRING(seat), seat_size);
     memcpy(to + seat_size, fields, size);
-    group->data.size += (size_t)(to - start) + seat_size + size;
+    memcpy(to + seat_size + size, margin, margin_size);
+    group->data.size += (size_t)(to - start) + whole;
     group->count++;
     return 0;
 }
@@ -170,7 +184,7 @@ int group_input(Groups *groups, const Armed *armed, const uint8_t *fields, size_
     Group *group = group_of(groups, node);
     Py_DECREF(node);
     if (group == NULL || wait_of(armed->room, now, lead_s, &wait_s) < 0
-        || append_input(group, armed->seat, fields, size) < 0)
+        || append_input(group, armed->seat, fields, size, wait_s) < 0)
         return -1;
     if (wait_s < group->wait_s)
         group->wait_s = wait_s;

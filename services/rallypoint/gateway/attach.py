@@ -121,6 +121,11 @@ class Link:
             return "away"
         return "grpc" if self._trunk is None else "trunk"
 
+    @property
+    def tick_lead_s(self) -> float:
+        """How long before a tick its inputs leave."""
+        return self._settings.tick_lead_s
+
     def input(self, encoded: bytes, *, now: float, rhythm: Rhythm) -> None:
         """Take one encoded `inputs` field of an AttachRequest."""
         settings = self._settings

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from rallypoint.gateway import calls
 from rallypoint.gateway.domain import frames, inputs
+from rallypoint.gateway.domain.rhythm import margin_field
 from rallypoint.gateway.rooms_board import Board
 from rallypoint.gateway.rooms_node import Node
 from rallypoint.gateway.rooms_stream import Room
@@ -76,11 +77,13 @@ class PlainInputs:
         """Hand `fields`, those of a ClientInput but its seat, to the room's node."""
         room = grip.room
         if room.node is not None:
-            seat = grip.seat_field
-            size = frames.varint(len(seat) + len(fields))
-            data = b"\x22%b%b%b" % (size, seat, fields)
+            seat, link = grip.seat_field, room.node.link
+            wait_s = room.rhythm.wait_s(now, lead_s=link.tick_lead_s)
+            margin = margin_field(wait_s)
+            size = frames.varint(len(seat) + len(fields) + len(margin))
+            data = b"\x22%b%b%b%b" % (size, seat, fields, margin)
             if room.hold is None:
-                room.node.link.input(data, now=now, rhythm=room.rhythm)
+                link.inputs(data, count=1, now=now, wait_s=wait_s)
             else:
                 room.hold.inputs.put(seat, data, now)
         room.used = True

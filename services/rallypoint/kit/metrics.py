@@ -200,6 +200,12 @@ ROOM_TICKS_DROPPED = Counter("rallypoint_room_ticks_dropped_total", "Ticks given
 ROOM_ROLLBACKS = Counter(
     "rallypoint_room_rollbacks_total", "Vectorised ticks that raised and were redone", ["game"]
 )
+ROOM_INPUT_MARGIN_SECONDS = Histogram(
+    "rallypoint_room_input_margin_seconds",
+    "How long before they had to leave for their tick inputs came: the median of a table's seats",
+    ["game"],
+    buckets=(0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25),
+)
 ROOM_FRAME_BYTES = Counter(
     "rallypoint_room_frame_bytes_total", "Bytes of frames handed to gateways", ["game"]
 )

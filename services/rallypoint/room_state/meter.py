@@ -4,6 +4,7 @@ from typing import Final
 
 import numpy as np
 
+from rallypoint.games.schema import Array
 from rallypoint.kit import metrics
 
 KEPT: Final = 1024
@@ -19,6 +20,7 @@ class TableMeter:
         self._dropped = metrics.ROOM_TICKS_DROPPED.labels(game)
         self._rollbacks = metrics.ROOM_ROLLBACKS.labels(game)
         self._slow = metrics.ROOM_SLOW.labels(game)
+        self._margin = metrics.ROOM_INPUT_MARGIN_SECONDS.labels(game)
         self._refused = metrics.ROOM_FRAMES_REFUSED
         self._game = game
         self._recent = np.zeros(KEPT)
@@ -42,6 +44,12 @@ class TableMeter:
         if rollbacks != self._rolled_back:
             self._rollbacks.inc(rollbacks - self._rolled_back)
             self._rolled_back = rollbacks
+
+    def margins(self, margins_ms: Array) -> None:
+        """How early inputs come, by seat: ms plus 1, 0 for those of whom it is not known."""
+        known = margins_ms[margins_ms > 0]
+        if len(known):
+            self._margin.observe(float(np.median(known) - 1) / 1000)
 
     def refused(self) -> None:
         """A gateway was too slow to take a tick's frames."""

@@ -306,6 +306,7 @@ class TableRunner:
     def _tell_paces(self) -> None:
         """Tell gateways of clients who fall behind."""
         heard, seats = self.table.rings.heard, self.definition.seats
+        self.meter.margins(heard.margin_ms)
         of_rooms = [self.table.tick_of(slot) for slot in range(self.table.capacity)]
         ticks = np.repeat(np.array(of_rooms), seats)
         for index, pace in self._lags.look(ticks, heard.ack_tick, heard.calls):

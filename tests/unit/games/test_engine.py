@@ -202,3 +202,18 @@ def test_hidden_dtype_names_a_column() -> None:
 
     assert Odd.sent() == ()
     assert Odd.note.dtype == np.int16
+
+
+def test_margins_of_inputs_are_shown_once_a_second() -> None:
+    table = RoomTable(define(Bombs), capacity=2)
+    slot = table.open(RoomSpec(id="room", seats=[Seat(0, "p", "P", 0), Seat(1, "q", "Q", 1)]))
+    seats = next(runs for kind, runs in table.arena.runs.items() if kind.wire_name == "seats")
+    shown = next(run.values[1] for run in seats if run.columns[-1].name == "margin")
+    for margin in (13, 400):
+        table.rings.heard.hear(1, ack_tick=table.tick, view_ms=0, margin_ms=margin)
+        while table.tick % 20:
+            table.step()
+        table.step()
+        for _ in range(20):
+            table.step()
+        assert shown[slot].tolist() == [0, min(margin, 255)]

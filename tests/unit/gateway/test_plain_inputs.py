@@ -17,6 +17,7 @@ REQUESTS = st.builds(
     ack_tick=NUMBERS,
     first_seq=NUMBERS,
     inputs=st.lists(st.binary(max_size=inputs.MAX_INPUT_BYTES), max_size=inputs.MAX_INPUTS),
+    view_ms=NUMBERS,
 )
 PLAIN = SendInputRequest(stream_token=b"token", ack_tick=300, first_seq=7, inputs=[b"a", b"bc"])
 DAMAGED = st.builds(
@@ -33,7 +34,10 @@ def test_what_a_library_writes_is_plain(request: SendInputRequest) -> None:
     token, fields = parts
     assert token == request.stream_token
     carried = ClientInput(
-        ack_tick=request.ack_tick, first_seq=request.first_seq, inputs=request.inputs
+        ack_tick=request.ack_tick,
+        first_seq=request.first_seq,
+        inputs=request.inputs,
+        view_ms=request.view_ms,
     )
     assert fields == carried.SerializeToString()
 
@@ -51,6 +55,7 @@ def test_whatever_is_plain_holds_an_inputs_fields_and_no_others(data: bytes) -> 
     assert len(request.inputs) <= inputs.MAX_INPUTS
     assert all(len(each) <= inputs.MAX_INPUT_BYTES for each in request.inputs)
     assert (carried.ack_tick, carried.first_seq) == (request.ack_tick, request.first_seq)
+    assert (carried.view_ms, carried.margin_ms) == (request.view_ms, 0)
     known = ClientInput.FromString(parts[1])
     known.DiscardUnknownFields()
     assert known.ByteSize() == carried.ByteSize()
@@ -64,6 +69,7 @@ def test_whatever_is_plain_holds_an_inputs_fields_and_no_others(data: bytes) -> 
         b"\x0a\x05tok",
         PLAIN.SerializeToString() + b"\x7a\x01x",
         PLAIN.SerializeToString() + b"\x0a\x02\x10\x01",
+        PLAIN.SerializeToString() + b"\x30\x01",
         PLAIN.SerializeToString()[:-1],
         SendInputRequest(stream_token=b"t" * 128).SerializeToString(),
         SendInputRequest(stream_token=b"t", inputs=[b"x"] * 9).SerializeToString(),
@@ -76,6 +82,7 @@ def test_whatever_is_plain_holds_an_inputs_fields_and_no_others(data: bytes) -> 
         "token cut",
         "unknown field",
         "seat smuggled",
+        "margin smuggled",
         "input cut",
         "token too long",
         "too many",

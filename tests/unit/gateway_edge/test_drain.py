@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rallypoint.client import websocket_frames
-from rallypoint.gateway.domain import buckets, frames, grpcweb, inputs
+from rallypoint.gateway.domain import buckets, frames, grpcweb, inputs, rhythm
 from rallypoint.gateway.domain.rhythm import Rhythm
 
 edge = pytest.importorskip("rallypoint.gateway._edge")
@@ -90,13 +90,28 @@ def request(fields: bytes = FIELDS, *, length: int | None = None, frame: bytes =
     return BEFORE + b"%d" % (len(body) if length is None else length) + AFTER + body
 
 
+def carried(line: Line, fields: bytes = FIELDS) -> bytes:
+    """The field of an AttachRequest that carries an input, with its margin."""
+    margin = rhythm.margin_field(line.room.rhythm.wait_s(NOW, lead_s=0.006))
+    assert len(margin) > 1
+    data = SEAT + fields + margin
+    return b"\x22" + frames.varint(len(data)) + data
+
+
+def test_view_of_the_client_is_plain(line: Line) -> None:
+    line.client.send(request(FIELDS + b"\x28\x90\x4e"))
+    taken, ((_, data, _, _),), _, _ = line.once()
+    assert taken == 1
+    assert data == carried(line, FIELDS + b"\x28\x90\x4e")
+
+
 def test_inputs_are_answered_and_grouped_by_node(line: Line) -> None:
     line.client.send(request())
     taken, groups, back, full = line.once()
     assert (taken, back, full) == (1, [], False)
     ((node, data, count, wait_s),) = groups
     assert (node, count) == ("node", 1)
-    assert data == b"\x22%c%b%b" % (len(SEAT + FIELDS), SEAT, FIELDS)
+    assert data == carried(line)
     assert wait_s == pytest.approx(line.room.rhythm.wait_s(100.0, lead_s=0.006))
     assert line.client.recv(1000) == ANSWER
     assert line.room.used
@@ -118,6 +133,8 @@ def test_inputs_are_answered_and_grouped_by_node(line: Line) -> None:
         request(frame=grpcweb.frame(TOKEN + FIELDS) + b"\0\0\0\0\0"),
         request(frame=grpcweb.frame(b"\x0a\x03abd" + FIELDS)),
         request(b"\x2a\x01x"),
+        request(FIELDS + b"\x28\x01\x28\x01"),
+        request(FIELDS + b"\x30\x01"),
         request(b"\x22\x41" + b"x" * 65),
         request(b"\x22\x00" * 9),
         request(b"\x18\x01\x10\x01"),
@@ -178,8 +195,8 @@ def test_messages_of_a_lane_are_taken_in_a_row(socket_line: Line) -> None:
     socket_line.client.send(spoken() + spoken(long * 8) + spoken(b""))
     taken, ((_, data, count, _),), back, _ = socket_line.once()
     assert (taken, count, back) == (3, 3, [])
-    inputs = [SEAT + FIELDS, SEAT + long * 8, SEAT]
-    assert data == b"".join(b"\x22" + frames.varint(len(each)) + each for each in inputs)
+    said = (FIELDS, long * 8, b"")
+    assert data == b"".join(carried(socket_line, fields) for fields in said)
     with pytest.raises(BlockingIOError):
         socket_line.client.recv(1)
 
@@ -194,7 +211,7 @@ def test_messages_of_a_lane_are_taken_in_a_row(socket_line: Line) -> None:
         websocket_frames.frame(9, b"ping", b"mask"),
         b"\x02" + spoken()[1:],
         spoken(frame=b"\x80" + grpcweb.frame(TOKEN + FIELDS)[1:]),
-        spoken(b"\x2a\x01x"),
+        spoken(b"\x32\x01x"),
         b"\x82\xfe\x00\x05mask12345",
         b"\x82\xff" + bytes(7) + b"\x05mask12345",
         spoken()[:1] + bytes([spoken()[1] & 0x7F]) + spoken()[2:],

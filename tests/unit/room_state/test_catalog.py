@@ -40,4 +40,4 @@ def test_schema_reads_the_same_as_protobuf(name: str) -> None:
     assert sent.tables[0].name == "seats"
     kinds = [column.kind for table in sent.tables for column in table.columns]
     assert room_pb2.COLUMN_KIND_UNSPECIFIED not in kinds
-    assert [column.name for column in sent.tables[0].columns] == ["ack", "state"]
+    assert [column.name for column in sent.tables[0].columns] == ["ack", "state", "margin"]

@@ -116,6 +116,7 @@ export class RoomConnection {
   #refusedInputs = 0;
   #leaving = false;
   #slow = false;
+  #marginMs = Number.NaN;
 
   constructor(options: RoomOptions) {
     this.#options = options;
@@ -149,7 +150,7 @@ export class RoomConnection {
 
   statistics(): RoomStatistics {
     const unacked = this.#outbox.unacked.inputs.length;
-    const more = { tick: this.#tick, reconnects: Math.max(0, this.#streams - 1), unacked, slow: this.#slow };
+    const more = { tick: this.#tick, reconnects: Math.max(0, this.#streams - 1), unacked, slow: this.#slow, marginMs: this.#marginMs };
     return this.#meter.statistics(more, performance.now());
   }
 
@@ -314,7 +315,10 @@ export class RoomConnection {
     this.#meter.frame(atMs);
     const seats = this.#tables.table("seats");
     const acked = this.#outbox.acked;
-    const ackSeq = this.#outbox.acknowledge(seats.get("ack", seats.rows > 1 ? this.#welcome.slot : 0));
+    const row = seats.rows > 1 ? this.#welcome.slot : 0;
+    const ackSeq = this.#outbox.acknowledge(seats.get("ack", row));
+    const margin = seats.columns.has("margin") ? seats.get("margin", row) : 0;
+    this.#marginMs = margin > 0 ? margin - 1 : Number.NaN;
     if (ackSeq > acked) this.#refusedInputs = 0;
     this.#meter.inputApplied(ackSeq, atMs);
     this.#backoff.reset();

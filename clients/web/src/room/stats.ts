@@ -59,6 +59,8 @@ export interface RoomStatistics {
   readonly unacked: number;
   /** The server sends every other frame only, because this client lags. */
   readonly slow: boolean;
+  /** How long before they had to leave for their tick inputs came to the server, in ms; NaN while unknown. */
+  readonly marginMs: number;
 }
 
 export class Meter {
@@ -92,7 +94,7 @@ export class Meter {
     for (const seq of this.#made.keys()) if (seq <= upTo) this.#made.delete(seq);
   }
 
-  statistics(more: Pick<RoomStatistics, "tick" | "reconnects" | "unacked" | "slow">, nowMs: number): RoomStatistics {
+  statistics(more: Pick<RoomStatistics, "tick" | "reconnects" | "unacked" | "slow" | "marginMs">, nowMs: number): RoomStatistics {
     return {
       ...more,
       rttMs: this.#rtt.value,

@@ -3,6 +3,7 @@
 Every protobuf library writes the fields of a message in the order of their numbers, each once:
 
     0x0a len token · [0x10 ack_tick] · [0x18 first_seq] · up to 8 × (0x22 len input), len ≤ 64
+        · [0x28 view_ms]
 
 What has exactly this form needs no protobuf object: behind the token it is, byte for byte, what a
 ClientInput says of it (the fields are numbered alike), and it holds no other field. Any other bytes
@@ -25,7 +26,7 @@ _INPUT = b"|".join(
 )
 _FIELDS = re.compile(
     rb"(?:\x10" + _VARINT + rb")?(?:\x18" + _VARINT + rb")?"
-    rb"(?:\x22(?:" + _INPUT + rb")){0," + b"%d" % MAX_INPUTS + rb"}",
+    rb"(?:\x22(?:" + _INPUT + rb")){0," + b"%d" % MAX_INPUTS + rb"}(?:\x28" + _VARINT + rb")?",
     re.DOTALL,
 ).fullmatch
 

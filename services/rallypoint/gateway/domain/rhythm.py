@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rallypoint.gateway.domain import frames
+
 NEVER = float("-inf")
 STALE_PERIODS = 4
 """After so many ticks without a frame the phase is not believed."""
@@ -30,3 +32,15 @@ class Rhythm:
             return 0.0
         wait = self.period_s - since % self.period_s - lead_s
         return wait if wait > 0 else 0.0
+
+
+def margin_field(wait_s: float) -> bytes:
+    """`ClientInput.margin_ms` of an input that may wait so long: ms, plus 1; absent: not known."""
+    if wait_s <= 0:
+        return b""
+    margin_ms = int(wait_s * 1000) + 1
+    return _MARGINS[margin_ms] if margin_ms < len(_MARGINS) else b""
+
+
+_MARGINS = tuple(b"\x30" + frames.varint(number) for number in range(1 << 12))
+"""Encoded beforehand: the ticks of a game are at most four seconds apart."""

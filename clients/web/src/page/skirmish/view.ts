@@ -3,6 +3,7 @@ import type { Welcome } from "../../gen/rallypoint/v1/room_pb";
 import { Interpolator, mixed, mixedAngle } from "../../play/interpolator";
 import type { Moment } from "../../play/interpolator";
 import { Reconciler } from "../../play/reconciler";
+import { SendClock } from "../../play/send_clock";
 import type { FrameUpdate, GameEvent } from "../../room/connection";
 import { element } from "../element";
 import { colorOf, nameOf } from "../game_view";
@@ -44,6 +45,8 @@ class SkirmishView implements GameView {
   #aim = 0;
   #size = { width: 1, height: 1 };
   #nextInputMs = performance.now();
+  #sendClock: SendClock;
+  #marginSecond = 0;
   #lastInputMs = 0;
   #lastPictureMs = performance.now();
   #readyToFireMs = 0;
@@ -58,6 +61,7 @@ class SkirmishView implements GameView {
     this.#tickHz = context.welcome.tickHz;
     this.#inputHz = context.welcome.inputHz || context.welcome.tickHz;
     this.#others = new Interpolator<World>({ tickHz: context.welcome.tickHz });
+    this.#sendClock = new SendClock(1000 / this.#tickHz);
     this.#effects = new Effects(context.calm);
     this.#picture.canvas.className = "arena";
     this.#picture.canvas.setAttribute("role", "img");
@@ -75,6 +79,7 @@ class SkirmishView implements GameView {
     this.#self = welcome.slot;
     this.#tickHz = welcome.tickHz;
     this.#inputHz = welcome.inputHz || welcome.tickHz;
+    this.#sendClock = new SendClock(1000 / this.#tickHz);
     this.#others.reset();
     this.#own.reset();
   }
@@ -85,6 +90,7 @@ class SkirmishView implements GameView {
     this.#others.push(update.tick, world, update.atMs);
     const own = world.players[this.#self];
     if (own) this.#own.reconcile({ x: own.x, y: own.y, alive: own.health > 0 }, update.ackSeq);
+    this.#heedMargin(update.tick);
     this.#overlay.scores(world.players, this.#self, this.#names);
     this.#overlay.health(own?.health ?? 0);
     for (const event of update.events) this.#happened(event, world);
@@ -124,13 +130,22 @@ class SkirmishView implements GameView {
   // ---- inputs -------------------------------------------------------------------------------
 
   #scheduleInput(): void {
-    const everyMs = 1000 / this.#inputHz;
+    const everyMs = 1000 / this.#inputHz + this.#sendClock.shiftMs();
     const nowMs = performance.now();
     this.#nextInputMs = nowMs - this.#nextInputMs > MOST_LATE_MS ? nowMs + everyMs : this.#nextInputMs + everyMs;
     this.#inputTimer = setTimeout(() => {
       this.#input();
       this.#scheduleInput();
     }, Math.max(0, this.#nextInputMs - nowMs));
+  }
+
+  /** The server tells once a second how early inputs come. */
+  #heedMargin(tick: number): void {
+    const second = Math.floor(tick / this.#tickHz);
+    const { marginMs } = this.#context.connection.statistics();
+    if (second === this.#marginSecond || Number.isNaN(marginMs)) return;
+    this.#marginSecond = second;
+    this.#sendClock.observe(marginMs);
   }
 
   #input(): void {
