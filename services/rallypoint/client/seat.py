@@ -77,6 +77,7 @@ class Seat:
         self.stream_token = b""
         self.epoch = 0
         self.tick = 0
+        self.tick_hz = 1
         self.ack = 0
         self.margin_ms: int | None = None
         """How long before they had to leave for their tick the newest inputs came; renewed about
@@ -138,6 +139,7 @@ class Seat:
 
     def _welcome(self, welcome: room_pb2.Welcome) -> Welcomed:
         self.slow = False
+        self.tick_hz = max(1, welcome.tick_hz)
         self.slot = welcome.slot
         self.stream_token = welcome.stream_token
         if welcome.seat_token and welcome.seat_token not in self._tokens:
@@ -217,8 +219,11 @@ class Seat:
         self._unacked.append((seq, packed))
         return seq
 
-    def input_request(self) -> bytes | None:
-        """The SendInputRequest with all unacknowledged inputs; None when there are none."""
+    def input_request(self, *, view_tick: float = 0) -> bytes | None:
+        """The SendInputRequest with all unacknowledged inputs; None when there are none.
+
+        `view_tick` is the moment drawn, a tick with its fraction, for games that judge by that.
+        """
         if not self._unacked or not self.stream_token:
             return None
         return room_pb2.SendInputRequest(
@@ -226,6 +231,7 @@ class Seat:
             ack_tick=self.tick,
             first_seq=self._unacked[0][0],
             inputs=[packed for _, packed in self._unacked],
+            view_ms=round(view_tick * 1000 / self.tick_hz),
         ).SerializeToString()
 
     def _acknowledge(self, low: int) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from rallypoint.games import rings
+from rallypoint.games import rewind, rings
 from rallypoint.games.arena import Arena
 from rallypoint.games.bound import Bound
 from rallypoint.games.budget import CLOSE, Clock, TickBudget
@@ -69,6 +69,7 @@ class RoomTable(Decisions):
         self._live = np.zeros(capacity, np.bool_)
         self._ticks = np.zeros(capacity, np.int64)
         self._first_tick = np.zeros(capacity, np.int64)
+        self._memory = rewind.Memory(definition, self.arena, self._rings.heard, self._open)
         self._timed: set[int] = set()
         self._oldest_due = math.inf
         self._bound: dict[tuple[int, int], Bound] = {}
@@ -295,14 +296,14 @@ class RoomTable(Decisions):
         self._ticks[:high] += 1
         # The low 16 bits, which is what the cast leaves.
         self._seats.ack[:high] = self._rings.applied[: high * seats].reshape(high, seats)
-        if self.tick % self.definition.info.tick_hz == 0:
-            self._seats.margin[:high] = self._rings.heard.margins(high * seats).reshape(high, seats)
+        self._rings.heard.show(self._seats.margin[:high], self.tick % self.definition.info.tick_hz)
         with np.errstate(all="ignore"):
             self._fire_timers()
             if self._host.isolating:
                 self._step_isolated(high)
             else:
                 self._step_columns(high)
+        self._memory.remember(self.tick, self._seats.state)
         self._close_old(high)
         self._close_slow()
 
@@ -480,6 +481,7 @@ class RoomTable(Decisions):
             states=bound.states,
             taken=bound.taken,
             room=lambda index: self.room(start + index),
+            rewind=lambda table: self._memory.rewind(table, self.tick, self._ticks, start),
         )
 
     def _binding(self, start: int, stop: int) -> Bound:

@@ -6,7 +6,7 @@ with little to do per tick. Both get the same hooks, called in the room's own or
 concurrently. A hook that raises closes its room with the reason GAME_ERROR; `Refused` is an answer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
 
@@ -71,6 +71,8 @@ class _Declared(messages.Answering):
     input: ClassVar[type[Input] | None] = None
     plugins: ClassVar[Sequence[Plugin]] = ()
     """What the game takes from others, in the order in which it is asked."""
+    rewinds: ClassVar[Mapping[type[Table], Sequence[str]]] = {}
+    """Columns of numbers whose last ticks a column game can look back at (`rewind`)."""
 
     def _answer(self, kind: int, *arguments: Any) -> bytes:
         name = self.message_methods.get(kind)

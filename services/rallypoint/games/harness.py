@@ -62,6 +62,7 @@ class RoomHarness:
         self._slot = self._engine.open(self._spec)
         self._decoders = [codec.Decoder(self.definition.schema) for _ in range(max(1, players))]
         self._seqs = [0] * players
+        self._ago: dict[int, float] = {}
         self._ended: Ended | None = None
         self.events: list[SeenEvent] = []
         self.kicks: list[tuple[int, str]] = []
@@ -120,6 +121,20 @@ class RoomHarness:
         self._seqs[seat] += 1
         data = codec.pack_input(self.definition.schema.input, values)
         self._engine.offer(self._slot, seat, self._seqs[seat], [data])
+        if (ago := self._ago.get(seat)) is not None:
+            now = self._engine.tick_of(self._slot)
+            view_ms = max(1, round((now + 1 - ago) * 1000 / self.definition.info.tick_hz))
+            heard = self._engine.rings.heard
+            heard.hear(
+                self._slot * self.definition.seats + seat,
+                ack_tick=now,
+                view_ms=view_ms,
+                margin_ms=0,
+            )
+
+    def look_back(self, seat: int, ticks: float) -> None:
+        """From now on the seat's client draws what was so many ticks ago when it sends an input."""
+        self._ago[seat] = ticks
 
     def reply(self, seat: int, kind: int, body: bytes = b"") -> bytes:
         """The game's answer to a message; raises what it raises."""

@@ -50,9 +50,11 @@ class Heard:
         if ack_tick >= words[ACK_TICK]:
             words[:CALLS] = ack_tick, view_ms, margin_ms
 
-    def margins(self, count: int) -> Array:
-        """`margin_ms` of the first seats as their table has it, which goes no further than 255."""
-        return np.minimum(self.words[:count, MARGIN_MS], MOST_MARGIN)
+    def show(self, margins: Array, wait_ticks: int) -> None:
+        """Put `margin_ms` into the `seats` table of the first rooms, unless that has to wait."""
+        if not wait_ticks:
+            known = self.words[: margins.size, MARGIN_MS].reshape(margins.shape)
+            margins[:] = np.minimum(known, MOST_MARGIN)
 
     def forget(self, seats: slice) -> None:
         """Somebody else is heard from now on."""

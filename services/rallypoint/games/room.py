@@ -7,7 +7,7 @@ returned, and throws them away when it raised.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from rallypoint.games import metadata
 from rallypoint.games.columns import Input, Table
 from rallypoint.games.dice import Dice
 from rallypoint.games.schema import Array
+
+if TYPE_CHECKING:
+    from rallypoint.games.rewind import Rewind
 
 MAX_SAID_BYTES: Final = 4096
 T = TypeVar("T", bound=Table)
@@ -216,7 +219,10 @@ class Rooms:
         states: Array,
         taken: Array,
         room: Callable[[int], Room],
+        rewind: Callable[[type[Table]], "Rewind"],
     ) -> None:
+        self.rewind = rewind
+        """How a table was that the game named in `rewinds`."""
         self.live = live
         self.tick = tick
         self.dt_s = dt_s

@@ -25,12 +25,14 @@ living player with the input applied last (constants below; STEP = SPEED / 20 = 
 
 Players do not block each other. A shot flies straight: at tick t it is at
 `x + cos(angle) * SHOT_STEP * (t - born)`, for at most SHOT_TICKS ticks; obstacles and walls stop it.
+It meets others where they were as its shooter saw them when it was fired: as many ticks ago, at most
+half a second's (`rewind`). Who has moved to another node is met where they are for that long.
 
 **Events** (bytes): 1 HIT attacker, victim, damage · 2 KILL attacker, victim · 3 PICKUP seat, kind ·
 4 SPAWN seat. **Options**: `time_limit_s` (120), `score_limit` (0 = none). No messages.
 """  # noqa: E501  # tables
 
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -113,6 +115,7 @@ class Shots(Table, rows=8 * SHOTS_EACH):
     step_x = hidden()
     step_y = hidden()
     damage = hidden("i4")
+    delay = hidden("f8")
 
 
 class Items(Table, rows=len(ITEM_SPOTS)):
@@ -155,6 +158,7 @@ class Skirmish(ColumnGame):
     tables = (Players, Shots, Items, Match)
     input = Move
     plugins = (Chat(),)
+    rewinds: ClassVar = {Players: ("x", "y")}
 
     def on_create(self, room: Room) -> None:
         """Set the clock and lay out the items."""
@@ -223,7 +227,9 @@ def _fire(rooms: Rooms, players: Players, shots: Shots, wanting: Array) -> None:
     angle = aim * _ANGLE
     shot.step_x[at] = np.cos(angle) * SHOT_STEP
     shot.step_y[at] = np.sin(angle) * SHOT_STEP
-    shot.born[at] = rooms.tick[who // players.x.shape[1]] & 0xFFFF
+    room, seat = np.divmod(who, players.x.shape[1])
+    shot.delay[at] = rooms.rewind(Players).delay(room, seat)
+    shot.born[at] = rooms.tick[room] & 0xFFFF
     shot.left[at] = SHOT_TICKS
     shot.damage[at] = DAMAGE * (1 + player.boost[who].astype(np.int32))
     shot.live[at] = 1
@@ -233,19 +239,45 @@ def _fly(rooms: Rooms, players: Players, shots: Shots) -> None:
     """Move shots fired in earlier ticks; the first player met on the way is hit."""
     flying = shots.live != 0
     flying &= shots.born != (rooms.tick & 0xFFFF)[:, None]
-    struck = _AIR.fly(
-        geometry.Flight(
-            shots.now_x, shots.now_y, shots.step_x, shots.step_y, shots.left, shots.live
-        ),
-        flying,
-        geometry.Targets(players.x, players.y, players.health),
-        each=SHOTS_EACH,
-        radius=HIT_RADIUS,
-        length=SHOT_STEP,
-    )
+    late = flying & (shots.delay > 0)
+    struck: list[tuple[int, int, int]] = []
+    if np.count_nonzero(late):
+        struck += _met_before(rooms, players, shots, late)
+        flying &= ~late
+        late &= shots.live != 0
+        _step(shots, late, geometry.Targets(players.x, players.y, np.zeros_like(players.health)))
+    struck += _step(shots, flying, geometry.Targets(players.x, players.y, players.health))
     for room, row, victim in struck:
         who = room, row // SHOTS_EACH, victim
         _hit(rooms, players, who, int(shots.damage[room, row]))
+
+
+def _step(shots: Shots, flying: Array, targets: geometry.Targets) -> list[tuple[int, int, int]]:
+    flight = geometry.Flight(
+        shots.now_x, shots.now_y, shots.step_x, shots.step_y, shots.left, shots.live
+    )
+    return _AIR.fly(flight, flying, targets, each=SHOTS_EACH, radius=HIT_RADIUS, length=SHOT_STEP)
+
+
+def _met_before(
+    rooms: Rooms, players: Players, shots: Shots, late: Array
+) -> list[tuple[int, int, int]]:
+    """The shots of those who saw others where they were, and whom they met there."""
+    room, row = late.nonzero()
+    x, y = rooms.rewind(Players).at(room, shots.delay[late])
+    steps = geometry.Steps(
+        np.arange(len(room)),
+        row // SHOTS_EACH,
+        shots.now_x[late],
+        shots.now_y[late],
+        shots.step_x[late],
+        shots.step_y[late],
+        SHOT_STEP,
+    )
+    met = steps.first_met(x, y, players.health[room], radius=HIT_RADIUS)
+    (struck,) = (met >= 0).nonzero()
+    shots.live[room[struck], row[struck]] = 0
+    return list(zip(room[struck].tolist(), row[struck].tolist(), met[struck].tolist(), strict=True))
 
 
 def _hit(rooms: Rooms, players: Players, who: tuple[int, int, int], damage: int) -> None:
@@ -299,6 +331,7 @@ def _come_back(rooms: Rooms, players: Players) -> None:
     back = waiting & (players.respawn_in == 0)
     for at in back.reshape(-1).nonzero()[0].tolist():
         room, seat = divmod(at, back.shape[1])
+        rooms.rewind(Players).forget(np.array([room]), np.array([seat]))
         _spawn(players.at((slice(room, room + 1), seat)), seat)
         rooms.emit(room, SPAWN, bytes((seat,)))
 

@@ -74,6 +74,41 @@ def test_three_hits_and_a_kill_then_a_respawn() -> None:
     assert [event.kind for event in room.events].count(SPAWN) == 3
 
 
+@pytest.mark.parametrize(
+    ("behind", "hits"), [(0, 0), (6, 1), (60, 1)], ids=["no", "some", "bounded"]
+)
+def test_shot_meets_who_was_there_on_the_shooters_screen(behind: float, hits: int) -> None:
+    room = arena()
+    if behind:
+        room.look_back(0, behind)
+    put(room, 0, 200, 400)
+    put(room, 1, 330, 452 - 13 * 12 + (13 * 4 if behind > 6 else 0))
+    for tick in range(18):
+        room.send(0, aim=aim_at(0), fire=int(tick == 11))
+        room.send(1, dy=100)
+        room.step()
+    assert [event.kind for event in room.events].count(HIT) == hits
+
+
+def test_who_has_come_back_was_not_seen_on_the_way() -> None:
+    room = arena()
+    room.look_back(0, 8)
+    put(room, 0, 200, 800)
+    put(room, 1, 500, 800)
+    players = room.table(Players)
+    for _ in range(60):
+        room.send(0, aim=aim_at(0), fire=1)
+        room.step()
+        if players.respawn_in[1] == 1:
+            break
+    before = [event.kind for event in room.events].count(HIT)
+    for _ in range(12):
+        room.send(0, aim=aim_at(0), fire=1)
+        room.step()
+    assert players.score[0] == 1
+    assert [event.kind for event in room.events].count(HIT) == before
+
+
 def test_obstacle_stops_a_shot() -> None:
     room = arena()
     put(room, 0, 650, 450)

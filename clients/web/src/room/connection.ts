@@ -70,6 +70,7 @@ interface InputRequest {
   readonly ackTick: number;
   readonly firstSeq: number;
   readonly inputs: Uint8Array[];
+  readonly viewMs: number;
 }
 
 const SILENCE_MS = 2_000;
@@ -117,6 +118,7 @@ export class RoomConnection {
   #leaving = false;
   #slow = false;
   #marginMs = Number.NaN;
+  #viewMs = 0;
 
   constructor(options: RoomOptions) {
     this.#options = options;
@@ -180,10 +182,14 @@ export class RoomConnection {
     }
   }
 
-  /** Make one input; it is sent at once, and again until applied. Returns its seq. */
-  sendInput(values: Readonly<Record<string, number>>): number {
+  /**
+   * Make one input; it is sent at once, and again until applied. Returns its seq. For games that
+   * judge by what a player saw, `viewTick` is the moment drawn: a tick with its fraction.
+   */
+  sendInput(values: Readonly<Record<string, number>>, viewTick = 0): number {
     if (!this.#packer) throw new RallypointError({ code: Code.FAILED_PRECONDITION, reason: "NOT_JOINED", message: "no welcome yet" });
     const seq = this.#outbox.add(this.#packer.pack(values));
+    this.#viewMs = Math.max(0, Math.round((viewTick * 1000) / (this.#welcome?.tickHz || 1)));
     this.#meter.inputMade(seq, performance.now());
     this.#flush();
     return seq;
@@ -375,7 +381,7 @@ export class RoomConnection {
     const { firstSeq, inputs } = this.#outbox.unacked;
     if (inputs.length === 0 || this.#sentSeq === this.#outbox.newest) return;
     this.#sentSeq = this.#outbox.newest;
-    const request = { streamToken: welcome.streamToken, ackTick: this.#tick, firstSeq, inputs: [...inputs] };
+    const request = { streamToken: welcome.streamToken, ackTick: this.#tick, firstSeq, inputs: [...inputs], viewMs: this.#viewMs };
     if (this.#channel.quiet) return void this.#sayInputs(request);
     this.#inFlight += 1;
     void this.#sendInputs(request).finally(() => {

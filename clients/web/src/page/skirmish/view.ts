@@ -155,7 +155,7 @@ class SkirmishView implements GameView {
     this.#aim = this.#aimed(intention);
     const wish = { dx: Math.round(intention.dx * 100), dy: Math.round(intention.dy * 100), aim: this.#aim, fire: Number(intention.fire) };
     if (wish.dx || wish.dy || wish.fire) this.#overlay.understood();
-    const seq = connection.sendInput(wish);
+    const seq = connection.sendInput(wish, this.#others.at(performance.now())?.tick);
     this.#own.apply(seq, wish);
     this.#lastInputMs = performance.now();
     if (wish.fire) this.#flash();
