@@ -5,7 +5,7 @@ waits on the way, also where no gateway can see it (proxies, the kernel, the bro
 way is differs, so what counts is the lag beyond the least one seen lately. All seats of a table are
 looked at in columns, a few times a second; clients that send no inputs are left alone.
 
-    FULL ──over `half`, twice in a row──▶ HALF ──over `hold`──▶ HOLD ──has read all──▶ HALF
+    FULL ──over `half` for a second─────▶ HALF ──over `hold`──▶ HOLD ──has read all──▶ HALF
     FULL ◀──near its least for 2 s──────── HALF
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from rallypoint.games.schema import Array
 
 LOOKS_PER_S: Final = 4
-LATE_LOOKS: Final = 2
+LATE_LOOKS: Final = LOOKS_PER_S
 CALM_LOOKS: Final = 2 * LOOKS_PER_S
 STILL_LOOKS: Final = 6
 """After so many looks at the same acknowledgement nothing is on its way any more."""
