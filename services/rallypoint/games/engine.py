@@ -37,10 +37,6 @@ from rallypoint.games.saved import EVENT_GAP, SavedRoom, layout_hash
 from rallypoint.kit import errors
 
 
-class _NoInput(Input):
-    """Stands in for the input of a game that takes none."""
-
-
 class RoomTable(Decisions):
     """Rooms of one game that share columns; a room is addressed by its slot.
 
@@ -62,7 +58,7 @@ class RoomTable(Decisions):
         self.writer = FrameWriter(definition, self.arena)
         self._budget = TickBudget(definition.info.tick_budget_ms / 1000, clock)
         self._host = definition.host(clock)
-        self._rings = rings.make(definition.input or _NoInput, capacity, definition.seats)
+        self._rings = rings.make(definition.input, capacity, definition.seats)
         self._seats = self.arena.bind(Seats, slice(0, capacity))
         self._book = self.arena.bind(Book, slice(0, capacity))
         self._open: list[Open | None] = [None] * capacity

@@ -30,8 +30,13 @@ FLAG: Final = 0
 """What C calls a column of bool."""
 
 
-def make(kind: type[Input], rooms: int, seats: int) -> InputRings:
+class NoInput(Input):
+    """Stands in for the input of a game that takes none."""
+
+
+def make(kind: type[Input] | None, rooms: int, seats: int) -> InputRings:
     """The faster ones that are there."""
+    kind = kind or NoInput
     if COMPILED and all(map(_plain, kind.sent())):
         return CompiledRings(kind, rooms, seats)
     return InputRings(kind, rooms, seats)
