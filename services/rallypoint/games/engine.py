@@ -21,7 +21,6 @@ from rallypoint.games import rewind, rings
 from rallypoint.games.arena import Arena
 from rallypoint.games.bound import Bound
 from rallypoint.games.budget import CLOSE, Clock, TickBudget
-from rallypoint.games.columns import Input
 from rallypoint.games.definition import Book, Definition, Seats
 from rallypoint.games.dice import Dice
 from rallypoint.games.frames import FrameWriter
@@ -446,15 +445,12 @@ class RoomTable(Decisions):
         return slot * self.definition.seats + seat
 
     def _make_room(self, slot: int, spec: RoomSpec, *, tick: int, age: int) -> Room:
-        def bind_input() -> Input:
-            return self._rings.bind(slice(slot, slot + 1)).at(0)
-
         room = Room(
             id=spec.id,
             options=spec.options,
             seats=spec.seats,
             bind=lambda table: self.arena.bind(table, slot),
-            bind_input=bind_input,
+            bind_input=lambda: self._rings.bind(slice(slot, slot + 1)).at(0),
             states=self._seats.state[slot],
             dice=Dice(self._book.dice[slot]),
             tick_hz=self.definition.info.tick_hz,
