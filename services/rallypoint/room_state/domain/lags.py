@@ -42,6 +42,7 @@ class Lags:
     def __init__(self, count: int, *, tick_hz: int, ticks_per_frame: int = 1) -> None:
         self.half_ticks = max(5 * ticks_per_frame, tick_hz // 4)
         self.hold_ticks = max(32, tick_hz * 8 // 5)
+        self._calm_ticks = self.half_ticks + 2 * ticks_per_frame  # who is halved hears later
         self._slack = 4 * ticks_per_frame
         self.pace = np.full(count, Pace.FULL, np.int8)
         self._least = np.full(count, np.inf)
@@ -89,6 +90,6 @@ class Lags:
         over = lag - least
         late = over > self.half_ticks
         self._late[at] = np.where(late, self._late[at] + 1, 0)
-        self._calm[at] = np.where(over < self.half_ticks, self._calm[at] + 1, 0)
+        self._calm[at] = np.where(over < self._calm_ticks, self._calm[at] + 1, 0)
         self._still[at] = np.where(acks == self._acks[at], self._still[at] + 1, 0)
         self._acks[at] = acks
