@@ -24,7 +24,7 @@ from rallypoint.room_state.recording import Cut
 
 logger = logging.getLogger(__name__)
 
-GATHER_S: Final = 0.1
+GATHER_S: Final = 0.2
 """Chunks that come within it leave together, which costs less."""
 TOGETHER: Final = 64
 RETRY_S: Final = 0.25

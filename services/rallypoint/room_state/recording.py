@@ -60,6 +60,10 @@ class Recording:
         )
 
 
+class _Word(bytes):
+    """An encoded Control among frames."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cut:
     """A chunk that is complete."""
@@ -69,6 +73,7 @@ class Cut:
     head: bytes
     players: bytes
     entries: Sequence[bytes]
+    """Frames, and words to all."""
     size: int
     facts: events_pb2.ReplayFacts
     """For lists."""
@@ -77,7 +82,9 @@ class Cut:
         """The encoded ReplayRecord."""
         parts = [self.chunk.SerializeToString(), self.head]
         for entry in self.entries:
-            parts += (ENTRY_TAG, varint(len(entry)), entry)
+            tag = CONTROL_TAG if type(entry) is _Word else FRAME_TAG
+            size = varint(len(entry))
+            parts += (ENTRY_TAG, varint(1 + len(size) + len(entry)), tag, size, entry)
         chunk = b"".join(parts)
         return b"%b%b%b%b" % (RECORD_CHUNK_TAG, varint(len(chunk)), chunk, self.players)
 
@@ -120,12 +127,13 @@ class Tape:
         self._seats = seats
         self._frames_per_chunk = max(1, round(CHUNK_S * definition.send_hz))
         # The first one is shorter, so that not all rooms of a table are stored at once.
-        self._room_for = 1 + self._frames_per_chunk * (phase % PHASES) // PHASES
+        self._first_chunk = 1 + self._frames_per_chunk * (phase % PHASES) // PHASES
+        self._left = 0
         self._entries: list[bytes] = []
         self._size = 0
-        self._frames = 0
+        self._begun = False
         self._first_tick = 0
-        self._last_tick = 0
+        self._table_tick = 0
         self._ahead = 0
         self._began = 0.0
         self._number = 0
@@ -142,47 +150,46 @@ class Tape:
 
     def take(self, table_tick: int, frame: bytes) -> bool:
         """Append a frame; True when a chunk has to begin with a keyframe of this tick instead."""
-        if self._over or self.full:
-            return False
-        if self._frames and self._frames < self._room_for and self._size < CHUNK_BYTES:
-            self._frames += 1
-            self._last_tick = table_tick + self._ahead
-            self._add(FRAME_TAG, frame)
+        if self._left and self._size < CHUNK_BYTES:  # little more than this is done in a tick
+            self._left -= 1
+            self._table_tick = table_tick
+            self._size += len(frame)
+            self._entries.append(frame)
             return False
         self.cut()
-        return not self.full
+        return not (self._over or self.full)
 
     def begin(self, table_tick: int, tick: int, keyframe: bytes) -> None:
         """Begin a chunk; the room's own tick may be another than its table's."""
-        self._room_for = self._frames_per_chunk if self._number else self._room_for
-        self._first_tick = self._last_tick = tick
+        self._left = (self._frames_per_chunk if self._number else self._first_chunk) - 1
+        self._first_tick, self._table_tick = tick, table_tick
         self._ahead = tick - table_tick
         self._began = self._sink.now()
-        self._frames = 1
-        self._entries.insert(0, _entry(FRAME_TAG, keyframe))  # words may have come before it
+        self._begun = True
+        self._entries.insert(0, keyframe)  # words may have come before it
         self._size += len(keyframe)
 
     def say(self, control: room_pb2.Control) -> None:
         """Record what everybody is told."""
         if not (self._over or self.full):
-            self._add(CONTROL_TAG, control.SerializeToString())
+            self._add(control)
 
     def cut(self) -> None:
         """Hand over what there is; the next frame begins another chunk."""
-        if self._frames:
+        if self._begun:
             self._hand_over(last=False)
 
     def end(self, control: room_pb2.Control) -> None:
         """The room has ended, with this word to all."""
         if not self._over:
-            self._add(CONTROL_TAG, control.SerializeToString())
+            self._add(control)
             self._began = self._began or self._sink.now()
             self._hand_over(last=True)
             self._over = True
 
-    def _add(self, tag: bytes, data: bytes) -> None:
-        self._entries.append(_entry(tag, data))
-        self._size += len(data)
+    def _add(self, control: room_pb2.Control) -> None:
+        self._entries.append(_Word(control.SerializeToString()))
+        self._size += len(self._entries[-1])
 
     def _hand_over(self, *, last: bool) -> None:
         self._update_head()
@@ -193,7 +200,7 @@ class Tape:
             start=replay_pb2.REPLAY_START_UNSPECIFIED if self._number else self._start,
             begin_time=_timestamp(self._began),
             first_tick=self._first_tick,
-            last_tick=self._last_tick,
+            last_tick=self._table_tick + self._ahead,
             full=self.full or self._total + self._size >= self._recording.max_bytes,
             last=last,
         )
@@ -213,8 +220,9 @@ class Tape:
         self._sink.put(Cut(chunk, self._head, players, self._entries, size, facts))
         self._number += 1
         self._total += size
-        self._entries, self._size, self._frames, self._began = [], 0, 0, 0.0
-        self._first_tick = self._last_tick
+        self._entries, self._size, self._left, self._began = [], 0, 0, 0.0
+        self._begun = False
+        self._first_tick = chunk.last_tick
 
     def _update_head(self) -> None:
         seats = tuple(self._seats())
@@ -241,10 +249,6 @@ def roll(tapes: Mapping[int, Tape], table: RoomTable, deltas: Sequence[bytes]) -
     if due:
         for slot, keyframe in zip(due, table.writer.keyframes(due), strict=True):
             tapes[slot].begin(tick, table.tick_of(slot), keyframe)
-
-
-def _entry(tag: bytes, data: bytes) -> bytes:
-    return b"%b%b%b" % (tag, varint(len(data)), data)
 
 
 def _timestamp(seconds: float) -> Timestamp:
