@@ -60,9 +60,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackProcess]:
     """A long and a short skirmish, a queue where nobody comes, and tic-tac-toe."""
     web_clients.page()
     tictactoe = {**queue("tictactoe"), "game": "tictactoe", "options": {}}
-    filmed = {"replay": True, "spectators": 5, "spectate_delay_s": 3}
-    sprint = {**queue("sprint", time_limit_s=12), **filmed}
-    queues = [queue("skirmish"), sprint, queue("lonely"), tictactoe]
+    recorded = {"replay": True, "spectators": 5, "spectate_delay_s": 3}
+    filmed = {**queue("filmed", time_limit_s=30), **recorded}
+    sprint = queue("sprint", time_limit_s=12)
+    queues = [queue("skirmish"), sprint, filmed, queue("lonely"), tictactoe]
     data_dir = tmp_path_factory.mktemp("up")
     with stack_process.running(data_dir, queues=queues, room_nodes=2) as started:
         yield started

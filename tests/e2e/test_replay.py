@@ -10,7 +10,8 @@ from tests.e2e.test_operator import secret_of, shot
 from tests.support.browser import Player
 from tests.support.stack_process import StackProcess, wait_until
 
-SCREEN_MS = 20_000
+SCREEN_MS = 30_000
+MATCH_MS = 60_000
 
 
 def sight(player: Player) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def sought(page: Page, tick: int) -> list[list[float]]:
 
 
 def test_match_is_watched_again_from_its_result(join: Join, stack: StackProcess) -> None:
-    ada, bo = join("Ada", queue="sprint"), join("Bo", size="phone", queue="sprint")
+    ada, bo = join("Ada", queue="filmed"), join("Bo", size="phone", queue="filmed")
     for player in (ada, bo):
         player.play()
     for player in (ada, bo):
@@ -56,7 +57,7 @@ def test_match_is_watched_again_from_its_result(join: Join, stack: StackProcess)
     room_id = ada.room_id
     ada.page.keyboard.up("d")
     for player in (ada, bo):
-        player.wait_screen("result")
+        player.page.wait_for_selector("body[data-screen=result]", timeout=MATCH_MS)
 
     for player in (ada, bo):
         page = player.page
@@ -93,7 +94,7 @@ def test_match_is_watched_again_from_its_result(join: Join, stack: StackProcess)
 
 
 def test_spectator_watches_a_match_some_seconds_late(join: Join, stack: StackProcess) -> None:
-    ada, bo = join("Ada", queue="sprint"), join("Bo", queue="sprint")
+    ada, bo = join("Ada", queue="filmed"), join("Bo", queue="filmed")
     for player in (ada, bo):
         player.play()
     for player in (ada, bo):
@@ -101,7 +102,7 @@ def test_spectator_watches_a_match_some_seconds_late(join: Join, stack: StackPro
     room_id, live_tick = ada.room_id, sight(ada)["tick"]
     eve = join("Eve", size="phone")
     eve.page.goto(f"{stack.url}/replay?room={room_id}&as=spectator")
-    eve.page.wait_for_function("window.replayed?.facts().world?.tick > 0", timeout=SCREEN_MS)
+    eve.page.wait_for_function("window.replayed?.facts().world?.tick > 0", timeout=MATCH_MS)
     assert eve.page.evaluate("window.replayed.facts().world.tick") >= live_tick - 200
     eve.shot("spectate")
-    wait_recorded(eve.page)
+    eve.page.wait_for_function("window.replayed.timeline.ended", timeout=MATCH_MS)
