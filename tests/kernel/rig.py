@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from tests.kernel.peer import Part
 ROOT = Path(__file__).resolve().parents[2]
 A_ADDRESS, B_ADDRESS = "10.77.0.1", "10.77.0.2"
 PEER_S = 60.0
+FAREWELL_S = 0.4
+"""The last segments are still under way when both peers have ended."""
 _numbers = itertools.count()
 _ports = itertools.count(7001)
 
@@ -105,6 +108,7 @@ class Cable:
         seen = talk(
             replace(server, netns=self.server, **there), replace(client, netns=self.client, **there)
         )
+        time.sleep(FAREWELL_S)
         self.report = self.relay.result()
         return seen
 
