@@ -12,7 +12,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -114,7 +114,8 @@ class Proxy:
     async def cut(self) -> None:
         """Break all streams, each in the middle of a line."""
         for response in list(self._streams):
-            await response.write(b'{"type":"MODIFIED","object":{"metad')
+            with suppress(ConnectionError):  # whoever waited may have gone by itself
+                await response.write(b'{"type":"MODIFIED","object":{"metad')
             self._drop(response)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:

@@ -119,9 +119,9 @@ def test_a_forgotten_version_is_listed_again(runs: Runs, server: ApiServer, name
             await cache.wait_synced()
             went: list[str] = []
             cache.on_change(lambda change: went.append(change.key) if not change.new else None)
-            proxy.fail(watches, status=410, reason="Expired", times=2)
-            proxy.stall()
             await until(lambda: proxy.count(watches) >= 1)
+            proxy.stall()
+            proxy.fail(watches, status=410, reason="Expired", times=2)
             async with connected(server) as direct:
                 await config_maps(direct).delete(NAMES[0], namespace=namespace)
             await proxy.cut()

@@ -25,4 +25,5 @@ def test_the_bench_measures_and_cleans_up(server: ApiServer) -> None:
     assert report["servers"] == report["rounds"][0]["events"] == 300
     assert all(report[name] > 0 for name in ("sync_s", "rss_mb", "burst_s"))
     assert all(report[name] < 10 * most for name, most in report["promise"].items())
-    assert server.does("get", "rgs", "-A", "-o", "name") == ""
+    where = "jsonpath={.items[*].metadata.namespace}"
+    assert "rallypoint-bench" not in server.does("get", "rgs", "-A", "-o", where)
