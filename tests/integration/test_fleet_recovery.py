@@ -260,7 +260,7 @@ def test_node_without_nats_is_asked_again_and_no_other(
     runs: Runs, brokers: Brokers, fresh: Fresh
 ) -> None:
     async def scenario() -> None:
-        async with fleet_stack(brokers, fresh("set")) as stack:
+        async with fleet_stack(brokers, fresh("set"), moving_s=60.0) as stack:
             node, room = await stack.node(capacity=1), fresh("room")
             await played(stack, room)
             others = [await stack.node(), await stack.node()]

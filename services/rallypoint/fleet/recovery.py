@@ -134,6 +134,10 @@ class Recovery:
             except NoRoom as reason:
                 await self._wait(own, reason)
                 return
+            except errors.RallypointError:
+                # A broker is away. `own` may name the next node by now, so no scan finds the room.
+                self._waiting[own.room_id] = began + self._settings.recovery_wait_s
+                raise
         self._waiting.pop(own.room_id, None)
         if moved:
             metrics.FLEET_ROOMS_RECOVERED.inc()
