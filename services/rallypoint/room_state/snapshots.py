@@ -160,13 +160,14 @@ class Snapshots:
                 await self._give_up(failed)
 
     def _next(self) -> list[Waiting]:
-        """The rooms that wait longest of those that nobody is storing."""
+        """The rooms that wait longest of those that nobody is storing, in an order that all writers
+        keep: each holds a batch's locks, and another's may get in between."""
         free = [
             room_id
             for room_id, (placed, _) in self._waiting.items()
             if not placed.room.storing.locked()
         ]
-        return [self._waiting.pop(room_id) for room_id in free[:BATCH]]
+        return [self._waiting.pop(room_id) for room_id in sorted(free[:BATCH])]
 
     async def _give_up(self, failed: Mapping[str, tuple[Placed, errors.RallypointError]]) -> None:
         """End the rooms that are another's, and wait a while for the sake of the others."""
