@@ -82,7 +82,20 @@ class Subscription:
             logger.debug("unsubscribe_failed", exc_info=True)
 
 
-class _TlsClient(Client):
+class _Client(Client):
+    """Closes what it gives up: nats-py forgets a connection whose server did not greet it in time,
+    and a loop with such a one cannot be closed."""
+
+    async def _process_connect_init(self) -> None:
+        try:
+            await super()._process_connect_init()
+        except BaseException:
+            if self._transport:
+                self._transport.close()  # type: ignore[no-untyped-call]
+            raise
+
+
+class _TlsClient(_Client):
     """Refuses a server without TLS: nats-py would go on in plaintext and send the password."""
 
     def _connect_command(self) -> bytes:
@@ -110,7 +123,7 @@ class Bus:
 
         Raises BusUnavailable when no server takes us within 2 s.
         """
-        bus = cls(Client() if access.tls is None else _TlsClient(), name)
+        bus = cls(_Client() if access.tls is None else _TlsClient(), name)
         try:
             await cancellation.insist(bus._open(url, access), timeout_s=CONNECT_TIMEOUT_S)
         except (TimeoutError, OSError, nats.errors.Error) as error:
