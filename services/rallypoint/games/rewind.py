@@ -124,8 +124,9 @@ class Past:
         found = []
         for ring, column in zip(self._rings, self._columns, strict=True):
             ring[now % TICKS] = column
-            first = ring[below % TICKS, rooms[:, None], rows]
-            then = ring[above % TICKS, rooms[:, None], rows]
+            # As floats: the difference of two numbers without a sign would wrap.
+            first = ring[below % TICKS, rooms[:, None], rows].astype(np.float64, copy=False)
+            then = ring[above % TICKS, rooms[:, None], rows].astype(np.float64, copy=False)
             found.append(first + (then - first) * part)
         return tuple(found)
 

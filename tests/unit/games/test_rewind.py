@@ -11,7 +11,7 @@ from rallypoint.games.columns import Table, q16, u8
 from rallypoint.games.definition import define
 from rallypoint.games.engine import RoomSpec, RoomTable
 from rallypoint.games.game import ColumnGame, GameInfo
-from rallypoint.games.rewind import MOST_S
+from rallypoint.games.rewind import MOST_S, Past
 from rallypoint.games.room import Rooms, Seat
 
 SEATS, HZ = 3, 20
@@ -141,3 +141,22 @@ def test_clients_are_believed_within_bounds(ack: int, view_ms: int, delay: float
     world.table.rings.heard.hear(1, ack_tick=ack, view_ms=view_ms, margin_ms=0)
     world.step(0.0)
     assert world.game.delays.tolist() == [0.0, delay, 0.0]
+
+
+WHOLE = [np.uint8, np.uint16, np.uint32, np.int8, np.int16, np.int32]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.sampled_from(WHOLE), st.floats(0, 5))
+def test_whole_numbers_never_wrap(data: st.DataObject, dtype: Any, delay: float) -> None:
+    info = np.iinfo(dtype)
+    was = data.draw(st.lists(st.integers(int(info.min), int(info.max)), min_size=1, max_size=8))
+    column = np.zeros((1, 1), dtype)
+    past = Past([column], tick_hz=HZ)
+    for past.now, value in enumerate(was):
+        column[...] = value
+        past.remember(past.now)
+    (found,) = past.at(np.array([0]), np.array([delay]))
+    at = max(len(was) - 1 - delay, 0)
+    expected = np.interp(at, np.arange(len(was)), was)
+    assert found[0, 0] == pytest.approx(expected, rel=1e-9, abs=1e-6)
