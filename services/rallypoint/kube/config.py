@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class ExecPlugin:
 
 @dataclass(frozen=True, slots=True)
 class ClusterConfig:
-    """One cluster and one user. Certificates and keys are PEM."""
+    """One cluster and one user. Certificates and keys are PEM; a repr shows no secret."""
 
     name: str
     server: str
@@ -43,10 +43,10 @@ class ClusterConfig:
     insecure: bool = False
     tls_server_name: str | None = None
     client_certificate: bytes | None = None
-    client_key: bytes | None = None
-    token: str | None = None
+    client_key: bytes | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
     token_file: Path | None = None
-    basic: tuple[str, str] | None = None
+    basic: tuple[str, str] | None = field(default=None, repr=False)
     exec_plugin: ExecPlugin | None = None
     proxy_url: str | None = None
 

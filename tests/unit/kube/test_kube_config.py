@@ -90,3 +90,11 @@ def test_a_pod_uses_its_service_account(tmp_path: Path) -> None:
 def test_kubeconfig_is_preferred_to_the_pod(kubeconfig: Path) -> None:
     environ = {"KUBECONFIG": str(kubeconfig), "KUBERNETES_SERVICE_HOST": "x"}
     assert config.detect(environ).name == "dev"
+
+
+def test_no_secret_is_shown() -> None:
+    made = config.ClusterConfig(
+        "one", "https://one", client_key=b"hidden", token="hidden", basic=("me", "hidden")
+    )
+    assert "https://one" in repr(made)
+    assert "hidden" not in repr(made)
