@@ -1,4 +1,8 @@
-"""What proves who we are, on each request: a token from a file or a plug-in is renewed in time."""
+"""What proves who we are, on each request: a token from a file or a plug-in is renewed in time.
+
+Whatever is wrong with a file, a key or a plug-in is Unauthorized, which names the cluster: those
+who try again after a KubeError go on until the credentials are mended.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,11 @@ import base64
 import datetime
 import json
 import os
+import signal
 import ssl
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -55,7 +62,10 @@ class Credentials:
         if config.basic:
             joined = ":".join(config.basic).encode()
             return {"Authorization": f"Basic {base64.b64encode(joined).decode()}"}
-        await self._refresh()
+        with _explained(config):
+            await self._refresh()
+            if self._token and not {"\r", "\n"}.isdisjoint(self._token):
+                raise ValueError("a token of several lines")
         return {"Authorization": f"Bearer {self._token}"} if self._token else {}
 
     def refused(self) -> bool:
@@ -69,14 +79,15 @@ class Credentials:
         config = self._config
         if not config.server.startswith("https"):
             return None
-        await self._refresh()
-        context = ssl.create_default_context(cadata=config.ca.decode() if config.ca else None)
-        if config.insecure:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        certificate, key = self._pair
-        if certificate and key:
-            await asyncio.to_thread(_load_pair, context, certificate, key)
+        with _explained(config):
+            await self._refresh()
+            context = ssl.create_default_context(cadata=config.ca.decode() if config.ca else None)
+            if config.insecure:
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            certificate, key = self._pair
+            if certificate and key:
+                await asyncio.to_thread(_load_pair, context, certificate, key)
         return context
 
     async def _refresh(self) -> None:
@@ -92,16 +103,25 @@ class Credentials:
                     self._take(await run_plugin(config.exec_plugin, config))
 
     def _take(self, status: ExecStatus) -> None:
-        self._token = status.token
+        until = float("inf")
+        if status.expiration_timestamp:
+            ends = datetime.datetime.fromisoformat(status.expiration_timestamp)
+            # A plug-in that hands out what is nearly over must not be run per request.
+            until = max(ends.timestamp() - EARLY_S, self._clock.now() + 1.0)
+        self._token, self._until = status.token, until
         if status.client_certificate_data and status.client_key_data:
             self._pair = (
                 status.client_certificate_data.encode(), status.client_key_data.encode(),
             )  # fmt: skip
-        self._until = float("inf")
-        if status.expiration_timestamp:
-            ends = datetime.datetime.fromisoformat(status.expiration_timestamp)
-            # A plug-in that hands out what is nearly over must not be run per request.
-            self._until = max(ends.timestamp() - EARLY_S, self._clock.now() + 1.0)
+
+
+@contextmanager
+def _explained(config: ClusterConfig) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, OverflowError) as error:
+        text = f"no usable credentials: {type(error).__name__} {error}"
+        raise errors.Unauthorized(text, cluster=config.name) from error
 
 
 async def run_plugin(plugin: ExecPlugin, config: ClusterConfig) -> ExecStatus:
@@ -117,7 +137,7 @@ async def run_plugin(plugin: ExecPlugin, config: ClusterConfig) -> ExecStatus:
         process = await asyncio.create_subprocess_exec(
             plugin.command, *plugin.arguments, env=environment,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
     except OSError as error:
         text = f"cannot run {plugin.command}: {error}. {plugin.install_hint}"
@@ -140,10 +160,13 @@ async def _finish(
         async with asyncio.timeout(PLUGIN_S):
             return await process.communicate()
     except TimeoutError as error:
-        process.kill()
-        await process.wait()
         text = f"{plugin.command} did not end in {PLUGIN_S:.0f} s"
         raise errors.Unauthorized(text, cluster=config.name) from error
+    finally:
+        if process.returncode is None:  # too slow, or nobody waits for it any more
+            with suppress(ProcessLookupError):  # with all it started: they hold its pipes
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
 
 
 def _load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
