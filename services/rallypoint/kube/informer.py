@@ -17,6 +17,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, cast
 
+from rallypoint.kube import errors
 from rallypoint.kube.api import EVERYTHING, Api, Scope
 from rallypoint.kube.domain.selectors import Selector
 from rallypoint.kube.domain.store import Change, Index, Store, newer
@@ -80,6 +81,7 @@ class Informer(Generic[T]):
         self._store: Store[T] = Store(indexes)
         self._handlers: list[Handler[T]] = []
         self._synced = asyncio.Event()
+        self._failure: Exception | None = None
         self._version = ""
         self._waiting: list[tuple[str, asyncio.Future[None]]] = []
         self._reflector = Reflector(api, scope, self, pace=pace, rng=rng)
@@ -111,19 +113,26 @@ class Informer(Generic[T]):
             self._tell_one(told, Change(item.key, None, item))
 
     async def run(self) -> None:
-        """Keep in step until cancelled."""
-        await self._reflector.run()
+        """Keep in step until cancelled. An error that is no cluster's ends this and all waits."""
+        try:
+            await self._reflector.run()
+        except Exception as error:
+            self._end(error)
+            raise
 
     async def wait_synced(self) -> None:
-        """Wait until the first list is in."""
+        """Wait until the first list is in; a KubeError when the informer has ended."""
         await self._synced.wait()
+        self._check()
 
     async def wait_version(self, version: str) -> None:
         """Wait until the cache has passed a version, as after a conflict with it."""
         if newer(version, self._version):
+            self._check()
             passed = asyncio.get_running_loop().create_future()
             self._waiting.append((version, passed))
             await passed
+            self._check()
 
     def replaced(self, items: Sequence[T], version: str) -> None:
         """A whole list (from the reflector)."""
@@ -147,6 +156,20 @@ class Informer(Generic[T]):
         self._version = version
         if self._waiting:
             self._wake()
+
+    def _end(self, error: Exception) -> None:
+        """Let nobody wait for what will never come."""
+        self._failure = error
+        self._synced.set()
+        for _, passed in self._waiting:
+            if not passed.done():
+                passed.set_result(None)
+        self._waiting = []
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            text = f"the informer has ended: {type(self._failure).__name__} {self._failure}"
+            raise errors.KubeError(text, cluster=self.cluster) from self._failure
 
     def _wake(self) -> None:
         still = []
@@ -210,7 +233,14 @@ class Informers:
 
     def _start(self, at: tuple[str, Scope]) -> None:
         run = self._known[at].run()
-        self._tasks[at] = asyncio.create_task(run, name=f"informer {at[0]}")
+        task = asyncio.create_task(run, name=f"informer {at[0]}")
+        task.add_done_callback(self._ended)
+        self._tasks[at] = task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            told = {"cluster": self._transport.cluster}
+            log.error("%s ended", task.get_name(), exc_info=error, extra=told)
 
 
 def _filtered(handler: Handler[T], only: Filter[T]) -> Handler[T]:

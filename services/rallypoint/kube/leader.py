@@ -102,6 +102,8 @@ class Leader:
                 log.warning("lease %s: no answer in time", self._name)
             except errors.KubeError as error:
                 log.info("lease %s: %s", self._name, error)
+            except Exception:  # a try that failed: without tries nobody would be told of the end
+                log.exception("lease %s: failed", self._name)
             now = self._clock.monotonic()
             left = self._candidate.may_write_for(now)
             if left <= 0:
