@@ -150,3 +150,22 @@ def test_room_takes_as_many_as_it_asked_for_and_nobody_twice(
             assert (await here.add(room_id, "ann")).slot < 2, "who has a seat keeps it"
 
     runs(scenario())
+
+
+def test_room_that_ends_wants_nobody_more(runs: Runs, brokers: Brokers, fresh: Fresh) -> None:
+    async def scenario() -> None:
+        queue, room_id = fresh("queue"), RoomId(fresh("room"))
+        async with rooms_stack.room_node(brokers, games={"filling": FILLING}) as node:
+            revision, options = await node.own(room_id), {"fill": 1}
+            await node.create(
+                room_id, game="filling", queue=queue, options=options, own_revision=revision
+            )
+            kv, key = node.bus.kv(subjects.OWNERS.name), subjects.fill(QueueName(queue), room_id)
+            async with asyncio.timeout(subjects.FILL_TTL_S / 2):  # before it would expire
+                while await kv.get(key) is None:  # noqa: ASYNC110  # a broker's state
+                    await asyncio.sleep(0.05)
+                await node.stub.CloseRoom(host.CloseRoomRequest(room_id=room_id, reason="TEST"))
+                while await kv.get(key) is not None:  # noqa: ASYNC110  # a broker's state
+                    await asyncio.sleep(0.05)
+
+    runs(scenario())

@@ -23,8 +23,8 @@ from rallypoint.internal.v1 import (
 )
 from rallypoint.internal.v1 import matchmaking_store_pb2 as pb
 from rallypoint.kit import errors, metrics, rpc, telemetry
+from rallypoint.matchmaking import backfill
 from rallypoint.matchmaking.config import MatchmakingSettings
-from rallypoint.matchmaking.domain import backfill
 from rallypoint.matchmaking.domain.queues import Recording
 from rallypoint.matchmaking.lane import Lane
 
@@ -102,21 +102,16 @@ class Assigner:
 
     async def _fill(self, lane: Lane, match: pb.MatchRecord) -> tuple[Seats, int]:
         """The player's seat in a room that runs; none when the room does not give it."""
-        player, ticket_id = match.players[0], match.ticket_ids[0]
-        wish = lane.wishes.get(match.room_id)
         try:
             seats = await self._added(match)
         except errors.RallypointError as error:
             metrics.MM_BACKFILLS.labels(lane.config.queue, error.reason).inc()
             logger.info("backfill_failed", extra={"room": match.room_id, "reason": error.reason})
-            if wish is not None:
-                final = isinstance(error, errors.PermissionDenied | errors.InvalidArgument)
-                until = None if final else lane.clock.now() + backfill.PAUSE_S
-                wish.failed(ticket_id, player.player_id, until=until)
+            backfill.refused(lane, match, error)
             return (), 0
         metrics.MM_BACKFILLS.labels(lane.config.queue, "OK").inc()
-        if wish is not None:
-            wish.came(ticket_id)
+        if (wish := lane.wishes.get(match.room_id)) is not None:
+            wish.came(match.ticket_ids[0])
         return seats, 0
 
     async def _added(self, match: pb.MatchRecord) -> Seats:

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from rallypoint.internal.v1 import events_pb2
 from rallypoint.internal.v1 import matchmaking_store_pb2 as pb
-from rallypoint.kit import subjects
+from rallypoint.kit import errors, subjects
 from rallypoint.kit.bus import Bus
 from rallypoint.kit.bus_kv import Entry
 from rallypoint.kit.names import QueueName
@@ -46,7 +46,8 @@ async def run(lane: Lane, bus: Bus) -> None:
             wish = lane.wishes[record.room_id] = Wish(
                 record.room_id, record.address, record.seats, entry.revision, _level(match)
             )
-        wish.said(record.address, record.seats, entry.revision)
+        over_at = lane.clock.now() + subjects.FILL_TTL_S
+        wish.said(record.address, record.seats, entry.revision, over_at=over_at)
         lane.arrived.set()
 
 
@@ -64,9 +65,28 @@ def _level(match: pb.MatchRecord | None) -> float | None:
     return sum(player.rating for player in match.players) / len(match.players)
 
 
+def refused(lane: Lane, match: pb.MatchRecord, error: errors.RallypointError) -> None:
+    """The room of a match did not take its player."""
+    wish = lane.wishes.get(match.room_id)
+    if wish is None:
+        return
+    final = isinstance(error, errors.PermissionDenied | errors.InvalidArgument)
+    until = None if final else lane.clock.now() + backfill.PAUSE_S
+    wish.failed(match.ticket_ids[0], match.players[0].player_id, until=until)
+    if isinstance(error, errors.NotFound) and wish.address == match.address:
+        del lane.wishes[match.room_id]  # one that lives says it again
+
+
+def _forget(lane: Lane, now: float) -> None:
+    """Rooms that died say nothing, and watchers do not see their keys expire."""
+    for room_id in [each.room_id for each in lane.wishes.values() if now >= each.over_at]:
+        del lane.wishes[room_id]
+
+
 def chosen(lane: Lane) -> list[tuple[Wish, Searching]]:
     """Who goes to which room now, of those who search, who came first first."""
     now = lane.clock.now()
+    _forget(lane, now)
     if not any(wish.free(now) for wish in lane.wishes.values()):
         return []
     records = sorted(lane.records.values(), key=lambda record: record.search_start_ms)

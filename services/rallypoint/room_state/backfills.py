@@ -56,6 +56,7 @@ class Backfills:
                 self._said[room_id] = (seats, now)
 
     async def _write(self, placed: Placed, seats: int) -> None:
+        placed.room.wished = True
         identity = placed.room.identity
         room_id = RoomId(identity.room_id)
         fence = self._kv.fence(subjects.own(room_id), identity.own_revision)

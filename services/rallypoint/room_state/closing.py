@@ -129,6 +129,8 @@ class Closer:
             keys.append(subjects.info(room_id))
         if identity.open:
             keys.append(subjects.code(identity.code))
+        if room.wished:
+            keys.append(subjects.fill(QueueName(identity.queue), room_id))
         revision = identity.own_revision
         try:
             async with room.storing:

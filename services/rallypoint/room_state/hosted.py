@@ -151,6 +151,8 @@ class HostedRoom:
         self.stored: Packed | None = None
         self.stored_at = 0.0
         self.savable = True
+        self.wished = False
+        """Whether it has said that it wants players of its queue."""
         self.phase = zlib.crc32(identity.room_id.encode())
         """Spreads the snapshots of rooms over the second."""
         self.frame_bytes = 0

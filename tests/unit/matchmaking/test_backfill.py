@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
+from rallypoint.internal.v1 import matchmaking_store_pb2 as pb
+from rallypoint.kit import errors
+from rallypoint.kit.clock import SystemClock
+from rallypoint.matchmaking import backfill
+from rallypoint.matchmaking.domain import queues
 from rallypoint.matchmaking.domain.backfill import PAUSE_S, Searching, Wish, choose
+from rallypoint.matchmaking.domain.pace import Pace
+from rallypoint.matchmaking.lane import Lane
 
 
 def wish(room_id: str = "room", seats: int = 2, level: float | None = None) -> Wish:
@@ -85,3 +93,43 @@ def test_never_more_are_under_way_than_wanted_whatever_happens() -> None:
             revision += 1
             room.said("node:1", dice.randrange(4), revision)
         assert room.free(number * 10.0) <= room.seats
+
+
+def test_wish_that_is_not_said_again_in_time_is_over() -> None:
+    room = wish(seats=1)
+    room.said("node:1", seats=1, revision=2, over_at=15.0)
+    assert room.free(14.9) == 1
+    assert sent([room], searching("ann"), now=15.0) == []
+    room.said("node:1", seats=1, revision=3, over_at=30.0)
+    assert sent([room], searching("ann"), now=15.0) == [("room", "ann")]
+
+
+def lane_of(*wishes: Wish) -> Lane:
+    """A lane whose rooms want somebody."""
+    quiet: Any = None
+    config = queues.parse({"queue": "q", "game": "g"})
+    lane = Lane(config, tickets=quiet, ratings=quiet, clock=SystemClock(), pace=Pace(1.0, 1.0))
+    lane.wishes.update({wish.room_id: wish for wish in wishes})
+    return lane
+
+
+def test_dead_room_is_forgotten() -> None:
+    dead, alive = wish("dead"), wish("alive")
+    dead.said("node:1", seats=2, revision=2, over_at=SystemClock().now() - 1)
+    lane = lane_of(dead, alive)
+    assert backfill.chosen(lane) == []
+    assert list(lane.wishes) == ["alive"]
+
+
+def test_room_that_is_not_there_any_more_gets_nobody_more() -> None:
+    lane = lane_of(wish())
+    match = pb.MatchRecord(room_id="room", address="node:1", ticket_ids=["t-ann"])
+    match.players.add(player_id="ann")
+    backfill.refused(lane, match, errors.Unavailable("UNREACHABLE"))
+    assert "room" in lane.wishes
+    lane.wishes["room"].said("node:2", seats=1, revision=2)  # it has moved since
+    backfill.refused(lane, match, errors.NotFound("ROOM_UNKNOWN"))
+    assert "room" in lane.wishes
+    match.address = "node:2"
+    backfill.refused(lane, match, errors.NotFound("ROOM_UNKNOWN"))
+    assert not lane.wishes

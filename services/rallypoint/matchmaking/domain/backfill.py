@@ -1,12 +1,13 @@
 """Rooms that want players: which of those who search go there.
 
-A wish is what the room's owner said last, under a revision. Players sent there are counted against
-it until the room says the next one; it alone knows what it has, and refuses one too many. Whoever
-was refused is not sent to that room again.
+A wish is what the room's owner said last, under a revision; it is over when it is not said again in
+time. Players sent there are counted against it until the room says the next one; it alone knows
+what it has, and refuses one too many. Whoever was refused is not sent to that room again.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -29,11 +30,14 @@ class Wish:
     under_way: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
     """Players whom the room did not take."""
-    paused_until: float = float("-inf")
+    paused_until: float = -math.inf
+    over_at: float = math.inf
+    """When it is forgotten, unless the room says it again."""
 
-    def said(self, address: str, seats: int, revision: int) -> None:
+    def said(self, address: str, seats: int, revision: int, *, over_at: float = math.inf) -> None:
         """Take a newer word of the room: it counts who has come."""
         self.address, self.seats, self.revision = address, seats, revision
+        self.over_at = over_at
         self.sent = {ticket: at for ticket, at in self.sent.items() if ticket in self.under_way}
 
     def send(self, ticket_id: str) -> None:
@@ -58,7 +62,9 @@ class Wish:
 
     def free(self, now: float) -> int:
         """How many more may be sent now."""
-        return 0 if now < self.paused_until else max(0, self.seats - len(self.sent))
+        if now < self.paused_until or now >= self.over_at:
+            return 0
+        return max(0, self.seats - len(self.sent))
 
 
 @dataclass(frozen=True, slots=True)
