@@ -4,6 +4,7 @@ Both only write into columns and into a list of effects; the engine commits thos
 returned, and throws them away when it raised.
 """
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -187,7 +188,7 @@ class Room:
     def request_backfill(self, seats: int) -> None:
         """Ask the room's queue for so many more players in all, until they have come; 0: for none
         any more. They get empty seats, so there are never more than those."""
-        self.effects.backfill = max(0, seats)
+        self.effects.backfill = _wanted(seats, len(self.seat_states))
 
     def set_metadata(self, values: Mapping[str, object]) -> None:
         """Say what the list of rooms shows of this one, in place of what it showed; ValueError for
@@ -291,7 +292,7 @@ class Rooms:
 
     def request_backfill(self, index: int, seats: int) -> None:
         """Ask a room's queue for so many more players."""
-        self._effects(index).backfill = max(0, seats)
+        self._effects(index).backfill = _wanted(seats, self.states.shape[1])
 
     def _effects(self, index: int) -> Effects:
         return self.effects.setdefault(int(index), Effects())
@@ -316,6 +317,14 @@ def _checked(body: bytes) -> bytes:
     if len(body) > MAX_SAID_BYTES:
         raise ValueError(f"a message has at most {MAX_SAID_BYTES} bytes")
     return bytes(body)
+
+
+def _wanted(seats: int, most: int) -> int:
+    """A number of players as it may be stored; TypeError when a game's sum is no whole one."""
+    try:
+        return min(max(0, operator.index(seats)), most)
+    except TypeError as error:
+        raise TypeError(f"a room asks for a whole number of players, not {seats!r}") from error
 
 
 def ranked(scores: Mapping[int, float]) -> list[Placement]:

@@ -99,7 +99,7 @@ def take(
     now: float,
     at: float,
 ) -> Iterator[Packed | Exception]:
-    """Copy rooms of a table, each as it is or what its game's on_snapshot raised.
+    """Copy rooms of a table, each as it is or the error, mostly its game's, that forbids it.
 
     `now` is the loop's clock. Costs little, so that the table's task may do it.
     """
@@ -107,12 +107,12 @@ def take(
     for room, body in zip(rooms, bodies, strict=True):
         try:
             engine = table.loose(room.slot)
+            head, settled, timed = _head_of(room, now), _settled(engine, body), _timed(engine)
         except Exception as error:
             yield error
             continue
         room.copies += 1
-        head = _head_of(room, now)
-        yield Packed(head, _settled(engine, body), _timed(engine), at, room.copies)
+        yield Packed(head, settled, timed, at, room.copies)
 
 
 def _head_of(room: HostedRoom, now: float) -> Head:

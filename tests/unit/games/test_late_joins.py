@@ -1,5 +1,6 @@
 """What a game can do with players who come later: seats, locks, metadata, kicks."""
 
+import numpy as np
 import pytest
 
 from rallypoint.games import Chat, RoomHarness
@@ -104,3 +105,48 @@ def test_column_game_locks_and_kicks_in_its_tick() -> None:
     assert not room.room.locked
     assert room.kicks == [(1, "TOO_SLOW")]
     assert room.room.metadata == {"open": "yes"}
+
+
+class Greedy(RoomGame):
+    info = GameInfo(name="greedy", max_players=3, late_join=True)
+
+    @message(1)
+    def half(self, seat: int, body: bytes) -> bytes:
+        self.room.request_backfill(body[0] / 2)  # type: ignore[arg-type]  # what a game may do
+        return b""
+
+    @message(2)
+    def all(self, seat: int, body: bytes) -> bytes:
+        self.room.request_backfill(1 << 40)
+        return b""
+
+
+def test_game_that_wants_half_a_player_ends_with_its_error() -> None:
+    room = RoomHarness(Greedy, players=1)
+    with pytest.raises(Exception, match="GAME_ERROR"):
+        room.reply(0, 1, b"\3")
+    assert isinstance(room.error, TypeError)
+    assert "1.5" in str(room.error)
+
+
+def test_room_wants_no_more_players_than_it_has_seats() -> None:
+    room = RoomHarness(Greedy, players=1)
+    room.reply(0, 2)
+    assert room.room.backfill == 3
+
+
+class Numbers(ColumnGame):
+    info = GameInfo(name="numbers", max_players=2, late_join=True)
+
+    def on_tick(self, rooms: Rooms) -> None:
+        rooms.request_backfill(0, {1: np.int64(7), 2: -1}.get(int(rooms.tick[0]), 0.5))  # type: ignore[arg-type]  # the same
+
+
+def test_column_game_wants_whole_players_too() -> None:
+    room = RoomHarness(Numbers, players=1)
+    room.step()
+    assert room.room.backfill == 2
+    room.step()
+    assert room.room.backfill == 0
+    room.step()
+    assert isinstance(room.error, TypeError)
