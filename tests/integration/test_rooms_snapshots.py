@@ -11,7 +11,7 @@ from tests.integration.conftest import Runs
 from tests.integration.rooms_stack import Player, RunningNode, attached, host, room_node, until
 
 from rallypoint.cli.brokers import Brokers
-from rallypoint.games import skirmish, tictactoe
+from rallypoint.games import GameInfo, RoomGame, skirmish, tictactoe
 from rallypoint.games.definition import define
 from rallypoint.internal.v1 import allocation_pb2, room_admin_pb2, room_admin_pb2_grpc, snapshot_pb2
 from rallypoint.kit import errors, rpc, subjects
@@ -21,6 +21,13 @@ from rallypoint.v1 import room_pb2
 SKIRMISH = define(skirmish.Skirmish)
 TICTACTOE = define(tictactoe.TicTacToe)
 Fresh = Callable[[str], str]
+
+
+class Unsavable(RoomGame):
+    info = GameInfo(name="unsavable", max_players=2)
+
+    def on_snapshot(self) -> bytes:
+        raise RuntimeError("never")
 
 
 async def stored(node: RunningNode, room_id: str) -> snapshot_pb2.RoomSnapshot | None:
@@ -245,5 +252,22 @@ def test_room_that_was_moved_cannot_end_the_match(
             found = await stored(new, room_id)
             assert found is not None
             assert found.epoch == 2
+
+    runs(play())
+
+
+def test_room_that_cannot_be_stored_ends_when_it_is_another_nodes(
+    brokers: Brokers, runs: Runs, fresh: Fresh
+) -> None:
+    async def play() -> None:
+        async with room_node(brokers, games={"unsavable": define(Unsavable)}) as node:
+            room_id = fresh("room")
+            revision = await node.own(room_id)
+            for _ in range(2):
+                await node.create(room_id, game="unsavable", own_revision=revision)
+            await node.own(room_id, epoch=2)
+            with pytest.raises(errors.Aborted, match="EPOCH_STALE"):
+                async with rpc.calling():
+                    await node.create(room_id, game="unsavable", own_revision=revision)
 
     runs(play())

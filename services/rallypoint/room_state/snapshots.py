@@ -82,7 +82,17 @@ class Snapshots:
             take = functools.partial(self._take, placed.runner, [placed])
             taken = await placed.runner.call(take)
             self._waiting.pop(room.identity.room_id, None)
+            if not taken and room.ended is None:
+                await self._check_own(placed)
             await self._write_one(taken)
+
+    async def _check_own(self, placed: Placed) -> None:
+        """A room that cannot be stored has no write that is fenced: look whose it is."""
+        identity = placed.room.identity
+        own = await self._kv.get(subjects.own(RoomId(identity.room_id)))
+        moved = own is None or own.revision != identity.own_revision
+        if moved and placed.room.ended is None:
+            raise Conflict("REVISION_CONFLICT", "the room is another node's by now")
 
     async def store_copy(self, placed: Placed, item: Captured) -> None:
         """Store the last copy of a room that moves away; raises as `store` does."""
