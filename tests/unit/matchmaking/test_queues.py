@@ -90,3 +90,14 @@ def test_names_are_checked() -> None:
 def test_a_queue_named_twice_is_refused() -> None:
     with pytest.raises(errors.InvalidArgument, match="twice"):
         queues.parse_all(json.dumps([ARENA, ARENA]))
+
+
+@pytest.mark.parametrize(
+    "options", ['{"a": ' * 100_000, '{"a": NaN}', '{"a": 1e999}'], ids=["deep", "nan", "endless"]
+)
+def test_options_that_nobody_could_read_are_refused(options: str) -> None:
+    text = f'{{"queue": "q", "game": "g", "options": {options}}}'
+    with pytest.raises(errors.InvalidArgument, match="JSON"):
+        queues.read(text.encode())
+    with pytest.raises(errors.InvalidArgument, match="JSON"):
+        queues.parse_all(f"[{text}]")

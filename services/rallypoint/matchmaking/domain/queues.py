@@ -201,6 +201,16 @@ def _check_sizes(config: QueueConfig) -> QueueConfig:
     return config
 
 
+def _options(queue: str, value: object) -> bytes:
+    if not isinstance(value, dict):
+        raise _invalid(queue, "options must be a JSON object")
+    try:
+        text = json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False)
+    except (ValueError, RecursionError) as error:  # NaN, or nested too deep
+        raise _invalid(queue, f"options must be a JSON object: {error}") from error
+    return text.encode()
+
+
 def parse(document: Mapping[str, Any]) -> QueueConfig:
     """Check one document; raises `InvalidArgument` (`QUEUE_INVALID` or `NAME_INVALID`)."""
     if not isinstance(document, Mapping):
@@ -211,8 +221,6 @@ def parse(document: Mapping[str, Any]) -> QueueConfig:
     size = _whole(queue, "team_size", values["team_size"], low=1, high=MAX_PLAYERS // count)
     most = values["max_players"] if values["max_players"] is not None else count * size
     least = values["min_players"] if values["min_players"] is not None else most
-    if not isinstance(values["options"], dict):
-        raise _invalid(queue, "options must be a JSON object")
     after = _number(queue, "min_after_s", values["min_after_s"], low=0, high=MAX_SECONDS)
     ttl = _number(queue, "ticket_ttl_s", values["ticket_ttl_s"], low=1, high=MAX_SECONDS)
     return _check_sizes(
@@ -228,7 +236,7 @@ def parse(document: Mapping[str, Any]) -> QueueConfig:
             tolerance=_tolerance(queue, values["tolerance"]),
             ticket_ttl_s=ttl,
             unattended_s=_unattended(queue, values["unattended_s"]),
-            options=json.dumps(values["options"], separators=(",", ":"), sort_keys=True).encode(),
+            options=_options(queue, values["options"]),
             recording=_recording(queue, values),
         )
     )
@@ -238,7 +246,7 @@ def read(data: bytes) -> QueueConfig:
     """Check one document as it is stored."""
     try:
         document = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _invalid("?", f"the document is not JSON: {error}") from error
     return parse(document)
 
@@ -247,7 +255,7 @@ def parse_all(text: str) -> Mapping[str, QueueConfig]:
     """Check a JSON list of documents; by name, at least one, no name twice."""
     try:
         documents = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _invalid("?", f"queue documents are not JSON: {error}") from error
     if not isinstance(documents, Sequence) or isinstance(documents, str) or not documents:
         raise _invalid("?", "queue documents must be a list of at least one object")
