@@ -141,6 +141,7 @@ class Tape:
         self._known: tuple[Seat, ...] | None = None
         self._head = b""
         self._players: dict[str, None] = {}
+        self._names = b""
         self._over = False
 
     @property
@@ -204,11 +205,7 @@ class Tape:
             full=self.full or self._total + self._size >= self._recording.max_bytes,
             last=last,
         )
-        players = b"".join(
-            RECORD_PLAYER_TAG + varint(len(name)) + name
-            for name in (player.encode() for player in self._players)
-        )
-        size = self._size + len(self._head)
+        size = self._size + len(self._head) + len(self._names)
         facts = events_pb2.ReplayFacts(
             game=self._definition.info.name,
             queue=self._queue,
@@ -217,7 +214,7 @@ class Tape:
             players=len(self._players),
             ended=last,
         )
-        self._sink.put(Cut(chunk, self._head, players, self._entries, size, facts))
+        self._sink.put(Cut(chunk, self._head, self._names, self._entries, size, facts))
         self._number += 1
         self._total += size
         self._entries, self._size, self._left, self._began = [], 0, 0, 0.0
@@ -230,6 +227,10 @@ class Tape:
             return
         self._known = seats
         self._players |= dict.fromkeys(seat.player_id for seat in seats)
+        self._names = b"".join(
+            RECORD_PLAYER_TAG + varint(len(name)) + name
+            for name in (player.encode() for player in self._players)
+        )
         info = self._definition.info
         head = replay_pb2.ReplayHead(
             game=info.name,

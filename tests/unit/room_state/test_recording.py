@@ -264,3 +264,11 @@ def test_too_large_a_room_is_recorded_in_part(max_bytes: int) -> None:
     assert marks(chunks)[0].kind is Marked.FULL
     _, playback = shown(chunks)
     assert playback.ended
+
+
+def test_size_of_a_chunk_counts_all_who_ever_had_a_seat() -> None:
+    room = Recorded()
+    room.play(PER_CHUNK)
+    room.seats = [Seat(0, "x" * 5000, "X"), SEATS[1]]
+    room.end()
+    assert room.shelf.cuts[-1].size > 10_000, "in the head, and in the list"
