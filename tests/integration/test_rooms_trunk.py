@@ -151,7 +151,7 @@ FRAMES = bytes(32 * 1024)
 
 
 @asynccontextmanager
-async def linked() -> AsyncIterator[tuple[GatewayLink, Trunk]]:
+async def linked(*, begun: bool = True) -> AsyncIterator[tuple[GatewayLink, Trunk]]:
     """A link that has a trunk, and the gateway's end of it."""
     listener = TrunkListener()
     port = await listener.listen("127.0.0.1", 0)
@@ -161,7 +161,8 @@ async def linked() -> AsyncIterator[tuple[GatewayLink, Trunk]]:
     offer = host.AttachResponse.FromString(said).trunk
     far = await connect("127.0.0.1", port, offer.token)
     assert host.AttachResponse.FromString(await anext(link.responses())).trunk_begins
-    link.read_trunk(lambda data: None)
+    if begun:
+        link.read_trunk(lambda data: None)
     try:
         yield link, far
     finally:
@@ -192,6 +193,25 @@ def test_a_gateway_that_does_not_read_is_refused_frames_and_hears_every_word(run
             )
             await until(lambda: len(heard) == taken * len(FRAMES) + words)
             assert link.frames(FRAMES)
+
+    runs(scenario())
+
+
+def test_what_was_held_before_the_trunk_was_read_is_not_passed(runs: Runs) -> None:
+    async def scenario() -> None:
+        async with linked(begun=False) as (link, far):
+            taken = 0
+            while link.frames(FRAMES):
+                taken += 1
+                await asyncio.sleep(0)
+            heard = bytearray()
+            far.start(received=heard.extend, writable=lambda: None)
+            await until(lambda: len(heard) == taken * len(FRAMES) - LIMIT)
+            word = host.AttachResponse(kicks=[host.ClientKick(client=7)])
+            link.say(word)
+            link.read_trunk(lambda data: None)
+            await until(lambda: len(heard) == taken * len(FRAMES) + word.ByteSize())
+            assert heard.endswith(word.SerializeToString())
 
     runs(scenario())
 

@@ -116,6 +116,8 @@ class GatewayLink:
         if trunk is None:
             raise ValueError("no trunk to begin with")
         trunk.start(received=received, writable=lambda: self._flush(trunk))
+        if not trunk.is_full:  # it may have drained before, when nobody was told of it
+            self._flush(trunk)
 
     async def wait_read(self, limit_s: float) -> None:
         """Return when the gateway has read the trunk to its end, or after a time."""
@@ -137,7 +139,7 @@ class GatewayLink:
             self._pending.append(data)
             self._size += len(data)
             self._wake.set()
-        elif trunk.is_full:
+        elif trunk.is_full or self._held:
             self._held.append(data)
             self._size += len(data)
         else:
