@@ -7,11 +7,11 @@
 
 `push` never waits and never queues for a client that reads slowly: with more than `behind_bytes`
 unsent it skips the client and reports BEHIND (the caller asks for a keyframe and sends nothing else
-before it); after `cut_after_s` of that it aborts the connection and reports CUT. FILLING is a
-message that was written, but after several in a row that found something unsent before them. GONE
-is a slot without a client. The bytes around a message (chunk, gRPC prefix, base64) are made once
-for a run of the same object in `bodies` to clients of one framing: one object per message, not
-copies.
+before it; `skipped` says what was not written); after `cut_after_s` of that it aborts the
+connection and reports CUT. FILLING is a message that was written, but after several in a row that
+found something unsent before them. GONE is a slot without a client. The bytes around a message
+(chunk, gRPC prefix, base64) are made once for a run of the same object in `bodies` to clients of
+one framing: one object per message, not copies.
 
 The frames of a node take a shorter way: `routes()` is a table of its clients in step, and what a
 node sends is read through it, so that a frame is written without asking who wants it:
@@ -163,6 +163,9 @@ class FanOut(Protocol):
 
     def unsent(self, slot: int) -> int:
         """Bytes that wait in the slot's transport; 0 without a client."""
+
+    def skipped(self, slot: int) -> bytes:
+        """The message with which a client was last BEHIND, told once; empty for none."""
 
     def routes(self) -> Routes:
         """An empty table for one node."""

@@ -83,6 +83,10 @@ class CFanOut:
         """Bytes that wait in the slot's transport."""
         return self._uv.unsent(slot)
 
+    def skipped(self, slot: int) -> bytes:
+        """What a client that is behind did not get."""
+        return self._uv.skipped(slot)
+
     def routes(self) -> Routes:
         """An empty table for one node."""
         return _edge.Routes(self._sender)

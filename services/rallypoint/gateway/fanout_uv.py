@@ -29,6 +29,8 @@ class _Client:
     behind_since: float | None = None
     filled: int = 0
     """Messages in a row that found something unsent before them."""
+    skipped: bytes = b""
+    """The message that was not written to it, until somebody asks for it."""
 
 
 class UvFanOut:
@@ -79,7 +81,7 @@ class UvFanOut:
                 continue
             pending = client.pending()
             if pending > limit:
-                problems.append((slot, self._skip(slot, client)))
+                problems.append((slot, self._skip(slot, client, body)))
                 continue
             if body is not last or client.framing is not framing:
                 last, framing = body, client.framing
@@ -111,6 +113,14 @@ class UvFanOut:
         transport = self.transport(slot)
         return 0 if transport is None else transport.get_write_buffer_size()
 
+    def skipped(self, slot: int) -> bytes:
+        """What a client that is behind did not get."""
+        client = self._clients[slot]
+        if client is None:
+            return b""
+        body, client.skipped = client.skipped, b""
+        return body
+
     def routes(self) -> UvRoutes:
         """An empty table for one node."""
         return UvRoutes(self)
@@ -131,12 +141,13 @@ class UvFanOut:
         client = self._clients[slot] if 0 <= slot < len(self._clients) else None
         return None if client is None else client.transport
 
-    def _skip(self, slot: int, client: _Client) -> Problem:
+    def _skip(self, slot: int, client: _Client, body: bytes) -> Problem:
         now = self._clock()
         if client.behind_since is None:
             client.behind_since = now
         if now - client.behind_since < self._limits.cut_after_s:
             self._behind += 1
+            client.skipped = body
             return Problem.BEHIND
         self._cut += 1
         # Its owner frees the slot: until then nobody else may get it.

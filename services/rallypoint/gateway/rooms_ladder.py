@@ -8,8 +8,9 @@ Slow is a connection that held something unsent at several frames in a row (the 
 or whose client acknowledges ticks later and later (its room says so: bytes may wait where no
 gateway sees them). Who is halved gets two frames made one (`domain.merging`), more while something
 is unsent; after `MOST_MERGED` of them, or when one could not be written, nothing but a keyframe
-will do. Events are never passed over: those of withheld frames go along with the keyframe, up to
-`MOST_EVENTS`. What a client costs is therefore one frame, these events and the fan-out's bound.
+will do. Events are never passed over: those of frames that were withheld or could not be written go
+along with the keyframe, also a later epoch's, up to `MOST_EVENTS`. What a client costs is therefore
+one frame, these events and the fan-out's bound.
 
 Kicked means KICKED `SLOW_CONSUMER`: the seat is kept for the grace time, and the client may join
 again.
@@ -93,12 +94,10 @@ class Slow:
             self.hold(frames.look(frames.of_message(self.waiting)).events)
             self.waiting, self.merged = b"", 0
 
-    def start_anew(self, *, elsewhere: bool) -> None:
+    def start_anew(self) -> None:
         """A keyframe will come without being asked for; of the room itself, or of a later epoch."""
         self.drop()
         self.behind_since = None
-        if elsewhere:
-            self.events, self.event_bytes = [], 0
 
 
 class Ladder:
@@ -123,8 +122,11 @@ class Ladder:
             self._leave_step(stream, sync.Event.SLOWED)
             self._say(stream, HALF_RATE)
 
-    def skipped(self, stream: Stream) -> None:
-        """A frame could not be written, or is not to be: a keyframe must be next."""
+    def skipped(self, stream: Stream, message: bytes = b"") -> None:
+        """A frame could not be written, or is not to be: a keyframe must be next.
+
+        `message` is that frame, unless it waits; what happened in it goes along with the keyframe.
+        """
         if stream.slow is None and stream.phase is not sync.Phase.AWAY:
             self.halve(stream)
         slow = stream.slow
@@ -134,9 +136,13 @@ class Ladder:
             return
         slow.troubled_at = self._board.clock()
         slow.drop()
+        if message:
+            slow.hold(frames.look(frames.of_message(message)).events)
         if slow.behind_since is None:
             slow.behind_since = slow.troubled_at
             _HELD.inc()
+        if slow.overflows:
+            self.kick(stream)
 
     def kick(self, stream: Stream) -> None:
         """It has not kept up for long, or would miss events: it may come back by itself."""
@@ -247,7 +253,7 @@ class Ladder:
             try:
                 slow.waiting = stream.room.merger().merge(slow.waiting, message)
             except merging.Unmergeable:
-                self.skipped(stream)
+                self.skipped(stream, message)
                 return False
         else:
             slow.waiting, slow.waits_since = message, self._board.clock()

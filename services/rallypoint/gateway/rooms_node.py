@@ -327,7 +327,7 @@ class Node:
         if problem is fanout.Problem.FILLING:
             self._board.ladder.halve(stream)
         elif problem is fanout.Problem.BEHIND:
-            self._board.ladder.skipped(stream)
+            self._board.ladder.skipped(stream, self._board.fan_out.skipped(slot))
         else:
             # The connection is gone; the stream's handler hears of it and cleans up.
             self._board.drop_slot(stream)

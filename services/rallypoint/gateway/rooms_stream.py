@@ -116,7 +116,7 @@ class Stream:
         """Move on, and keep the room's set of streams that are not in step."""
         self.phase = sync.step(self.phase, event)
         if self.slow is not None and event in _ANEW:
-            self.slow.start_anew(elsewhere=event is sync.Event.EPOCH_RAISED)
+            self.slow.start_anew()
         if self.phase in (sync.Phase.IN_STEP, sync.Phase.ENDED):
             self.room.unsettled.discard(self)
         else:

@@ -148,6 +148,52 @@ def test_events_of_withheld_frames_come_with_the_keyframe_once() -> None:
     run(scenario, Match)
 
 
+def test_events_of_what_could_not_be_written_come_with_the_keyframe() -> None:
+    async def scenario(match: Match) -> None:
+        match.begin()
+        match.slow_outlet.pipe.unread = 1_000
+        match.play(5, events=True)  # the first of them is not written
+        match.keyframe(match.slow, events=(15, 16))  # nor is this
+        assert match.slow.phase is Phase.BEHIND
+        assert match.slow_outlet.events() == []
+        match.slow_outlet.pipe.unread = 0
+        match.keyframe(match.slow)
+        assert match.slow_outlet.events() == list(range(11, 17))
+
+    run(scenario, Match)
+
+
+def test_events_of_a_merged_frame_that_could_not_be_written_are_kept() -> None:
+    async def scenario(match: Match) -> None:
+        match.begin()
+        match.pace(match.slow, host.PACE_HALF)
+        match.slow_outlet.pipe.unread = 50
+        match.play(5, events=True)
+        slow = match.slow.slow
+        assert slow is not None
+        merged = slow.send()
+        match.slow_outlet.pipe.unread = 1_000
+        ((slot, problem),) = match.fan_out.push([match.slow.slot], [merged])
+        match.node.missed(slot, problem)
+        match.slow_outlet.pipe.unread = 0
+        match.keyframe(match.slow)
+        assert match.slow_outlet.events() == list(range(11, 16))
+
+    run(scenario, Match)
+
+
+def test_who_could_not_be_sent_too_many_events_is_kicked() -> None:
+    async def scenario(match: Match) -> None:
+        match.begin()
+        match.slow_outlet.pipe.unread = 1_000
+        many = tuple(range(rooms_ladder.MOST_EVENTS + 1))
+        match.frames(frame(FIRST + 1, FIRST, match.slow, match.good, events=many))
+        assert match.slow.phase is Phase.ENDED
+        assert match.good_outlet.events() == list(many)
+
+    run(scenario, Match)
+
+
 def test_hold_is_over_when_the_room_says_so() -> None:
     async def scenario(match: Match) -> None:
         match.begin()
@@ -223,7 +269,7 @@ def test_last_state_comes_before_the_last_word() -> None:
     run(scenario, Match)
 
 
-def test_higher_epoch_voids_what_waited() -> None:
+def test_higher_epoch_voids_what_waited_but_not_what_happened() -> None:
     async def scenario(match: Match) -> None:
         match.begin()
         match.pace(match.slow, host.PACE_HALF)
@@ -233,7 +279,7 @@ def test_higher_epoch_voids_what_waited() -> None:
         match.frames(frame(12, 0, match.slow, match.good, epoch=2))
         assert match.slow.phase is Phase.HALVED
         assert spans(match.slow_outlet)[-1] == (0, 12)
-        assert match.slow_outlet.events() == []
+        assert match.slow_outlet.events() == list(range(11, 16))
 
     run(scenario, Match)
 
@@ -242,8 +288,11 @@ def test_gap_between_frames_is_never_merged() -> None:
     async def scenario(match: Match) -> None:
         match.begin()
         match.pace(match.slow, host.PACE_HALF)
-        match.frames(frame(11, 10, match.slow), frame(13, 12, match.slow))
+        late = frame(13, 12, match.slow, events=(2,))
+        match.frames(frame(11, 10, match.slow, events=(1,)), late)
         assert match.slow.phase is Phase.BEHIND
         assert spans(match.slow_outlet) == [(0, FIRST)]
+        match.keyframe(match.slow)
+        assert match.slow_outlet.events() == [1, 2]
 
     run(scenario, Match)

@@ -82,6 +82,7 @@ def test_slow_client_is_skipped_then_cut(fan_out: fanout.FanOut, time: Time) -> 
     slow, good = Pipe(pending=101), Pipe()
     slots = [fan_out.add(slow, grpcweb.web), fan_out.add(good, grpcweb.web)]
     assert fan_out.push(slots, [b"m"] * 2) == [(slots[0], fanout.Problem.BEHIND)]
+    assert [fan_out.skipped(slots[0]) for _ in range(2)] == [b"m", b""]
     time.now = 9.9
     assert fan_out.push(slots, [b"m"] * 2) == [(slots[0], fanout.Problem.BEHIND)]
     time.now = 10.0
