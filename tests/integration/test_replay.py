@@ -153,6 +153,9 @@ def test_players_and_operators_see_what_was_played_and_strangers_do_not(
             assert later == chunks[-len(later) :]
             assert len(later) < len(chunks)
 
+            with pytest.raises(errors.InvalidArgument, match="SPEED_INVALID"):
+                await anext(replay.play(playing.session, playing.room_id, speed=0.06))
+
             stranger = await guest(stack)
             with pytest.raises(errors.PermissionDenied, match="REPLAY_REFUSED"):
                 await anext(replay.play(stranger, playing.room_id))

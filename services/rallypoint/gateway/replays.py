@@ -39,7 +39,11 @@ class ReplaySettings:
     """Bounds of playing recordings and of watching rooms."""
 
     replays_max: int = 32
-    """Recordings that this gateway plays at a time."""
+    """Recordings that this gateway plays to players at a time."""
+    operator_replays_max: int = 8
+    """The same for operators, who are let in however many play."""
+    replay_speed_min: float = 1 / 16
+    """The slowest paced play: a slower one would hold its place for hours."""
     replay_speed_max: float = 64.0
     """The fastest paced play; faster is not paced at all."""
     replay_pause_max_s: float = 10.0
@@ -65,7 +69,8 @@ class Replays:
         self._streams = streams
         self._clock = clock
         self._settings = settings
-        self._playing = 0
+        self._players = Places(settings.replays_max)
+        self._watchers = Places(settings.operator_replays_max)
 
     def methods(self) -> list[calls.Method]:
         """What the edges serve; for operators nothing when there are none."""
@@ -103,7 +108,7 @@ class Replays:
         """Play a recording to somebody who had a seat."""
         session: Session = call.session
         names.check_id(request.room_id, "room_id")
-        with self._streams.held(session.player_id), self._held():
+        with self._streams.held(session.player_id), self._players.held():
             await self._admit(request.room_id, session.player_id)
             await self._play(request, outlet, replay_pb2.PlayReplayResponse)
 
@@ -113,7 +118,7 @@ class Replays:
         """Play a recording to an operator."""
         await self._operators.check(call)
         names.check_id(request.room_id, "room_id")
-        with self._held():
+        with self._watchers.held():
             await self._play(request, outlet, admin_pb2.WatchReplayResponse)
 
     async def list(
@@ -128,18 +133,6 @@ class Replays:
             if request.game in ("", listing.game):
                 found.append(listing)
         return admin_pb2.ListReplaysResponse(replays=reversed(found))
-
-    @contextlib.contextmanager
-    def _held(self) -> Iterator[None]:
-        if self._playing >= self._settings.replays_max:
-            raise errors.ResourceExhausted(
-                "REPLAYS_EXCEEDED", "too many replays are played", retry_after_s=2.0
-            )
-        self._playing += 1
-        try:
-            yield
-        finally:
-            self._playing -= 1
 
     async def _admit(self, room_id: str, player_id: str) -> None:
         """Let a player pass who had a seat; the newest record names all who had one."""
@@ -162,7 +155,7 @@ class Replays:
                 yield ReplayRecord.FromString(fact.data), fact.pending
 
     async def _play(self, request: PlayRequest, outlet: calls.Outlet, answer: Answer) -> None:
-        pace = _Pace(request.speed, self._settings, self._clock)
+        pace = Pace(request.speed, self._settings, self._clock)
         begun = False
         async with contextlib.aclosing(self._records(request.room_id)) as records:
             async for record, more in records:
@@ -176,13 +169,35 @@ class Replays:
             raise _unknown()
 
 
-class _Pace:
+class Places:
+    """So many recordings are played at a time."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken = 0
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Take a place meanwhile."""
+        if self._taken >= self._most:
+            raise errors.ResourceExhausted(
+                "REPLAYS_EXCEEDED", "too many replays are played", retry_after_s=2.0
+            )
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
+
+
+class Pace:
     """Waits until a chunk is due, when play is paced."""
 
     def __init__(self, speed: float, settings: ReplaySettings, clock: Callable[[], float]) -> None:
-        if not 0 <= speed <= settings.replay_speed_max:
+        least, most = settings.replay_speed_min, settings.replay_speed_max
+        if speed and not least <= speed <= most:
             raise errors.InvalidArgument(
-                "SPEED_INVALID", f"speed is from 0 to {settings.replay_speed_max:g}"
+                "SPEED_INVALID", f"speed is 0, or from {least:g} to {most:g}"
             )
         self._speed = speed
         self._clock = clock
