@@ -96,8 +96,8 @@ class Spectating:
                 room_id, info.listing.spectate_delay_ms, self._clock, self._rooms
             )
             tail.task = self._spawn(self._follow(tail), f"spectate {room_id}")
-        tail.enter(outlet)
         try:
+            tail.enter(outlet)
             yield
         finally:
             tail.outlets.pop(outlet, None)
