@@ -418,7 +418,7 @@ static PyObject *flush_next_room(Flush *self, PyObject *args)
         all += sent;
     }
     if (more < 0) {
-        Py_XDECREF(events);
+        drop_events(self->routes->sender, events);
         return NULL;
     }
     if (more == 0 && events == NULL && all == 0)
