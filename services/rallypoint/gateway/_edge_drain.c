@@ -55,7 +55,7 @@ static void armed_release(Drain *self, uint32_t slot)
 /* Hear of each arrival once: asked for every state, the kernel looks at a socket twice. */
 static int watch(const Drain *self, int operation, int fd, uint32_t slot)
 {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u32 = slot};
+    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.u32 = slot};
     return epoll_ctl(self->epoll, operation, fd, &event);
 }
 
@@ -198,7 +198,7 @@ static bool take_frames(Drain *self, uint32_t slot, size_t at, size_t end)
 }
 
 /* Read one connection; false without memory. What came with the last read is told of again. */
-static bool read_one(Drain *self, uint32_t slot)
+static bool read_one(Drain *self, uint32_t slot, bool ended)
 {
     uint8_t *to = buffer_room(&self->arena, READ_BYTES);
     if (to == NULL)
@@ -211,7 +211,7 @@ static bool read_one(Drain *self, uint32_t slot)
         return true;
     size_t at = self->arena.size, read = size > 0 ? (size_t)size : 0;
     self->arena.size += read;
-    if (read == READ_BYTES) /* there may be more, of which nobody would tell */
+    if (read == READ_BYTES || (ended && read > 0)) /* more, or an end, nobody would tell of */
         watch(self, EPOLL_CTL_MOD, self->armed[slot].fd, slot);
     bool post = self->armed[slot].call == 0 || read == 0;
     return post ? take_post(self, slot, at, read) : take_frames(self, slot, at, at + read);
@@ -224,7 +224,8 @@ static int read_all(Drain *self)
     int found = epoll_wait(self->epoll, events, BATCH, 0);
     self->arena.size = self->came.size = 0;
     for (int i = 0; i < found; i++)
-        if (!read_one(self, events[i].data.u32))
+        if (!read_one(self, events[i].data.u32,
+                      (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0))
             return -1;
     return found > 0 ? found : 0;
 }

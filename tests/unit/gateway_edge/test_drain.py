@@ -154,6 +154,15 @@ def test_end_of_the_client_comes_back_without_bytes(line: Line) -> None:
     assert line.once() == (0, [], [(line, b"", b"")], False)
 
 
+def test_end_that_came_with_the_last_request_is_seen(line: Line, socket_line: Line) -> None:
+    for one, data in ((line, request()), (socket_line, spoken() * 2)):
+        one.client.send(data)
+        one.client.shutdown(socket.SHUT_WR)
+        taken, _, back, _ = one.once()
+        assert (taken, back) == (1 + (one is socket_line), [])
+        assert one.once() == (0, [], [(one, b"", b"")], False)
+
+
 def test_time_room_and_bucket_send_back(line: Line) -> None:
     line.client.send(request())
     assert line.once(now_s=1e9)[2] == [(line, request(), b"")]
