@@ -11,6 +11,7 @@ from tests.kernel import rig
 from tests.kernel.conftest import EVERYTHING
 from tests.kernel.peer import Part
 from tests.kernel.test_latency import of
+from tests.support.stack_process import wait_until
 
 from rallypoint.probe import session, wish
 from rallypoint.probe.domain.layout import Config, EventKind
@@ -86,8 +87,7 @@ def test_sockets_of_a_freed_slot_count_for_nobody(probe: Session, port: int) -> 
         rig.peer(Part("serve_echo", port=port)),
         rig.peer(Part("ask", port=port, count=40, gap_ms=25)) as asking,
     ):
-        while not probe.slots():
-            pass
+        wait_until(lambda: bool(probe.slots()), "a slot is taken")
         for slot in probe.slots():
             probe.free(slot)
         asking.result()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from tests.kernel import rig
 from tests.kernel.conftest import EVERYTHING
 from tests.kernel.peer import Part
 from tests.kernel.test_exporter import probing, scraped
+from tests.support.stack_process import wait_until
 
 from rallypoint.kit import errors
 from rallypoint.probe import build, session, wish
@@ -111,11 +111,11 @@ def test_a_signal_updates_a_running_probe_and_its_figures_decide(port: int) -> N
     with probing(**settings) as (process, address):
         assert state(address) == "none"
         process.send_signal(signal.SIGHUP)
-        wait_until(lambda: state(address) == "canary")
+        wait_until(lambda: state(address) == "canary", "the canary has its share")
         rig.talk(Part("serve_echo", **part), Part("ask", **part))
         shown = scraped(address)["rallypoint_socket_sends_total"]
         assert {labels.get("version", "") for labels, _ in shown} == {"", "canary"}
-        wait_until(lambda: state(address) == "promoted")
+        wait_until(lambda: state(address) == "promoted", "it gets all")
         found = scraped(address)
         sends = found["rallypoint_socket_sends_total"]
         assert sorted((labels["role"], n) for labels, n in sends) == [
@@ -123,10 +123,3 @@ def test_a_signal_updates_a_running_probe_and_its_figures_decide(port: int) -> N
             ("server", 2000),
         ]
         assert found["rallypoint_probe_leaked"] == [({}, 0)]
-
-
-def wait_until(reached: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.1)
