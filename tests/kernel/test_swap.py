@@ -15,7 +15,7 @@ from tests.kernel.test_exporter import probing, scraped
 from tests.support.stack_process import wait_until
 
 from rallypoint.kit import errors
-from rallypoint.probe import build, session, wish
+from rallypoint.probe import build, session, updating, wish
 
 pytestmark = pytest.mark.usefixtures("namespaces")
 CONNECTIONS, COUNT = 100, 200
@@ -123,3 +123,22 @@ def test_a_signal_updates_a_running_probe_and_its_figures_decide(port: int) -> N
             ("server", 2000),
         ]
         assert found["rallypoint_probe_leaked"] == [({}, 0)]
+
+
+def updated(swappable: session.Session) -> updating.Updating:
+    """Decides as soon as there is enough to go by; half of the connections are the canary's."""
+    return updating.Updating(swappable, percent=50, seconds=0)
+
+
+def test_a_second_update_is_not_judged_by_the_first_ones_counts(
+    swappable: session.Session, port: int
+) -> None:
+    part = {"port": port, "connections": 100, "count": 20}
+    update = updated(swappable)
+    for _ in range(2):
+        update.begin()
+        update.look()
+        assert (update.state, update.reason) == ("canary", "0 receives by the canary")
+        rig.talk(Part("serve_echo", **part), Part("ask", **part))
+        update.look()
+        assert (update.state, update.reason) == ("promoted", "counts agree")

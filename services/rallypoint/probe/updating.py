@@ -12,7 +12,7 @@ from typing import Final
 
 from rallypoint.kit import errors
 from rallypoint.probe import session
-from rallypoint.probe.domain import canary, metrics, own
+from rallypoint.probe.domain import canary, layout, metrics, own
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ class Updating:
         self._seconds = seconds
         self._due = float("inf")
         self._trouble: dict[str, int] = {}
+        self._slots: list[layout.Slot] = []
         self.state = "none"
         self.reason = ""
 
@@ -40,12 +41,13 @@ class Updating:
         """Load the canary and give it its share; what cannot be loaded changes nothing."""
         if self._session is None:
             return
+        slots = self._session.slots()
         try:
             self._session.canary(None, self._of_256)
         except errors.RallypointError as error:
             self._end("failed", str(error))
             return
-        self._trouble = self._session.totals()
+        self._slots, self._trouble = slots, self._session.totals()
         self._due = time.monotonic() + self._seconds
         self.state, self.reason = "canary", ""
 
@@ -56,7 +58,7 @@ class Updating:
         now = self._session.totals()
         trouble = {name: now[name] - self._trouble[name] for name in now}
         opinion = canary.judge(
-            self._session.slots(),
+            canary.since(self._session.slots(), self._slots),
             trouble,
             sum(cost.instructions for cost in self._session.canary_costs()),
         )

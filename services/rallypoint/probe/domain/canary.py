@@ -6,14 +6,14 @@ Its price cannot be told apart: the kernel times a program that was jumped to as
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from rallypoint.probe.domain import layout
+from rallypoint.probe.domain import histogram, layout
 
 Verdict = Literal["wait", "promote", "rollback"]
 LEAST_MESSAGES: Final = 200
-"""Of the canary's own connections; with fewer nothing is said."""
+"""Of each version's connections; with fewer nothing is said."""
 AGREEMENT: Final = 0.01
 MOST_INSTRUCTIONS: Final = 50_000
 # How often something was timed, as a share of how often it happened.
@@ -36,7 +36,7 @@ def judge(
     trouble: Mapping[str, int],
     instructions: int,
 ) -> Opinion:
-    """What to do with it. `slots` are of both banks, `trouble` is what came since it began,
+    """What to do with it. `slots` (of both banks) and `trouble` are what came since it began,
     `instructions` what the verifier went through."""
     if any(trouble.values()):
         return Opinion("rollback", "trouble: " + ", ".join(n for n, v in trouble.items() if v))
@@ -44,20 +44,41 @@ def judge(
         return Opinion("rollback", f"{instructions} instructions")
     of_tcp = [slot for slot in slots if slot.key.protocol == "tcp"]
     banks = [[slot for slot in of_tcp if slot.key.bank == bank] for bank in (0, 1)]
-    for histogram, untimed, counter in _SHARES:
-        happened = sum(slot.counters[counter] for slot in banks[1])
-        if happened < LEAST_MESSAGES:
-            return Opinion("wait", f"{happened} {counter} by the canary")
-        stable_share, share = (_share(bank, histogram, untimed, counter) for bank in banks)
+    for timed, untimed, counter in _SHARES:
+        stable, fresh = (sum(slot.counters[counter] for slot in bank) for bank in banks)
+        if fresh < LEAST_MESSAGES:
+            return Opinion("wait", f"{fresh} {counter} by the canary")
+        if 0 < stable < LEAST_MESSAGES:
+            return Opinion("wait", f"{stable} {counter} beside the canary")
+        stable_share, share = (_share(bank, timed, untimed, counter) for bank in banks)
         if abs(stable_share - share) > AGREEMENT:
-            told = f"{histogram}: {share:.3f} of {counter} timed, was {stable_share:.3f}"
+            told = f"{timed}: {share:.3f} of {counter} timed, was {stable_share:.3f}"
             return Opinion("rollback", told)
     return Opinion("promote", "counts agree")
 
 
-def _share(slots: Iterable[layout.Slot], histogram: str, untimed: str, counter: str) -> float:
-    timed = happened = 0
+def since(now: Iterable[layout.Slot], before: Iterable[layout.Slot]) -> list[layout.Slot]:
+    """What the slots gained: canaries before this one left their counts in them."""
+    known = {(slot.index, slot.generation): slot for slot in before}
+    return [_gained(slot, known.get((slot.index, slot.generation))) for slot in now]
+
+
+def _gained(now: layout.Slot, before: layout.Slot | None) -> layout.Slot:
+    if before is None:
+        return now
+    return replace(
+        now,
+        counters={name: value - before.counters[name] for name, value in now.counters.items()},
+        histograms={
+            name: histogram.since(values, before.histograms[name])
+            for name, values in now.histograms.items()
+        },
+    )
+
+
+def _share(slots: Iterable[layout.Slot], timed: str, untimed: str, counter: str) -> float:
+    told = happened = 0
     for slot in slots:
-        timed += slot.histograms[histogram].count + slot.counters[untimed]
+        told += slot.histograms[timed].count + slot.counters[untimed]
         happened += slot.counters[counter]
-    return timed / happened if happened else 1.0
+    return told / happened if happened else 1.0
