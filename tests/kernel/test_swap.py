@@ -130,6 +130,27 @@ def updated(swappable: session.Session) -> updating.Updating:
     return updating.Updating(swappable, percent=50, seconds=0)
 
 
+@pytest.mark.parametrize("moment", ["before", "during"])
+def test_a_loader_that_dies_ends_the_update_and_not_the_probe(
+    swappable: session.Session, port: int, moment: str
+) -> None:
+    part = {"port": port, "connections": 100, "count": 20}
+    update = updated(swappable)
+    if moment == "during":
+        update.begin()
+        rig.talk(Part("serve_echo", **part), Part("ask", **part))
+    swappable._loader.kill()
+    swappable._loader.wait()
+    if moment == "during":
+        update.look()
+    else:
+        update.begin()
+    assert update.state == "failed"
+    assert update.reason
+    update.look()
+    assert update.state == "failed"
+
+
 def test_a_second_update_is_not_judged_by_the_first_ones_counts(
     swappable: session.Session, port: int
 ) -> None:

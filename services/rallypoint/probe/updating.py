@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from rallypoint.kit import errors
@@ -42,10 +44,7 @@ class Updating:
         if self._session is None:
             return
         slots = self._session.slots()
-        try:
-            self._session.canary(None, self._of_256)
-        except errors.RallypointError as error:
-            self._end("failed", str(error))
+        if not self._done(partial(self._session.canary, None, self._of_256)):
             return
         self._slots, self._trouble = slots, self._session.totals()
         self._due = time.monotonic() + self._seconds
@@ -62,19 +61,27 @@ class Updating:
             trouble,
             sum(cost.instructions for cost in self._session.canary_costs()),
         )
-        if opinion.verdict == "promote":
-            self._session.promote()
-            self._end("promoted", opinion.reason)
-        elif opinion.verdict == "rollback":
-            self._session.rollback()
-            self._end("rolled_back", opinion.reason)
-        else:
+        if opinion.verdict == "wait":
             self.reason = opinion.reason
+        elif opinion.verdict == "promote":
+            if self._done(self._session.promote):
+                self._end("promoted", opinion.reason)
+        elif self._done(self._session.rollback):
+            self._end("rolled_back", opinion.reason)
 
     def points(self) -> list[own.Point]:
         """For the metrics."""
         told = (("state", self.state), ("reason", self.reason))
         return [own.Point(metrics.UPDATE, 1, tuple(pair for pair in told if pair[1]))]
+
+    def _done(self, order: Callable[[], None]) -> bool:
+        """Give an order; what goes wrong with it, or with the loader, ends the update alone."""
+        try:
+            order()
+        except (errors.RallypointError, OSError) as error:
+            self._end("failed", str(error))
+            return False
+        return True
 
     def _end(self, state: str, reason: str) -> None:
         self.state, self.reason, self._due = state, reason, float("inf")
