@@ -75,6 +75,8 @@ def test_a_canary_gets_its_share_and_a_rollback_ends_it(
     assert 20 < opens[1] < 90
     assert len(swappable.canary_costs()) == len(wish.FULL)
     swappable.rollback()
+    with pytest.raises(errors.FailedPrecondition, match="NO_CANARY"):
+        swappable.promote()
     rig.talk(Part("serve_echo", **part), Part("ask", **part))
     assert counted(swappable, "client", "opens") == {0: opens[0] + 200, 1: opens[1]}
     assert swappable.canary_costs() == []
@@ -89,6 +91,24 @@ def test_what_cannot_be_loaded_changes_nothing(
         swappable.canary(broken, of_256=10)
     with pytest.raises(errors.FailedPrecondition, match="NO_CANARY"):
         swappable.promote()
+    rig.talk(Part("serve_echo", port=port), Part("ask", port=port, count=5))
+    assert counted(swappable, "client", "sends") == {0: 5, 1: 0}
+
+
+def test_only_what_was_tried_is_promoted(
+    swappable: session.Session, version: Path, port: int, tmp_path: Path
+) -> None:
+    tried = tmp_path / "socket.bpf.o"
+    tried.write_bytes(version.read_bytes())
+    swappable.canary(tried, of_256=255)
+    tried.write_bytes(version.read_bytes() + b"and more")
+    with pytest.raises(errors.FailedPrecondition, match="OBJECT_CHANGED"):
+        swappable.promote()
+    tried.unlink()
+    with pytest.raises(errors.FailedPrecondition, match="NO_CANARY"):
+        swappable.promote()
+    with pytest.raises(errors.FailedPrecondition, match="NO_OBJECT"):
+        swappable.canary(tried, of_256=255)
     rig.talk(Part("serve_echo", port=port), Part("ask", port=port, count=5))
     assert counted(swappable, "client", "sends") == {0: 5, 1: 0}
 

@@ -11,6 +11,7 @@ JSON message, and so is its answer, with the descriptors of the version's progra
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 import struct
@@ -32,7 +33,7 @@ class Versions:
         self._mode = mode
         self._stable = stable
         self._canary: libbpf.Object | None = None
-        self._candidate: Path | None = None
+        self._candidate: tuple[Path, bytes] | None = None
         self._dispatch = libbpf.Object(build.object_file("dispatch"))
         try:
             self._dispatch.keep_only(frozenset(f"on_{name}" for name in MODES[mode]))
@@ -68,7 +69,7 @@ class Versions:
             case "promote":
                 return self._promote()
             case "rollback":
-                self._share(0)
+                self._withdraw()
                 return self._stable
         raise errors.InvalidArgument("UNKNOWN_ORDER", str(order["order"]))
 
@@ -77,32 +78,44 @@ class Versions:
         return {name: version.program_fd(name) for name in MODES[self._mode]}
 
     def _try(self, path: Path, of_256: int) -> libbpf.Object:
-        fresh = self._load(path, bank=CANARY)
-        self._share(0)
+        self._withdraw()
+        digest = _digest(path)
+        fresh = self._load(path, digest, bank=CANARY)
         self._put(CANARY, fresh)
         self._share(of_256)
-        old, self._canary, self._candidate = self._canary, fresh, path
+        old, self._canary, self._candidate = self._canary, fresh, (path, digest)
         if old is not None:
             old.close()
         return fresh
 
     def _promote(self) -> libbpf.Object:
-        """Load it once more, to write everybody's slots, and put it in the first place."""
+        """Load it once more, to write everybody's slots, and put it in the first place.
+
+        If it cannot be, the version before counts for all: the canary was tried and is over.
+        """
         if self._candidate is None:
             raise errors.FailedPrecondition("NO_CANARY", "there is nothing to promote")
-        fresh = self._load(self._candidate, bank=STABLE)
+        path, digest = self._candidate
+        self._withdraw()
+        fresh = self._load(path, digest, bank=STABLE)
         self._put(STABLE, fresh)
-        self._share(0)
-        old, self._stable, self._candidate = self._stable, fresh, None
+        old, self._stable = self._stable, fresh
         old.close()
         return fresh
 
-    def _load(self, path: Path, *, bank: int) -> libbpf.Object:
+    def _withdraw(self) -> None:
+        """No connection is the canary's any more, and it cannot be promoted."""
+        self._share(0)
+        self._candidate = None
+
+    def _load(self, path: Path, digest: bytes, *, bank: int) -> libbpf.Object:
         fresh = loader.open_programs(path, self._mode, bank=bank)
         try:
             for name in (*MAPS, "sockets"):
                 fresh.share_map(name, self._stable.map_fd(name))
             fresh.load()
+            if _digest(path) != digest:
+                raise errors.FailedPrecondition("OBJECT_CHANGED", f"{path.name} is not what it was")
         except BaseException:
             fresh.close()
             raise
@@ -115,6 +128,14 @@ class Versions:
 
     def _share(self, of_256: int) -> None:
         libbpf.map_update(self._dispatch.map_fd(".bss"), _NUMBER.pack(0), _NUMBER.pack(of_256))
+
+
+def _digest(path: Path) -> bytes:
+    """Of the object's bytes: what is promoted must be what was tried."""
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError as error:
+        raise errors.FailedPrecondition("NO_OBJECT", str(error)) from None
 
 
 def take_orders(channel: socket.socket, versions: Versions) -> None:
