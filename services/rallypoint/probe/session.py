@@ -220,11 +220,6 @@ class Session:
         key = struct.pack("=H", port)
         libbpf.map_update(self.loaded.maps["watched_ports"], key, struct.pack("=I", 1))
 
-    def watch_cgroup(self, cgroup: int) -> None:
-        """Watch the sockets of one cgroup."""
-        key = struct.pack("=Q", cgroup)
-        libbpf.map_update(self.loaded.maps["watched_cgroups"], key, struct.pack("=I", 1))
-
     def slots(self) -> list[layout.Slot]:
         """Every slot that counts for somebody."""
         return list(layout.read_slots(self._slots.words[: self._slot_count * layout.SLOT_WORDS]))
