@@ -18,9 +18,11 @@ from rallypoint.probe.domain.layout import Config, EventKind
 from rallypoint.probe.session import Session
 
 pytestmark = pytest.mark.usefixtures("namespaces")
+TURNS = int(os.environ.get("COUNTING_TURNS", "1"))
 
 
-def test_counting_is_exact(probe: Session, port: int) -> None:
+@pytest.mark.parametrize("_turn", range(TURNS))
+def test_counting_is_exact(probe: Session, port: int, _turn: int) -> None:
     many = {"port": port, "connections": 200, "count": 100}
     with rig.namespace() as alone:
         before = rig.snmp(alone, "Tcp")
