@@ -43,7 +43,7 @@ class Settings:
     probe_push_s: int = 10
     """Seconds from push to push."""
     probe_hot_update: bool = False
-    """Keep the loader with its rights, so that SIGHUP swaps the programs. Costs 40 ns an event."""
+    """Keep the loader with its rights, so that SIGHUP swaps the programs."""
     probe_canary_percent: int = 10
     """The share of the connections that new programs count for first."""
     probe_canary_s: int = 60
