@@ -169,6 +169,9 @@ def test_a_loader_that_dies_ends_the_update_and_not_the_probe(
     assert update.reason
     update.look()
     assert update.state == "failed"
+    before = sum(counted(swappable, "client", "sends").values())
+    rig.talk(Part("serve_echo", **part), Part("ask", **part))
+    assert sum(counted(swappable, "client", "sends").values()) == before + 2000
 
 
 def test_a_second_update_is_not_judged_by_the_first_ones_counts(

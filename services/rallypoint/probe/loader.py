@@ -116,15 +116,17 @@ def serve(channel: socket.socket, wish: Wanted) -> int:
             versions = swap.Versions(opened, mode)
             stack.callback(versions.close)
         links = versions.attach() if versions else attach(opened, mode)
+        maps = {name: opened.map_fd(name) for name in MAPS}
+        maps |= versions.places() if versions else {}
         described: dict[str, Any] = {
             "mode": mode,
             "load_s": round(time.monotonic() - begun, 3),
             "no_network": fenced,
-            "maps": list(MAPS),
+            "maps": list(maps),
             "programs": list(links),
             "dispatchers": list(links) if versions else [],
         }
-        descriptors = [opened.map_fd(name) for name in MAPS]
+        descriptors = list(maps.values())
         descriptors += [opened.program_fd(name) for name in links]
         descriptors += list(links.values())
         descriptors += versions.dispatchers() if versions else []

@@ -53,6 +53,11 @@ class Versions:
         order = sorted(MODES[self._mode], key=lambda name: name == "state")
         return [self._dispatch.program_fd(f"on_{name}") for name in order]
 
+    def places(self) -> dict[str, int]:
+        """The tables that the dispatchers jump by: emptied when nobody holds them any more."""
+        names = [f"to_{name}" for name in MODES[self._mode]]
+        return {name: self._dispatch.map_fd(name) for name in names}
+
     def close(self) -> None:
         """Detach; the stable version is its owner's."""
         for opened in (self._dispatch, self._canary):
