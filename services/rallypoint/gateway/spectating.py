@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Final
 
 from rallypoint.gateway import calls, limits
@@ -84,7 +84,7 @@ class Spectating:
             await outlet.wait_closed()
 
     @contextlib.contextmanager
-    def _seated(self, room_id: str, info: RoomInfo, outlet: calls.Outlet) -> Any:
+    def _seated(self, room_id: str, info: RoomInfo, outlet: calls.Outlet) -> Iterator[None]:
         tail = self._tails.get(room_id)
         there = 0 if tail is None else len(tail.outlets)
         if there >= info.spectators or self.spectators >= self._settings.spectators_max:
@@ -151,13 +151,16 @@ class _Tail:
         """Send what is due until the room has ended."""
         since_s = self._clock.now() - self._delay_ms / 1000 - LOOK_BACK_S
         subject = subjects.replay(RoomId(self.room_id))
-        facts = bus.ordered(subjects.REPLAY.name, subject, since_s=since_s)
-        coming = asyncio.ensure_future(anext(facts))
-        try:
-            while not await self._show(await self._next(coming)):
-                coming = asyncio.ensure_future(anext(facts))
-        finally:
-            coming.cancel()
+        feed = bus.ordered(subjects.REPLAY.name, subject, since_s=since_s)
+        async with contextlib.aclosing(feed) as facts:
+            coming = asyncio.ensure_future(anext(facts))
+            try:
+                while not await self._show(await self._next(coming)):
+                    coming = asyncio.ensure_future(anext(facts))
+            finally:
+                coming.cancel()
+                # A feed can only be closed once nobody waits for its next fact.
+                await asyncio.gather(coming, return_exceptions=True)
 
     async def _next(self, coming: asyncio.Future[Fact]) -> Fact | None:
         """The next fact; None when the room is gone without a last one."""

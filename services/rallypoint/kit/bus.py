@@ -277,7 +277,7 @@ class Bus:
 
     def ordered(
         self, stream: str, subject: str, *, start_seq: int = 1, since_s: float | None = None
-    ) -> AsyncIterator[Fact]:
+    ) -> AsyncGenerator[Fact, None]:
         """Return all facts of `subject` from stream sequence `start_seq` on, then new ones; with
         `since_s` from this unix time on.
 

@@ -11,7 +11,7 @@ import asyncio
 import datetime
 import logging
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -164,7 +164,7 @@ class Feed:
 
 async def ordered(
     bus: Bus, stream: str, subject: str, *, start_seq: int, since_s: float | None
-) -> AsyncIterator[Fact]:
+) -> AsyncGenerator[Fact, None]:
     """See Bus.ordered."""
     next_seq = max(1, start_seq)
     since = None if since_s is None else datetime.datetime.fromtimestamp(since_s, datetime.UTC)
