@@ -12,7 +12,6 @@ mutual TLS: it is one switch, like tracing, so that no caller can forget it; wha
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -193,8 +192,3 @@ def remaining_s(context: grpc.aio.ServicerContext[Any, Any], cap_s: float) -> fl
     """Return how long the caller still waits, at most `cap_s`."""
     left = context.time_remaining()
     return cap_s if left is None else max(0.0, min(cap_s, left))
-
-
-def deadline_in(seconds: float) -> float:
-    """Return the Unix time `seconds` from now."""
-    return time.time() + seconds

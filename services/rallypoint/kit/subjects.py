@@ -195,8 +195,3 @@ ALL_APPLIED_QUEUES = "applied.queue.*"
 def epoch(lease_name: str) -> str:
     """Return the key (bucket config) of a lease's epoch, which outlives the lease."""
     return f"epoch.{lease_name}"
-
-
-def kv_subject(bucket: str, key: str) -> str:
-    """Return the subject a KV key is stored at; for fences."""
-    return f"$KV.{bucket}.{key}"

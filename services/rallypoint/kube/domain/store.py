@@ -123,11 +123,6 @@ def by_namespace(item: T) -> Iterable[str]:
     return (item.metadata.namespace,)
 
 
-def by_owner(item: T) -> Iterable[str]:
-    """Index by the UID of whoever controls it."""
-    return (owner.uid for owner in item.metadata.owner_references if owner.controller)
-
-
 def newer(version: str, than: str) -> bool:
     """Tell whether a resource version of the same resource is later: they are growing numbers."""
     return int(version or 0) > int(than or 0)
