@@ -10,7 +10,6 @@ Every write through the gate is refused, or ends by its own timeout, before anot
 from __future__ import annotations
 
 import asyncio
-import datetime
 import logging
 from typing import NoReturn
 
@@ -21,7 +20,7 @@ from rallypoint.kit.clock import Clock, SystemClock
 from rallypoint.kube import errors
 from rallypoint.kube.api import Api
 from rallypoint.kube.domain.election import Candidate, Step, Terms
-from rallypoint.kube.objects import Lease, LeaseSpec, ObjectMeta
+from rallypoint.kube.objects import Lease, LeaseSpec, ObjectMeta, micro_time
 
 log = logging.getLogger(__name__)
 LEAST_WRITE_S = 0.5  # a write that has less time than this is not begun
@@ -119,7 +118,7 @@ class Leader:
         if step in ("wait", "stop"):
             return
         sent_at = self._clock.monotonic()
-        spec = self._candidate.record(_now_text(self._clock))
+        spec = self._candidate.record(micro_time(self._clock))
         try:
             lease = await (self._create(spec) if step == "create" else self._put(spec))
         except (errors.Conflict, errors.AlreadyExists, errors.NotFound):
@@ -165,9 +164,3 @@ class Leader:
             log.warning("lease %s: %s leads no more", self._name, self._candidate.identity)
             self._leads.clear()
             self._ended.set()
-
-
-def _now_text(clock: Clock) -> str:
-    """Return a MicroTime."""
-    moment = datetime.datetime.fromtimestamp(clock.now(), datetime.UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -6,10 +6,13 @@ decoding and never kept. Defaults are not sent: the CRD, generated from the same
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
+
+from rallypoint.kit.clock import Clock
 
 
 class Object(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
@@ -87,6 +90,12 @@ class ScaleStatus(Object, frozen=True, kw_only=True):
 
     replicas: int = 0
     selector: str = ""
+
+
+def micro_time(clock: Clock) -> str:
+    """Return the present as a MicroTime, which leases and events tell times by."""
+    moment = datetime.datetime.fromtimestamp(clock.now(), datetime.UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 class LeaseSpec(Object, frozen=True, kw_only=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import logging
 import secrets
 from collections import deque
@@ -13,7 +12,7 @@ from rallypoint.kit.clock import Clock, SystemClock
 from rallypoint.kube import errors
 from rallypoint.kube.api import Api
 from rallypoint.kube.domain.happenings import Happening, Series, Type, Write
-from rallypoint.kube.objects import Event, ObjectMeta, ObjectReference
+from rallypoint.kube.objects import Event, ObjectMeta, ObjectReference, micro_time
 
 log = logging.getLogger(__name__)
 NOTE_MAX_CHARACTERS = 1024
@@ -78,7 +77,7 @@ class Recorder:
     async def _write(self, write: Write) -> None:
         namespace = write.happening.regarding.namespace or "default"
         if write.count > 1:
-            now = self._now_text()
+            now = micro_time(self._clock)
             patch = {"series": {"count": write.count, "lastObservedTime": now}}
             try:
                 await self._api.merge_patch(write.name, patch, namespace=namespace)
@@ -91,7 +90,7 @@ class Recorder:
         what = write.happening
         return Event(
             metadata=ObjectMeta(name=write.name, namespace=namespace),
-            event_time=self._now_text(),
+            event_time=micro_time(self._clock),
             reporting_controller=self._component,
             reporting_instance=self._instance,
             action=what.action,
@@ -100,7 +99,3 @@ class Recorder:
             note=what.note,
             type=what.type,
         )
-
-    def _now_text(self) -> str:
-        moment = datetime.datetime.fromtimestamp(self._clock.now(), datetime.UTC)
-        return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
