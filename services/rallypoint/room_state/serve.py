@@ -49,7 +49,7 @@ async def run(settings: Settings, runtime: Runtime, definitions: Mapping[str, De
     names.check_name(settings.set, "set")
     facts = RoomFacts(runtime.bus, settings.node_id)
     closer = Closer(runtime.bus, facts, clock=runtime.clock, wait_s=settings.result_wait_s)
-    recorder = Recorder(runtime.bus, runtime.clock, pending_bytes=settings.replay_pending_bytes)
+    recorder = _recorder(settings, runtime)
     node = Node(
         settings, definitions, spawn=runtime.spawn, facts=facts, closer=closer,
         bus=runtime.bus, clock=runtime.clock, sink=recorder,
@@ -74,7 +74,6 @@ async def run(settings: Settings, runtime: Runtime, definitions: Mapping[str, De
     runtime.spawn(listings.run(), name="listings")
     runtime.spawn(backfills.run(), name="backfills")
     runtime.spawn(node.snapshots.run(), name="snapshots")
-    runtime.spawn(recorder.run(), name="recorder")
     runtime.spawn(freezing.run(), name="freezing")
     runtime.spawn(registration.run(), name="registration")
     runtime.spawn(registration.beat(), name="heartbeat")
@@ -103,6 +102,13 @@ async def run(settings: Settings, runtime: Runtime, definitions: Mapping[str, De
     await registration.leave()
     await server.stop(grace=1.0)
     trunks.close()
+
+
+def _recorder(settings: Settings, runtime: Runtime) -> Recorder:
+    """What stores the recordings of rooms, at work."""
+    recorder = Recorder(runtime.bus, runtime.clock, pending_bytes=settings.replay_pending_bytes)
+    runtime.spawn(recorder.run(), name="recorder")
+    return recorder
 
 
 async def _trunks(settings: Settings, runtime: Runtime) -> TrunkListener:
