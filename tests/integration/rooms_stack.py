@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import grpc
+
 from rallypoint.cli.brokers import Brokers
 from rallypoint.games import codec
 from rallypoint.games.definition import Definition
@@ -247,9 +249,10 @@ class AttachPeer:
         """Break gRPC's part of the stream."""
         self._call.cancel()
 
-    async def wait_ended(self) -> None:
-        """Return when the node has ended gRPC's part."""
+    async def wait_ended(self) -> grpc.StatusCode:
+        """Return how gRPC's part ended, once it has."""
         await until(self._call.done)
+        return await self._call.code()
 
     def _take_bytes(self, data: bytes) -> None:
         self._take(host.AttachResponse.FromString(data))

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import grpc
 import pytest
 from tests.integration.conftest import Runs
 from tests.integration.rooms_stack import AttachPeer, attached, room_node, until
@@ -14,6 +15,7 @@ from rallypoint.cli.brokers import Brokers
 from rallypoint.games import skirmish, tictactoe
 from rallypoint.games.definition import define
 from rallypoint.internal.v1 import room_host_pb2 as host
+from rallypoint.kit import metrics
 from rallypoint.kit.trunk import FULL_BYTES, Trunk, connect
 from rallypoint.kit.trunk_listener import TrunkListener
 from rallypoint.room_state.gateway_link import GatewayLink
@@ -111,19 +113,27 @@ def test_a_trunk_nobody_opened_cannot_begin(brokers: Brokers, runs: Runs) -> Non
     async def play() -> None:
         async with room_node(brokers) as node, attached(node, SKIRMISH) as gateway:
             await gateway.send(trunk_begins=True)
-            await gateway.wait_ended()
+            assert await gateway.wait_ended() is grpc.StatusCode.OK
 
     runs(play())
 
 
-def test_an_offer_dies_with_its_attach(brokers: Brokers, runs: Runs) -> None:
+def test_an_offer_dies_with_its_attach(brokers: Brokers, runs: Runs, fresh: Fresh) -> None:
     async def play() -> None:
-        async with room_node(brokers) as node, attached(node, SKIRMISH):
+        async with room_node(brokers) as node, attached(node, SKIRMISH) as other:
+            room_id = fresh("room")
+            seats = await node.create(room_id)
+            stays = await other.join(room_id, "p1", seats[1].seat_token)
             async with attached(node, SKIRMISH) as gateway:
+                await gateway.join(room_id, "p0", seats[0].seat_token)
                 offer = await gateway.offered()
-            await asyncio.sleep(0.1)
+            # The node takes the offer back before it tells anybody that the seat is away.
+            await until(lambda: stays.value("seats", "state").tolist()[:2] == [3, 2])
+            refused = metrics.TRUNKS_REFUSED.labels("token")._value.get
+            before = refused()
             trunk = await connect("127.0.0.1", offer.port, offer.token)
             await trunk.wait_lost()
+            assert refused() == before + 1
 
     runs(play())
 
