@@ -6,12 +6,15 @@ import re
 from pathlib import Path
 
 import msgspec
+import pytest
 import yaml
 
 from rallypoint.cli import crd, simulate_fleet
 from rallypoint.fleet.domain.game_server_set import GameServerSet
 
-PAGE = (Path(__file__).parents[3] / "docs" / "fleet.md").read_text()
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs" / "fleet.md").read_text()
+CHART = ROOT / crd.CHART
 
 
 def test_the_manifest_of_the_page_is_a_set_that_can_be_simulated(tmp_path: Path) -> None:
@@ -25,6 +28,8 @@ def test_the_manifest_of_the_page_is_a_set_that_can_be_simulated(tmp_path: Path)
     assert simulate_fleet.run(["--set", str(path), "--hours", "0.5", "--json"]) == 0
 
 
-def test_the_crds_of_the_page_are_printed() -> None:
+def test_the_crds_of_the_page_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "crd generate --stdout" in PAGE
     assert crd.run(["generate", "--stdout"]) == 0
+    printed = list(yaml.safe_load_all(capsys.readouterr().out))
+    assert printed == [yaml.safe_load(path.read_text()) for path in sorted(CHART.iterdir())]
