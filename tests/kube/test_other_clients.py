@@ -26,14 +26,19 @@ from tests.support.kubernetes import ApiServer
 OURS = ("rallypoint.dev", "v1")
 
 
+async def install_crds(transport: Transport) -> None:
+    """Let the server know our kinds."""
+    for custom in resources.ALL:
+        await crd.install(transport, custom, manager="test")
+
+
 @asynccontextmanager
 async def both(
     server: ApiServer,
 ) -> AsyncIterator[tuple[Api[GameServer], client.CustomObjectsApi]]:
     """Calls on GameServers by our client and by kubernetes_asyncio."""
     async with connected(server) as transport:
-        for custom in resources.ALL:
-            await crd.install(transport, custom, manager="test")
+        await install_crds(transport)
         settings = client.Configuration()
         await load_kube_config(config_file=str(server.kubeconfig), client_configuration=settings)
         async with client.ApiClient(settings) as theirs:
@@ -120,10 +125,9 @@ def test_field_managers_of_kubectl_and_ours_respect_each_other(
         await sets.apply("arena", {"spec": {"capacity": {"rooms": 4}}}, namespace=namespace)
 
     async def whole() -> None:
-        async with both(server):
-            pass
-        await asyncio.to_thread(applied, json.dumps(manifest))
         async with connected(server) as transport:
+            await install_crds(transport)
+            await asyncio.to_thread(applied, json.dumps(manifest))
             await scenario(transport)
         manifest["spec"] = {"replicas": 3, "capacity": {"rooms": 9}}
         done = await asyncio.to_thread(
