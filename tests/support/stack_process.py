@@ -131,7 +131,8 @@ def _read(stack: StackProcess) -> None:
 def _wait_ready(stack: StackProcess) -> None:
     def ready() -> bool:
         assert stack.process.poll() is None, "\n".join(stack.lines)
-        return any("ready in" in line for line in stack.lines)
+        # Not the line of a stack that gives up: that a child "did not become ready in" its time.
+        return any(line.startswith("ready in ") for line in stack.lines)
 
     try:
         wait_until(ready, "the stack is ready", within_s=START_S)
