@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rallypoint.cli import child
 from rallypoint.internal.v1 import events_pb2
 from rallypoint.kit import subjects
 from rallypoint.kit.bus import Bus
@@ -102,8 +103,15 @@ def running(
     words += ["--data-dir", str(data_dir), "--room-nodes", str(room_nodes)]
     for document in queues:
         words += ["--queue", json.dumps(document)]
+    parent = os.getpid()
     process = subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        # A killed pytest stops the stack as well.
+        preexec_fn=lambda: child.bind_to_parent(parent, last_signal=signal.SIGTERM),
     )
     stack = StackProcess(process, f"http://127.0.0.1:{port}", data_dir)
     reader = threading.Thread(target=_read, args=(stack,), name="stack-output", daemon=True)
