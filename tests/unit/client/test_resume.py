@@ -115,7 +115,7 @@ MOVES = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(MOVES, max_size=60))
 def test_cuts_show_nothing_wrong_and_lose_and_repeat_nothing(
     moves: list[tuple[str, int, int]],

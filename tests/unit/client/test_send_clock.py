@@ -16,7 +16,7 @@ def margin(at_s: float) -> float:
 
 
 @given(begin_s=st.floats(0, 0.3), jitter_ms=st.sampled_from([0, 1, 4]), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_inputs_come_shortly_before_their_tick(begin_s: float, jitter_ms: int, seed: int) -> None:
     clock, rng, at_s = SendClock(tick_s=TICK_S), random.Random(seed), begin_s
     for _ in range(60):

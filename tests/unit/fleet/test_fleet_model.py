@@ -269,7 +269,7 @@ class World:
         return request in self.lost and self.now > self.lost[request] + TTL_S + 5
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32))
 def test_no_room_is_ever_on_a_server_that_goes(seed: int) -> None:
     world = World(seed)

@@ -192,7 +192,7 @@ class World:
         return rows_of(self.room, self.definition)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rounds=ROUNDS)
 def test_clients_hold_exactly_what_they_may_see(rounds: list[Any]) -> None:
     world = World(SKY)
@@ -217,7 +217,7 @@ def test_clients_hold_exactly_what_they_may_see(rounds: list[Any]) -> None:
             assert secret.to_bytes(4, "little") not in client.bytes
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rounds=ROUNDS)
 def test_rows_near_are_seen_and_rows_far_are_not(rounds: list[Any]) -> None:
     world = World(SKY)
@@ -239,7 +239,7 @@ def test_rows_near_are_seen_and_rows_far_are_not(rounds: list[Any]) -> None:
                     assert not held or far <= (1.15 + 2**0.5) * size * (1 + 1e-9)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(rounds=ROUNDS)
 def test_short_budget_is_late_and_never_wrong(rounds: list[Any]) -> None:
     world = World(THRIFTY)

@@ -112,9 +112,7 @@ def test_keyframes_of_no_lanes_are_none(make: Make) -> None:
     assert world.encoder.keyframes([]) == []
 
 
-FIXTURE_OK = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+FIXTURE_OK = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 CHANGES = st.tuples(
     st.sampled_from(
         [(Small, c.name) for c in Small.sent()] + [(Wide, c.name) for c in Wide.sent()]

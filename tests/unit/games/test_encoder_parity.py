@@ -63,7 +63,7 @@ def change(arena: Arena, rng: random.Random) -> None:
                     octets[at] = rng.randbytes(1)[0]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(shape=st.lists(TABLES, min_size=1, max_size=3), seed=st.integers(0, 2**32))
 def test_both_encoders_write_the_same_bytes(
     shape: list[tuple[tuple[int, Visibility], list[tuple[Kind | None, tuple[float, float]]]]],

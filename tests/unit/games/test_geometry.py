@@ -35,7 +35,7 @@ def bits(values: Array) -> list[int]:
     return np.ascontiguousarray(values).view(np.uint64).reshape(-1).tolist()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(SEEDS)
 @np.errstate(all="ignore")
 def test_pushing_out_gives_the_same_bits(seed: int) -> None:
@@ -50,7 +50,7 @@ def test_pushing_out_gives_the_same_bits(seed: int) -> None:
     assert bits(y[finite]) == bits(other_y[finite])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(SEEDS)
 @np.errstate(all="ignore")
 def test_who_is_inside_is_the_same(seed: int) -> None:
@@ -60,7 +60,7 @@ def test_who_is_inside_is_the_same(seed: int) -> None:
     assert circles.inside(x, y).tolist() == circles.inside(spread(x), spread(y)).tolist()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(SEEDS)
 @np.errstate(all="ignore")
 def test_whom_a_step_meets_is_the_same(seed: int) -> None:
@@ -75,7 +75,7 @@ def test_whom_a_step_meets_is_the_same(seed: int) -> None:
     assert found.tolist() == steps.first_met(x, spread(y), there, radius=radius).tolist()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(SEEDS)
 @np.errstate(all="ignore")
 def test_who_touches_what_is_the_same(seed: int) -> None:
@@ -85,7 +85,7 @@ def test_who_touches_what_is_the_same(seed: int) -> None:
     assert found == touching((spread(one[0]), one[1]), other, radius=12.0)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(SEEDS)
 @np.errstate(all="ignore")
 def test_who_walks_gets_to_the_same_place(seed: int) -> None:
@@ -104,7 +104,7 @@ def test_who_walks_gets_to_the_same_place(seed: int) -> None:
     assert bits(y[finite]) == bits(other_y[finite])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(SEEDS)
 @np.errstate(all="ignore")
 def test_what_flies_meets_and_ends_the_same(seed: int) -> None:

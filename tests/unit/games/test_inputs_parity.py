@@ -59,7 +59,7 @@ def same(ring: InputRings, other: InputRings) -> None:
     assert ring.saved(0, SEATS) == other.saved(0, SEATS)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     columns=st.lists(COLUMNS, max_size=6),
     idle=st.sampled_from(["zero", "repeat"]),

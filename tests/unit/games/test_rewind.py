@@ -74,7 +74,7 @@ class World:
         return self.was[low] + (self.was[high] - self.was[low]) * (at - low)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(PLACES, min_size=1, max_size=50), DELAYS)
 def test_places_of_before_are_what_they_were(places: list[float], delay: float) -> None:
     world = World()

@@ -82,7 +82,7 @@ def publish(table: RoomTable, slot: int, clients: dict[int, Client]) -> None:
         client.take(shared, [view.parts[at] for at in view.of[seat]])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     teams=st.lists(st.integers(0, 3), min_size=SEATS, max_size=SEATS),
     rounds=st.lists(st.tuples(CHANGES, st.sets(st.integers(0, SEATS - 1))), max_size=5),

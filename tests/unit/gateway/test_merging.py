@@ -142,7 +142,7 @@ def held(client: Client) -> list[bytes]:
     return [numbers.tobytes() for table in tables for numbers in table.values()]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(SCHEMAS, ROUNDS)
 def test_who_is_passed_over_holds_the_same_as_who_is_not(schema: Any, rounds: Any) -> None:
     world = World(game_of(schema))

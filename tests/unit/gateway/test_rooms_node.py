@@ -25,7 +25,7 @@ any_said = st.tuples(
 
 
 @given(flushes=st.lists(st.lists(any_said, max_size=4), max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_backends_pass_on_the_same_and_note_the_same(flushes: list[list[Said]]) -> None:
     async def seen(world: World) -> object:
         streams, outlets = zip(

@@ -66,7 +66,7 @@ def judged(pool: columns.Pool, rules: matching.Rules) -> tuple[list[list[int]], 
     return [players for players, _ in matches], check.violations(matches, searchers, limits)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rows=tickets, shape=shapes)
 def test_every_match_keeps_the_rules(
     rows: list[tuple[float, float, int, int, int]], shape: tuple[tuple[int, ...], int]
@@ -76,7 +76,7 @@ def test_every_match_keeps_the_rules(
     assert wrong == []
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(rows=tickets)
 def test_no_two_neighbors_that_accept_each_other_stay_behind(
     rows: list[tuple[float, float, int, int, int]],

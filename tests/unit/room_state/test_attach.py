@@ -96,7 +96,7 @@ def all_saved(rings: InputRings) -> list[object]:
 
 
 @needs_compiler
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(REQUESTS, min_size=1, max_size=3))
 def test_inputs_reach_the_same_seats_as_by_protobuf(requests: list[host.AttachRequest]) -> None:
     ours, theirs = CompiledRings(Key, 3, SEATS), InputRings(Key, 3, SEATS)
@@ -110,7 +110,7 @@ def test_inputs_reach_the_same_seats_as_by_protobuf(requests: list[host.AttachRe
 
 
 @needs_compiler
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(REQUESTS, st.integers(0, 400), st.binary(max_size=4), st.integers(0, 400))
 def test_broken_requests_do_no_harm(
     request: host.AttachRequest, at: int, other: bytes, end: int
@@ -147,7 +147,7 @@ def test_shut_door_lets_nobody_in() -> None:
     assert rings.saved(1)[0].newest == 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(
         st.binary(max_size=9) | st.tuples(FIELDS, FIELDS, st.binary(max_size=400), FIELDS),
@@ -158,7 +158,7 @@ def test_frames_are_joined_alike(frames: list[responses.Frame]) -> None:
     assert attach.join_frames(frames) == responses.join(frames)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.tuples(FIELDS, st.integers(0, 1), st.integers(0, 3), FIELDS), max_size=9),
     st.lists(FIELDS, min_size=2, max_size=2),

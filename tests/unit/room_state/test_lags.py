@@ -28,7 +28,7 @@ class Seat:
 
 
 @given(st.integers(0, 40), st.lists(st.integers(0, 4), max_size=60))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_long_way_with_a_little_jitter_costs_nothing(way: int, jitter: list[int]) -> None:
     seat = Seat()
     for more in jitter:

@@ -96,7 +96,7 @@ def test_room_that_cannot_be_saved_spares_the_others() -> None:
 
 @needs_compiler
 @pytest.mark.parametrize("game", [skirmish.Skirmish, swarm.Swarm], ids=["skirmish", "swarm"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32))
 def test_both_packers_do_the_same(game: type[Game], seed: int) -> None:
     rng, definition = random.Random(seed), define(game)

@@ -257,5 +257,5 @@ class Cluster(RuleBasedStateMachine):
                 assert owners.setdefault(epoch, node) == node
 
 
-Cluster.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Cluster.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 TestCluster = Cluster.TestCase

@@ -12,7 +12,7 @@ from rallypoint.v1 import room_pb2
 NUMBERS = st.integers(0, 2**32 - 1)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.text("abc-", max_size=64),
     st.integers(0, 2**64 - 1),
