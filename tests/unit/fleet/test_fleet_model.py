@@ -1,9 +1,9 @@
 """Allocations, scale-in, updates, crashes and leader changes against each other, seeded.
 
-The world is played by the pure functions that Redis, servers and operator are built from. Views
+The world is played by the operator's own decisions and by models of Redis and of servers. Views
 are old, answers are lost, leaders are deposed without noticing, Redis forgets acknowledged claims.
 After every step: no room was on a deleted server, no ordinal lives twice, no claim is kept for
-ever. `MODEL_STEPS=50000` in the environment makes it the long form of 1.5 million steps.
+ever. `MODEL_STEPS=35000` in the environment makes it the long form of a million steps.
 """
 
 from __future__ import annotations

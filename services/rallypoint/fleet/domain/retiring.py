@@ -5,8 +5,12 @@
     operator ──delete(uid)───▶ API      refuses: another object of that name
 
 Claims and fences are decided in one place (Redis, one Lua), so a claim after a granted fence fails.
-Redis may forget an acknowledged claim in a failover: hence the server has the last word. These
-functions are what the Lua and the server do; the model test runs them against each other.
+Redis may forget an acknowledged claim in a failover: hence the server has the last word.
+
+`Slots` and `Host` are models, which the model test plays against each other. `fence.lua` decides
+the same with other words and knows more: it says "used" for a room as for a claim, counts claims
+that ran out until they are swept, and says "unbuilt" while what Redis lost is being taken in. No
+server agrees to anything yet.
 """
 
 from __future__ import annotations
