@@ -50,7 +50,7 @@ class Leader:
 
     @property
     def transitions(self) -> int:
-        """How often the lease changed hands; never an epoch (see the design)."""
+        """How often the lease changed hands; no epoch: a Lease made anew counts from 0."""
         seen = self._candidate.seen
         return (seen.spec.lease_transitions or 0) if seen else 0
 
