@@ -37,7 +37,7 @@ COMMANDS: Mapping[str, Command] = {
     "rooms": Command("rallypoint.cli.rooms", "see the rooms that run, kick players, close rooms"),
     "config": Command("rallypoint.cli.config", "see and change queues while they are played"),
     "replay": Command("rallypoint.cli.replay", "list, play and save matches that were recorded"),
-    "bench": Command("rallypoint.cli.bench", "measure: rooms, edge, matchmaking, start"),
+    "bench": Command("rallypoint.cli.bench", "measure; `rallypoint bench --help` lists what"),
     "drain": Command("rallypoint.cli.drain", "empty a room node; its matches go on elsewhere"),
     "move": Command("rallypoint.cli.move", "have a room go on at another node"),
     "simulate": Command("rallypoint.cli.simulate", "try autoscaling out on a made-up day"),
