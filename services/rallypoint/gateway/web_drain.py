@@ -2,8 +2,8 @@
 
 A connection whose requests have repeated, or a WebSocket whose messages of one lane have, is armed:
 its socket leaves the event loop for an epoll of its own, and what came is read, compared, judged
-and answered in one call (`_edge.Drain`), shortly before inputs leave for their node, else every few
-milliseconds. What is judged anew for each input: its form, the times of session and stream token,
+and answered in one call (`_edge.Drain`), shortly before inputs leave for their node, else every 4
+to 16 ms. What is judged anew for each input: its form, the times of session and stream token,
 the player's bucket, whether the room's node is known and the room stays where it is.
 
 Whatever differs (another head or token, half a request, two at once, an end, an empty bucket, a
