@@ -41,7 +41,10 @@ LOGIN = 'authorization { user: "rally", password: "hunter2" }\n'
 def _nats(directory: Path, extra: str) -> Iterator[Broker]:
     port = free_port()
     config = directory / "nats.conf"
-    config.write_text(broker_plan.NATS_CONFIG.format(port=port, store=directory / "store") + extra)
+    plain = broker_plan.NATS_CONFIG.format(
+        host=plan.LOCALHOST, port=port, store=directory / "store"
+    )
+    config.write_text(plain + extra)
     command = (broker_plan.binary("nats-server"), "--config", str(config))
     process = plan.Process("nats", "nats", command, needs=(), probe="nats", port=port)
     broker = Broker(process, directory / "nats.log")
