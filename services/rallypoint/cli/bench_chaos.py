@@ -48,6 +48,7 @@ PER_ROOM = 4
 ROOM_NODES = ("room-state-1", "room-state-2")
 TICK_MS = 50
 HEALTHY_WITHIN_S = 60.0
+ENDED_WITHIN_S = 60.0
 TOLERATED = 10
 """A promise missed by more than this factor is a violation."""
 QUEUE = {
@@ -197,7 +198,10 @@ class _Siege:
             await self._wait_healthy("the start")
             await self._rounds()
             ending.set()
-            await asyncio.wait(playing)
+            _, late = await asyncio.wait(playing, timeout=ENDED_WITHIN_S)
+            for match in late:
+                self._findings.violations.append(f"{match.get_name()}: the match did not end")
+                match.cancel()
             watching.cancel()
 
     async def _rounds(self) -> None:
