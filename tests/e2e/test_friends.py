@@ -75,7 +75,7 @@ def test_open_room_is_found_in_the_list(join: Join) -> None:
     row = bo.page.locator(f".open-rooms [data-code='{code}']")
     row.wait_for(timeout=10_000)
     bo.shot("rooms")
-    assert "Ada's room" in bo.page.locator(".open-rooms").inner_text()
+    assert "Ada's room" in bo.page.get_by_role("list", name="Open rooms").inner_text()
     row.click()
     bo.wait_live()
     ada.wait(f"window.rallypoint.match.view.facts().world.players[{bo.slot}]", "Ada sees Bo")

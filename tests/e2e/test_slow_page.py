@@ -11,8 +11,8 @@ from tests.e2e.test_play import inward, moved
 from tests.support.browser import Player
 from tests.support.cable import Cable
 
-SQUEEZED_BYTES_PER_S = 1_500
-"""A skirmish for two takes some 3,000."""
+SQUEEZED_BYTES_PER_S = 1_000
+"""A skirmish for two takes some 3,000 over gRPC-Web, and less over a WebSocket."""
 STATISTICS = "window.rallypoint.match.connection.statistics()"
 FRAMES = f"{STATISTICS}.framesPerSecond"
 SLOW = f"{STATISTICS}.slow"

@@ -83,14 +83,14 @@ class Cable:
                 self._connect(near)
 
     def _connect(self, near: socket.socket) -> None:
+        far = socket.socket()
+        self._sockets.append(far)
         try:
-            far = socket.socket()
             far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
             far.connect(self._target)
         except OSError:
             _end(near)
             return
-        self._sockets.append(far)
         for source, sink in ((near, far), (far, near)):
             through = self._squeeze if source is far else bytes
             carried = (source, sink, self._pulled, through)

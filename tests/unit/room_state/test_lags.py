@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rallypoint.room_state.domain.lags import Lags, Pace
+from rallypoint.room_state.domain.lags import CROWD, Lags, Pace
 
 TICKS_PER_LOOK = 5
 
@@ -79,3 +79,16 @@ def test_stream_that_begins_anew_is_not_blamed_for_the_last_one() -> None:
     seat.look(12, times=5)
     seat.lags.forget(slice(0, 1))
     assert seat.look(30) is Pace.FULL
+
+
+def test_what_all_of_a_crowd_have_is_the_servers_own() -> None:
+    lags, tick = Lags(CROWD + 1, tick_hz=20), 100
+    told: list[tuple[int, Pace]] = []
+    for look in range(1, 13):
+        tick += TICKS_PER_LOOK
+        lag = np.full(CROWD + 1, 50 if look > 4 else 3)
+        lag[0] += 20 if look > 4 else 0
+        ticks = np.full(CROWD + 1, tick)
+        told += lags.look(ticks, ticks - lag, np.full(CROWD + 1, look))
+    assert {seat for seat, _ in told} == {0}
+    assert lags.pace[0] == Pace.HALF

@@ -2,8 +2,9 @@
 
 A client's lag is the room's tick less the one it acknowledged: its way there and back, and whatever
 waits on the way, also where no gateway can see it (proxies, the kernel, the browser). How long the
-way is differs, so what counts is the lag beyond the least one seen lately. All seats of a table are
-looked at in columns, a few times a second; clients that send no inputs are left alone.
+way is differs, so what counts is the lag beyond the least one seen lately, and beyond what most of
+a crowd have at once: that is the servers' own doing. All seats of a table are looked at in columns,
+a few times a second; clients that send no inputs are left alone.
 
     FULL ──over `half` for a second─────▶ HALF ──over `hold`──▶ HOLD ──has read all──▶ HALF
     FULL ◀──near its least for 2 s──────── HALF
@@ -24,6 +25,8 @@ LATE_LOOKS: Final = LOOKS_PER_S
 CALM_LOOKS: Final = 2 * LOOKS_PER_S
 STILL_LOOKS: Final = 6
 """After so many looks at the same acknowledgement nothing is on its way any more."""
+CROWD: Final = 8
+"""So many seats are needed to tell what they share."""
 LEAK: Final = 0.05
 """By how much the least lag is forgotten at each look, in ticks: routes change."""
 
@@ -68,8 +71,8 @@ class Lags:
         (at,) = heard.nonzero()
         if not len(at):
             return
-        self._note(at, ticks[at] - acks[at], acks[at])
-        over = ticks[at] - acks[at] - self._least[at]
+        over = self._beyond(at, ticks[at] - acks[at])
+        self._note(at, over, acks[at])
         pace = self.pace[at]
         held = (pace != Pace.HOLD) & (over > self.hold_ticks)
         halved = (pace == Pace.FULL) & ~held & (self._late[at] >= LATE_LOOKS)
@@ -85,9 +88,13 @@ class Lags:
         for seat in at[restored | (self.pace[at] != Pace.FULL)].tolist():
             yield seat, Pace(self.pace[seat])
 
-    def _note(self, at: Array, lag: Array, acks: Array) -> None:
+    def _beyond(self, at: Array, lag: Array) -> Array:
+        """The lag beyond each seat's least one and beyond what most have at once."""
         self._least[at] = least = np.minimum(self._least[at] + LEAK, lag)
-        over = lag - least
+        over: Array = lag - least
+        return over - np.median(over) if len(at) >= CROWD else over
+
+    def _note(self, at: Array, over: Array, acks: Array) -> None:
         late = over > self.half_ticks
         self._late[at] = np.where(late, self._late[at] + 1, 0)
         self._calm[at] = np.where(over < self._calm_ticks, self._calm[at] + 1, 0)
