@@ -19,6 +19,7 @@ from rallypoint.kit import errors
 
 GAME = "ledger"
 INPUT_PERIOD_S = 0.1
+FINISH_PERIOD_S = 2.0
 
 
 @dataclass(slots=True)
@@ -125,20 +126,22 @@ class Player:
             over = tasks.create_task(_outcome(connection), name="over")
             asked = tasks.create_task(ending.wait(), name="asked")
             await asyncio.wait({over, asked}, return_when=asyncio.FIRST_COMPLETED)
-            if asked.done() and not over.done():
-                tasks.create_task(self._finish(connection), name="finish")
+            finishing = tasks.create_task(self._finish(connection, asked), name="finish")
             outcome = await over
-            sending.cancel()
-            asked.cancel()
+            for task in (sending, asked, finishing):
+                task.cancel()
         if not ending.is_set():
             self.witness.violated(f"the room ended: {outcome}")
         elif not isinstance(outcome, seat.Ended) or not outcome.result.placements:
             self.witness.violated(f"no result: {outcome}")
 
-    async def _finish(self, connection: room.RoomConnection) -> None:
-        """Ask for the end; whoever of the room comes first gets it."""
-        with contextlib.suppress(errors.RallypointError):
-            await connection.send_message(ledger.FINISH, b"")
+    async def _finish(self, connection: room.RoomConnection, asked: asyncio.Task[bool]) -> None:
+        """Ask for the end until it comes: whoever has lost the room may have heard the first."""
+        await asyncio.wait({asked})
+        while True:
+            with contextlib.suppress(errors.RallypointError):
+                await connection.send_message(ledger.FINISH, b"")
+            await asyncio.sleep(FINISH_PERIOD_S)
 
     async def _see_rated(self, calls: matchmaking.Matchmaking) -> None:
         """The match must count once, soon, and not again."""
