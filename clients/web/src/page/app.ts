@@ -17,6 +17,7 @@ import { refill } from "./element";
 import { explain } from "./explain";
 import { forgetInvitation, invitedTo } from "./invitation";
 import { homeScreen } from "./screens/home";
+import { BUILD, NAME_KEY, PROFILE_KEY } from "./profile";
 import { MatchScreen } from "./screens/match";
 import type { Outcome } from "./screens/match";
 import { noticeScreen } from "./screens/notice";
@@ -26,10 +27,7 @@ import { RoomsScreen } from "./screens/rooms";
 
 export type ScreenName = "home" | "queue" | "rooms" | "match" | "result" | "notice";
 
-const BUILD = "0.1.0";
-const NAME_KEY = "rallypoint.name";
 const GAME_KEY = "rallypoint.game";
-const PROFILE_KEY = "rallypoint.profile";
 const RATING_WITHIN_MS = 12_000;
 /** What the rooms of this page are made with: time enough for friends to come. */
 const ROOM_OPTIONS: Readonly<Record<string, Readonly<Record<string, unknown>>>> = { skirmish: { time_limit_s: 600 } };

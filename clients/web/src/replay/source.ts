@@ -4,13 +4,11 @@ import { ReplayService } from "../gen/rallypoint/v1/replay_pb";
 import type { ReplayChunk } from "../gen/rallypoint/v1/replay_pb";
 import { secret } from "../operator/api";
 import { OFFERS } from "../page/catalog";
+import { BUILD, NAME_KEY, PROFILE_KEY } from "../page/profile";
 import { Channel } from "../rpc/channel";
 import { SessionStore } from "../session/store";
 
 export type Who = "player" | "operator" | "spectator";
-
-const PROFILE_KEY = "rallypoint.profile";
-const NAME_KEY = "rallypoint.name";
 
 /** The player of this browser, or of this tab if that one has a guest of its own. */
 export function sessionHere(): SessionStore {
@@ -36,6 +34,6 @@ function answersOf(roomId: string, who: Who, signal: AbortSignal): AsyncGenerato
 
 /** Who only watches may never have played here: any session will do. */
 async function* spectated(channel: Channel, session: SessionStore, roomId: string, signal: AbortSignal): AsyncGenerator<{ readonly chunk?: ReplayChunk | undefined }, void, undefined> {
-  if (!session.current()) await session.open({ displayName: localStorage.getItem(NAME_KEY) ?? "", game: OFFERS[0]?.game ?? "", build: "0.1.0" });
+  if (!session.current()) await session.open({ displayName: localStorage.getItem(NAME_KEY) ?? "", game: OFFERS[0]?.game ?? "", build: BUILD });
   yield* channel.stream(ReplayService.method.spectateRoom, { roomId }, { signal });
 }
