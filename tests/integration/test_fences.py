@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import pytest
 from tests.integration.conftest import Connect, Runs
@@ -17,116 +18,123 @@ from rallypoint.kit.clock import SystemClock
 from rallypoint.kit.names import RoomId, SetName
 from rallypoint.kit.store import Store
 
-Fresh = Callable[[str], str]
 NODE, OTHER = "arena-0|a", "arena-1|b"
 
 
-def claims_of(store: Store, *, ttl_s: float = 30) -> Claims:
-    return Claims(store, SystemClock(), ttl_s=ttl_s, closing_s=5, moving_s=5)
+@dataclass(frozen=True)
+class Fleet:
+    """Claims and fences of one set that nobody has used before."""
+
+    store: Store
+    claims: Claims
+    fences: Fences
+    name: SetName
+    fresh: Callable[[str], str]
+
+    async def claim(self, room: str, *places: str) -> str:
+        """Claim on the first place that takes it; where, or nothing."""
+        candidates = [(place, 2) for place in places]
+        taken = await self.claims.take(self.name, RoomId(room), epoch=1, candidates=candidates)
+        return taken.claim.place if taken.claim else ""
+
+    async def fence(self, place: str, epoch: int) -> str:
+        return await self.fences.fence(self.name, place, epoch=epoch)
 
 
-async def claimed(claims: Claims, set_name: SetName, room: str, *places: str) -> str:
-    """Claim on the first place that takes it; where, or nothing."""
-    candidates = [(place, 2) for place in places]
-    taken = await claims.take(set_name, RoomId(room), epoch=1, candidates=candidates)
-    return taken.claim.place if taken.claim else ""
+Play = Callable[[Callable[[Fleet], Awaitable[None]]], None]
 
 
-def test_a_fenced_server_takes_no_claims_and_an_opened_one_does(
-    runs: Runs, brokers: Brokers, fresh: Fresh, connected: Connect
-) -> None:
-    async def scenario() -> None:
-        async with connected(brokers) as (_, store):
-            claims, fences, name = claims_of(store), Fences(store), SetName(fresh("set"))
-            await claims.adopt(name, [])
-            epoch = await fences.lead(name, known_epoch=0)
-            assert await fences.fence(name, NODE, epoch=epoch) == "fenced"
-            assert await fences.fence(name, NODE, epoch=epoch) == "fenced"
-            assert await fences.all(name) == {NODE: epoch}
-            assert await claimed(claims, name, fresh("r"), NODE) == ""
-            assert await claimed(claims, name, fresh("r"), NODE, OTHER) == OTHER
-            await fences.lift(name, NODE, epoch=epoch)
-            assert await claimed(claims, name, fresh("r"), NODE, OTHER) == NODE
+@pytest.fixture
+def play(runs: Runs, brokers: Brokers, fresh: Callable[[str], str], connected: Connect) -> Play:
+    """Run a scenario on a fleet of its own."""
 
-    runs(scenario())
+    def run(scenario: Callable[[Fleet], Awaitable[None]]) -> None:
+        async def staged() -> None:
+            async with connected(brokers) as (_, store):
+                claims = Claims(store, SystemClock(), ttl_s=30, closing_s=5, moving_s=5)
+                await scenario(Fleet(store, claims, Fences(store), SetName(fresh("set")), fresh))
+
+        runs(staged())
+
+    return run
 
 
-def test_a_claimed_or_occupied_server_is_not_fenced(
-    runs: Runs, brokers: Brokers, fresh: Fresh, connected: Connect
-) -> None:
-    async def scenario() -> None:
-        async with connected(brokers) as (_, store):
-            claims, fences, name = claims_of(store), Fences(store), SetName(fresh("set"))
-            await claims.adopt(name, [(RoomId(fresh("r")), OTHER, 1)])
-            epoch = await fences.lead(name, known_epoch=0)
-            room = fresh("r")
-            await claimed(claims, name, room, NODE)
-            assert await fences.fence(name, NODE, epoch=epoch) == "used"
-            assert await fences.fence(name, OTHER, epoch=epoch) == "used"
-            await claims.release(name, RoomId(room))
-            assert await fences.fence(name, NODE, epoch=epoch) == "fenced"
+def test_a_fenced_server_takes_no_claims_and_an_opened_one_does(play: Play) -> None:
+    async def scenario(fleet: Fleet) -> None:
+        await fleet.claims.adopt(fleet.name, [])
+        epoch = await fleet.fences.lead(fleet.name, known_epoch=0)
+        assert await fleet.fence(NODE, epoch) == "fenced"
+        assert await fleet.fence(NODE, epoch) == "fenced"
+        assert await fleet.fences.all(fleet.name) == {NODE: epoch}
+        assert await fleet.claim(fleet.fresh("r"), NODE) == ""
+        assert await fleet.claim(fleet.fresh("r"), NODE, OTHER) == OTHER
+        await fleet.fences.lift(fleet.name, NODE, epoch=epoch)
+        assert await fleet.claim(fleet.fresh("r"), NODE, OTHER) == NODE
 
-    runs(scenario())
+    play(scenario)
 
 
-def test_a_deposed_leader_can_do_nothing(
-    runs: Runs, brokers: Brokers, fresh: Fresh, connected: Connect
-) -> None:
-    async def scenario() -> None:
-        async with connected(brokers) as (_, store):
-            claims, fences, name = claims_of(store), Fences(store), SetName(fresh("set"))
-            await claims.adopt(name, [])
-            old = await fences.lead(name, known_epoch=7)
-            await fences.fence(name, NODE, epoch=old)
-            new = await fences.lead(name, known_epoch=0)
-            assert new > old > 7
-            with pytest.raises(Deposed):
-                await fences.fence(name, OTHER, epoch=old)
-            with pytest.raises(Deposed):
-                await fences.lift(name, NODE, epoch=old)
-            assert await fences.all(name) == {NODE: old}
+def test_a_claimed_or_occupied_server_is_not_fenced(play: Play) -> None:
+    async def scenario(fleet: Fleet) -> None:
+        await fleet.claims.adopt(fleet.name, [(RoomId(fleet.fresh("r")), OTHER, 1)])
+        epoch = await fleet.fences.lead(fleet.name, known_epoch=0)
+        room = fleet.fresh("r")
+        await fleet.claim(room, NODE)
+        assert await fleet.fence(NODE, epoch) == "used"
+        assert await fleet.fence(OTHER, epoch) == "used"
+        await fleet.claims.release(fleet.name, RoomId(room))
+        assert await fleet.fence(NODE, epoch) == "fenced"
 
-    runs(scenario())
+    play(scenario)
+
+
+def test_a_deposed_leader_can_do_nothing(play: Play) -> None:
+    async def scenario(fleet: Fleet) -> None:
+        await fleet.claims.adopt(fleet.name, [])
+        old = await fleet.fences.lead(fleet.name, known_epoch=7)
+        await fleet.fence(NODE, old)
+        new = await fleet.fences.lead(fleet.name, known_epoch=0)
+        assert new > old > 7
+        with pytest.raises(Deposed):
+            await fleet.fence(OTHER, old)
+        with pytest.raises(Deposed):
+            await fleet.fences.lift(fleet.name, NODE, epoch=old)
+        assert await fleet.fences.all(fleet.name) == {NODE: old}
+
+    play(scenario)
 
 
 def test_a_redis_that_forgot_fences_nothing_until_claims_are_back_and_learns_the_epoch(
-    runs: Runs, brokers: Brokers, fresh: Fresh, connected: Connect
+    play: Play,
 ) -> None:
-    async def scenario() -> None:
-        async with connected(brokers) as (_, store):
-            claims, fences, name = claims_of(store), Fences(store), SetName(fresh("set"))
-            with pytest.raises(errors.Unavailable, match="CLAIMS_UNBUILT"):
-                await fences.fence(name, NODE, epoch=9)
-            await claims.adopt(name, [])
-            assert await fences.fence(name, NODE, epoch=9) == "fenced"
-            assert await store.get(keys.fleet_epoch(name)) == b"9"
-            with pytest.raises(Deposed):
-                await fences.fence(name, OTHER, epoch=8)
+    async def scenario(fleet: Fleet) -> None:
+        with pytest.raises(errors.Unavailable, match="CLAIMS_UNBUILT"):
+            await fleet.fence(NODE, 9)
+        await fleet.claims.adopt(fleet.name, [])
+        assert await fleet.fence(NODE, 9) == "fenced"
+        assert await fleet.store.get(keys.fleet_epoch(fleet.name)) == b"9"
+        with pytest.raises(Deposed):
+            await fleet.fence(OTHER, 8)
 
-    runs(scenario())
+    play(scenario)
 
 
-def test_claims_and_fences_that_race_never_both_win(
-    runs: Runs, brokers: Brokers, fresh: Fresh, connected: Connect
-) -> None:
+def test_claims_and_fences_that_race_never_both_win(play: Play) -> None:
     """Forty servers, each asked for by allocators and a leader at the same moment."""
 
-    async def scenario() -> None:
-        async with connected(brokers) as (_, store):
-            claims, fences, name = claims_of(store), Fences(store), SetName(fresh("set"))
-            await claims.adopt(name, [])
-            epoch = await fences.lead(name, known_epoch=0)
-            places = [f"arena-{n}|x" for n in range(40)]
-            rooms = [(fresh("r"), place) for place in places for _ in range(2)]
-            calls = [claimed(claims, name, room, place) for room, place in rooms]
-            tries = [fences.fence(name, place, epoch=epoch) for place in places]
-            both = [*calls, *tries]
-            random.Random(1).shuffle(both)
-            await asyncio.gather(*both)
-            used, fenced = await claims.used(name), await fences.all(name)
-            assert set(used) & set(fenced) == set()
-            assert set(used) | set(fenced) == set(places)
-            assert used
-            assert fenced
+    async def scenario(fleet: Fleet) -> None:
+        await fleet.claims.adopt(fleet.name, [])
+        epoch = await fleet.fences.lead(fleet.name, known_epoch=0)
+        places = [f"arena-{n}|x" for n in range(40)]
+        calls = [fleet.claim(fleet.fresh("r"), place) for place in places for _ in range(2)]
+        tries = [fleet.fence(place, epoch) for place in places]
+        both = [*calls, *tries]
+        random.Random(1).shuffle(both)
+        await asyncio.gather(*both)
+        used, fenced = await fleet.claims.used(fleet.name), await fleet.fences.all(fleet.name)
+        assert set(used) & set(fenced) == set()
+        assert set(used) | set(fenced) == set(places)
+        assert used
+        assert fenced
 
-    runs(scenario())
+    play(scenario)
