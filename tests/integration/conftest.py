@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
+from tests.support import loops
 from tests.support.backends import VARIABLE, backends
 
 from rallypoint.cli.brokers import Brokers
@@ -71,11 +71,7 @@ Runs = Callable[[Coroutine[Any, Any, None]], None]
 def runs() -> Runs:
     """Run a test's coroutine to its end on a loop of its own."""
 
-    def run(coroutine: Coroutine[Any, Any, None]) -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(coroutine)
-
-    return run
+    return loops.run
 
 
 @pytest.fixture(params=backends())

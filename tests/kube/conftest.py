@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
 
+from tests.support import loops
 from tests.support.kubernetes import ApiServer, temporary_api_server
 
 _numbers = itertools.count()
@@ -57,7 +57,6 @@ def runs() -> Runs:
         await asyncio.sleep(GOODBYE_S)
 
     def run(coroutine: Coroutine[Any, Any, None]) -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(whole(coroutine))
+        loops.run(whole(coroutine))
 
     return run
