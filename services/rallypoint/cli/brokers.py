@@ -96,6 +96,8 @@ class Broker:
     def pause(self) -> None:
         """Stop its process in its tracks (SIGSTOP): connections stay, nothing answers."""
         self._signal(signal.SIGSTOP)
+        if self._child is not None:  # until it has, its threads may still answer
+            os.waitid(os.P_PID, self._child.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let a paused process go on."""
