@@ -16,6 +16,7 @@ from rallypoint.internal.v1 import events_pb2
 from rallypoint.kit import subjects
 from rallypoint.kit.bus import Bus
 from rallypoint.kit.names import RoomId
+from rallypoint.room_state.freezing import ALONE_S
 from rallypoint.v1 import room_pb2
 
 SKIRMISH = define(skirmish.Skirmish)
@@ -69,6 +70,26 @@ def test_node_without_nats_and_without_fleet_stands_still(
             await until_moving(player)
             ticks = [frame.tick for frame in player.frames]
             assert all(after - before == 1 for before, after in itertools.pairwise(ticks))
+
+    runs(play())
+
+
+def test_node_that_missed_pings_answers_only_for_what_is_its_own(
+    brokers: Brokers, runs: Runs, fresh: Fresh
+) -> None:
+    async def play() -> None:
+        async with room_node(brokers) as node, attached(node, SKIRMISH) as gateway:
+            room_id, kept_id = fresh("room"), fresh("room")
+            seats = await node.create(room_id, own_revision=await node.own(room_id))
+            player = await gateway.join(room_id, "p0", seats[0].seat_token)
+            seats = await node.create(kept_id, own_revision=await node.own(kept_id))
+            kept = await gateway.join(kept_id, "p0", seats[0].seat_token)
+            await node.stub.Ping(host.PingRequest())
+            await asyncio.sleep(ALONE_S + 0.2)
+            await node.own(room_id, epoch=2)  # fleet gave the node up
+            refused = await gateway.message(player, 1, b"", 1)
+            assert refused.reason == "ROOM_MOVING"
+            assert (await gateway.message(kept, 1, b"", 1)).reason != "ROOM_MOVING"
 
     runs(play())
 

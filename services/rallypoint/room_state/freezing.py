@@ -7,6 +7,9 @@ nodes only, or when NATS is back and each room was stored under its fence: those
 another node's, and end here. A ping may have waited in a socket since before the freeze; so only
 one counts that names the freeze, as the answer to an earlier one did. While it stands still a room
 answers no messages either.
+
+Long before that a node that misses fleet's pings may have been given up: until it is sure again
+that a room is its own, it answers no message there (`was_alone`). What is answered is never lost.
 """
 
 from __future__ import annotations
@@ -21,6 +24,10 @@ from rallypoint.room_state.node import Node
 logger = logging.getLogger(__name__)
 
 PERIOD_S: Final = 0.25
+ALONE_S: Final = 2.5
+"""Without fleet's ping; it needs three seconds to give a node up, and pings each second."""
+SURE_AFTER_S: Final = 2.0
+"""After a ping that came late, which may have waited in a socket; rooms are stored meanwhile."""
 SUSPENDED_S: Final = 3.0
 """A step that comes so late means that the process did not run."""
 
@@ -40,7 +47,7 @@ class Freezing:
         self._node = node
         self._link = link
         self._after_s = after_s
-        self._pinged_at = self._linked_at = float("-inf")
+        self._pinged_at = self._linked_at = self._alone_until = float("-inf")
         self._looked_at = float("inf")
         self._freezes = 0
         self._known_alive_in = 0
@@ -49,7 +56,10 @@ class Freezing:
 
     def pinged(self, frozen: int) -> int:
         """Fleet takes this process for alive, and knows of this freeze; the one of now, or 0."""
-        self._pinged_at = asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time()
+        if self._is_late(now):
+            self._alone_until = now
+        self._pinged_at = now
         self._known_alive_in = max(self._known_alive_in, frozen)
         return self._freezes if self._node.frozen else 0
 
@@ -57,6 +67,15 @@ class Freezing:
         """Whether rooms may be another node's: they stand still, or will as soon as we look."""
         silent_s = asyncio.get_running_loop().time() - self._looked_at
         return self._node.frozen or silent_s > SUSPENDED_S
+
+    def was_alone(self) -> bool:
+        """Whether fleet, if there is one, may have given this process up a moment ago."""
+        now = asyncio.get_running_loop().time()
+        return self._is_late(now) or now - self._alone_until < SURE_AFTER_S
+
+    def _is_late(self, now: float) -> bool:
+        """Whether a ping is missing; before the first one there may be no fleet."""
+        return ALONE_S < now - self._pinged_at < float("inf")
 
     async def run(self) -> None:
         """Watch for ever."""

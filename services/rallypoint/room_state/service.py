@@ -224,12 +224,30 @@ class RoomHostService:
                 error = ROOM_MOVING
             seating.send_reply(link, message.call, Reply(int(error.code), error.reason))
             return
-        _post(placed, functools.partial(self._answer, placed, link, message))
+        if self._freezing.was_alone():
+            self._spawn(self._answer_when_sure(placed, link, message), name="message.sure")
+        else:
+            _post(placed, functools.partial(self._answer, placed, link, message))
+
+    async def _answer_when_sure(
+        self, placed: Placed, link: GatewayLink, message: host.ClientMessage
+    ) -> None:
+        """Answer once a write under the room's fence has shown that it is still ours."""
+        placed.room.waiting += 1
+        try:
+            await self._node.snapshots.store(placed)
+        except errors.RallypointError as error:
+            logger.info("message_unsure", extra={"reason": str(error)})
+            _refuse_moving(link, message)
+        else:
+            _post(placed, functools.partial(self._answer, placed, link, message))
+        finally:
+            placed.room.waiting -= 1
 
     def _answer(self, placed: Placed, link: GatewayLink, message: host.ClientMessage) -> None:
         """In the table's task: nothing is promised for a room that may go on elsewhere by now."""
         if self._freezing.is_in_doubt():
-            seating.send_reply(link, message.call, Reply(int(ROOM_MOVING.code), ROOM_MOVING.reason))
+            _refuse_moving(link, message)
         else:
             seating.answer(placed.runner.table, placed.room, link, message)
 
@@ -250,6 +268,10 @@ class RoomHostService:
         for client, stream in list(link.streams.items()):
             room = link.rooms[client]
             self._end_stream(room, stream.slot, stream.generation, for_good=False)
+
+
+def _refuse_moving(link: GatewayLink, message: host.ClientMessage) -> None:
+    seating.send_reply(link, message.call, Reply(int(ROOM_MOVING.code), ROOM_MOVING.reason))
 
 
 def _post(placed: Placed, command: Any) -> None:
