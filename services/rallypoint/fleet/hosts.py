@@ -51,6 +51,19 @@ class Hosts:
             reply = await self._transfers(node).SetDraining(request, timeout=CLOSE_TIMEOUT_S)
         return reply.rooms
 
+    async def retire(self, node: Node, *, epoch: int) -> None:
+        """Have a fenced, empty node agree to its end. FailedPrecondition NODE_OCCUPIED when it has
+        rooms after all, Aborted EPOCH_STALE for a leader that is none any more."""
+        request = room_transfer_pb2.RetireRequest(incarnation=node.incarnation, epoch=epoch)
+        async with rpc.calling():
+            await self._transfers(node).Retire(request, timeout=CLOSE_TIMEOUT_S)
+
+    async def unretire(self, node: Node, *, epoch: int) -> None:
+        """Have a node take rooms again that had agreed to its end; raises as `retire` does."""
+        request = room_transfer_pb2.UnretireRequest(incarnation=node.incarnation, epoch=epoch)
+        async with rpc.calling():
+            await self._transfers(node).Unretire(request, timeout=CLOSE_TIMEOUT_S)
+
     async def create(
         self, node: Node, request: room_host_pb2.CreateRoomRequest, *, timeout_s: float
     ) -> room_host_pb2.CreateRoomResponse:

@@ -7,11 +7,13 @@ to every node each second, by which a node cut off from NATS knows that it is no
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import Callable, Iterator
 
 from google.protobuf.message import DecodeError
 
-from rallypoint.fleet.domain.nodes import Node, Registry
+from rallypoint.fleet.domain.nodes import Load, Node, Registry
 from rallypoint.fleet.hosts import Hosts
 from rallypoint.internal.v1 import events_pb2
 from rallypoint.kit import errors, subjects
@@ -35,6 +37,12 @@ class NodeWatch:
         self.caught_up = asyncio.Event()
         self.registered = asyncio.Event()
         """Set whenever a node has registered, for the first time or anew."""
+        self._on_edge: list[Callable[[Node], None]] = []
+
+    def on_edge(self, callback: Callable[[Node], None]) -> None:
+        """Call back at once when a node registers, changes, dies, comes to have its first room or
+        none, to be full or not any more, or agrees to its end."""
+        self._on_edge.append(callback)
 
     async def follow_registrations(self) -> None:
         """Take registrations as they come; sets `caught_up` after the first listing."""
@@ -42,10 +50,25 @@ class NodeWatch:
             if entry.key == "":
                 self.caught_up.set()
             elif entry.value is None:
-                self._registry.withdrawn(entry.key)
+                with self._watched(entry.key):
+                    self._registry.withdrawn(entry.key)
             elif (node := parse_node(entry.value)) is not None:
-                self._bury(self._registry.registered(node, self._clock.monotonic()))
+                with self._watched(node.node_id):
+                    self._bury(self._registry.registered(node, self._clock.monotonic()))
                 self.registered.set()
+
+    @contextlib.contextmanager
+    def _watched(self, node_id: str) -> Iterator[None]:
+        """Tell who asked, should the node look different afterwards."""
+        before = self._registry.sighting(node_id)
+        yield
+        now = self._registry.sighting(node_id)
+        if now is not None and (before is None or before.edge != now.edge):
+            self._tell(now.node)
+
+    def _tell(self, node: Node) -> None:
+        for callback in self._on_edge:
+            callback(node)
 
     async def follow_heartbeats(self) -> None:
         """Start to take heartbeats; they keep coming in the background."""
@@ -54,8 +77,12 @@ class NodeWatch:
     def _on_heartbeat(self, message: Message) -> None:
         beat = events_pb2.Heartbeat.FromString(message.data)
         now = self._clock.monotonic()
-        take = self._registry.stopped if beat.stopped else self._registry.heard
-        self._bury(take(beat.node_id, beat.incarnation, now))
+        if beat.stopped:
+            self._bury(self._registry.stopped(beat.node_id, beat.incarnation, now))
+            return
+        load = Load(beat.rooms, beat.players, beat.retired_epoch)
+        with self._watched(beat.node_id):
+            self._bury(self._registry.beat(beat.node_id, beat.incarnation, load, now))
 
     async def ping_all(self) -> None:
         """Call every node once, all at the same time."""
@@ -77,6 +104,7 @@ class NodeWatch:
     def _bury(self, dead: list[Node]) -> None:
         for node in dead:
             self.deaths.put_nowait(node)
+            self._tell(node)
 
 
 def parse_node(value: bytes) -> Node | None:
@@ -94,4 +122,5 @@ def parse_node(value: bytes) -> Node | None:
         games=frozenset(record.games),
         capacity=record.capacity,
         draining=record.draining,
+        pod_uid=record.pod_uid,
     )

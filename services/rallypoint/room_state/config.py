@@ -11,9 +11,11 @@ class Settings:
 
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     node_id: str = "local-1"
-    """The node's stable name: <set>-<ordinal> on Kubernetes."""
+    """The node's stable name: on Kubernetes <set>-<ordinal>, the pod's name by the downward API."""
     set: str = "local"
     """The set of nodes it belongs to."""
+    pod_uid: str = ""
+    """The UID of its pod, from the downward API; empty outside Kubernetes."""
     room_capacity: int = 256
     """Rooms it accepts."""
     games: tuple[str, ...] = ()

@@ -34,6 +34,7 @@ from rallypoint.room_state.closing import Closer
 from rallypoint.room_state.config import Settings
 from rallypoint.room_state.domain.replies import ReplyLog
 from rallypoint.room_state.domain.seats import SeatBook, Token
+from rallypoint.room_state.domain.tenure import Edges, Tenure
 from rallypoint.room_state.facts import RoomFacts
 from rallypoint.room_state.hosted import SUPERSEDED, HostedRoom, RoomIdentity
 from rallypoint.room_state.recording import Recording, Sink
@@ -77,6 +78,9 @@ class Node:
         self.definitions = definitions
         self.rooms: dict[str, Placed] = {}
         self.draining = False
+        self.tenure = Tenure()
+        self.crossed = asyncio.Event()
+        """Set when the node came to be empty, full, or neither any more."""
         self.frozen = False
         self.moved: dict[str, host.RoomMove] = {}
         """Where rooms that left went."""
@@ -91,6 +95,7 @@ class Node:
         self._tables: list[TableRunner] = []
         self._ended: dict[str, int] = {}
         self._closing = 0
+        self._edges = Edges(settings.room_capacity)
         self._creating = asyncio.Lock()
         self._emptied = asyncio.Event()
         metrics.ROOM_ROOMS.set_function(lambda: len(self.rooms))
@@ -176,6 +181,7 @@ class Node:
             del self.rooms[room_id]
         placed.runner.forget(placed.room)
         self._emptied.set()
+        self._look()
 
     def leave(self, placed: Placed, moved: host.RoomMove) -> None:
         """Forget a room that has moved away, but for where it is."""
@@ -224,6 +230,7 @@ class Node:
 
         room = await _by_game(runner, make)
         placed = self.rooms[identity.room_id] = Placed(room, runner)
+        self._look()
         return placed
 
     def freeze(self, *, frozen: bool) -> None:
@@ -282,6 +289,15 @@ class Node:
             if placed.room.still is not None:
                 raise ROOM_MOVING
             await placed.runner.call(functools.partial(placed.runner.close, placed.room, reason))
+
+    async def retire(self, epoch: int) -> None:
+        """Agree to the end of this process, if nothing runs and nothing is being made."""
+        async with self._creating:
+            self.tenure.agree(epoch, occupied=bool(self.rooms or self._closing))
+
+    def _look(self) -> None:
+        if self._edges.crossed(len(self.rooms)):
+            self.crossed.set()
 
     async def drain(self, timeout_s: float) -> None:
         """Take no more rooms, end all and wait for their results."""
@@ -343,6 +359,7 @@ class Node:
             runner, functools.partial(runner.open, identity, spec, book, self._facts)
         )
         placed = self.rooms[request.room_id] = Placed(room, runner)
+        self._look()
         self._facts.created(room.identity)
         return placed
 
@@ -356,7 +373,7 @@ class Node:
     def _accepted(self, identity: RoomIdentity, players: int) -> Definition:
         """The game of a room that can be served, or the reason why not."""
         names.check_id(identity.room_id, "room_id")
-        if self.draining:
+        if self.draining or self.tenure.agreed_to:
             raise errors.FailedPrecondition("NODE_DRAINING", "the node takes no more rooms")
         if self._ended.get(identity.room_id, 0) >= identity.epoch:
             raise errors.FailedPrecondition("ROOM_ENDED", "the room has ended")
@@ -385,6 +402,7 @@ class Node:
         placed = self.rooms.get(room_id)
         if placed is not None and placed.room is room:
             del self.rooms[room_id]
+            self._look()
         if ended.reason != SUPERSEDED:
             self._ended[room_id] = room.identity.epoch
             if len(self._ended) > REMEMBERED:

@@ -5,6 +5,7 @@ are not repeated. While the broker is away both are skipped and rooms go on (dec
 """
 
 import asyncio
+import contextlib
 import logging
 from typing import Final
 
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 PUT_PERIOD_S: Final = 5.0
 RECORD_TTL_S: Final = 15
 HEARTBEAT_PERIOD_S: Final = 1.0
+EDGE_PERIOD_S: Final = 0.05
+"""The least time between two heartbeats, however often the node fills and empties."""
 
 
 class Registration:
@@ -32,7 +35,7 @@ class Registration:
 
     async def register(self) -> None:
         """Put the record once; raises what the bus raises."""
-        self.record.draining = self._node.draining
+        self.record.draining = self._node.draining or self._node.tenure.agreed_to > 0
         key = subjects.node(NodeId(self.record.node_id))
         await self._kv.put(key, self.record.SerializeToString(), ttl_s=RECORD_TTL_S)
 
@@ -58,13 +61,17 @@ class Registration:
             await self.try_register()
 
     async def beat(self) -> None:
-        """Send a heartbeat each second."""
+        """Send a heartbeat each second, and when the node comes to be empty, full, or neither."""
         while True:
+            self._node.crossed.clear()
             try:
                 await self._beat()
             except errors.RallypointError:
                 logger.debug("heartbeat_lost")
-            await asyncio.sleep(HEARTBEAT_PERIOD_S)
+            await asyncio.sleep(EDGE_PERIOD_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT_PERIOD_S - EDGE_PERIOD_S):
+                    await self._node.crossed.wait()
 
     async def _beat(self, *, stopped: bool = False) -> None:
         beat = events_pb2.Heartbeat(
@@ -73,6 +80,7 @@ class Registration:
             rooms=len(self._node.rooms),
             players=self._node.players,
             stopped=stopped,
+            retired_epoch=self._node.tenure.agreed_to,
         )
         subject = subjects.heartbeat(NodeId(self.record.node_id))
         await self._bus.publish(subject, beat.SerializeToString())

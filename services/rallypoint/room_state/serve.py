@@ -45,7 +45,7 @@ async def serve(settings: Settings, runtime: Runtime) -> None:
 
 async def run(settings: Settings, runtime: Runtime, definitions: Mapping[str, Definition]) -> None:
     """Run games until asked to stop; then let all rooms move, or end them when everything ends."""
-    names.check_name(settings.node_id, "node_id")
+    names.check_id(settings.node_id, "node_id")
     names.check_name(settings.set, "set")
     facts = RoomFacts(runtime.bus, settings.node_id)
     closer = Closer(runtime.bus, facts, clock=runtime.clock, wait_s=settings.result_wait_s)
@@ -154,4 +154,5 @@ def _record(
         games=games,
         version=metadata.version("rallypoint"),
         capacity=settings.room_capacity,
+        pod_uid=settings.pod_uid,
     )

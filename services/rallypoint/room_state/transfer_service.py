@@ -8,6 +8,7 @@ import grpc.aio
 
 from rallypoint.internal.v1 import room_transfer_pb2 as transfer
 from rallypoint.internal.v1 import room_transfer_pb2_grpc
+from rallypoint.kit import errors
 from rallypoint.room_state.arrivals import Arrivals
 from rallypoint.room_state.departures import Departures
 from rallypoint.room_state.draining import Drain
@@ -81,3 +82,25 @@ class RoomTransferService(room_transfer_pb2_grpc.RoomTransferServiceServicer):
             self._drain.end()
         await self._registration.register()
         return transfer.SetDrainingResponse(rooms=len(self._node.rooms))
+
+    async def Retire(
+        self, request: transfer.RetireRequest, context: Context
+    ) -> transfer.RetireResponse:
+        """Agree to this process's end."""
+        self._check_incarnation(request.incarnation)
+        await self._node.retire(request.epoch)
+        await self._registration.try_register()
+        return transfer.RetireResponse(epoch=self._node.tenure.agreed_to)
+
+    async def Unretire(
+        self, request: transfer.UnretireRequest, context: Context
+    ) -> transfer.UnretireResponse:
+        """Stay after all."""
+        self._check_incarnation(request.incarnation)
+        self._node.tenure.lift(request.epoch)
+        await self._registration.try_register()
+        return transfer.UnretireResponse()
+
+    def _check_incarnation(self, asked: str) -> None:
+        if asked != self._registration.record.incarnation:
+            raise errors.FailedPrecondition("INCARNATION_OTHER", "another process answers")

@@ -26,6 +26,7 @@ class Node:
     games: frozenset[str]
     capacity: int
     draining: bool = False
+    pod_uid: str = ""
 
     @property
     def place(self) -> str:
@@ -38,6 +39,34 @@ def place_of(node_id: str, incarnation: str) -> str:
     return f"{node_id}|{incarnation}"
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a heartbeat says of its node; `retired_epoch` is the leader whose end it agreed to."""
+
+    rooms: int = 0
+    players: int = 0
+    retired_epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A living node as last heard. `heard_at` is None before the first heartbeat."""
+
+    node: Node
+    load: Load
+    heard_at: float | None
+    empty_since: float | None
+    """Since when it has no room; None while it has one or is not heard of yet."""
+    registered: bool
+
+    @property
+    def edge(self) -> tuple[object, ...]:
+        """What others need to know at once when it changes."""
+        load = self.load
+        full = load.rooms >= self.node.capacity
+        return self.node, self.registered, load.rooms == 0, full, load.retired_epoch
+
+
 @dataclass(slots=True)
 class _Seen:
     node: Node
@@ -45,6 +74,19 @@ class _Seen:
     heard_at: float
     answered_at: float
     ping_failed_at: float = float("-inf")
+    load: Load = Load()
+    loaded_at: float | None = None
+    empty_since: float | None = None
+
+    def beat(self, load: Load, now: float) -> None:
+        if load.rooms:
+            self.empty_since = None
+        elif self.empty_since is None:
+            self.empty_since = now
+        self.load, self.loaded_at = load, now
+
+    def sighting(self) -> Sighting:
+        return Sighting(self.node, self.load, self.loaded_at, self.empty_since, self.registered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +126,27 @@ class Registry:
     def heard(self, node_id: str, incarnation: str, now: float) -> list[Node]:
         """Take a heartbeat; return processes that this shows to be dead."""
         return self._sign_of_life(node_id, incarnation, now=now, by_ping=False)
+
+    def beat(self, node_id: str, incarnation: str, load: Load, now: float) -> list[Node]:
+        """Take a heartbeat with what it tells; return processes that this shows to be dead."""
+        dead = self.heard(node_id, incarnation, now)
+        known = self._seen.get(node_id)
+        if known is not None and known.node.incarnation == incarnation:
+            known.beat(load, now)
+        return dead
+
+    def sighting(self, node_id: str) -> Sighting | None:
+        """Return a living node as last heard."""
+        known = self._seen.get(node_id)
+        return None if known is None else known.sighting()
+
+    def sightings(self, set_name: str) -> list[Sighting]:
+        """Return the living nodes of a set as last heard, by id."""
+        return [
+            seen.sighting()
+            for _, seen in sorted(self._seen.items())
+            if seen.node.set_name == set_name
+        ]
 
     def answered(self, node_id: str, incarnation: str, now: float) -> list[Node]:
         """Take the answer to a ping; return processes that this shows to be dead."""

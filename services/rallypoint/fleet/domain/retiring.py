@@ -9,8 +9,8 @@ Redis may forget an acknowledged claim in a failover: hence the server has the l
 
 `Slots` and `Host` are models, which the model test plays against each other. `fence.lua` decides
 the same with other words and knows more: it says "used" for a room as for a claim, counts claims
-that ran out until they are swept, and says "unbuilt" while what Redis lost is being taken in. No
-server agrees to anything yet.
+that ran out until they are swept, and says "unbuilt" while what Redis lost is being taken in. A
+server's own part is `RoomTransferService.Retire`, by `Hosts.retire`.
 """
 
 from __future__ import annotations
