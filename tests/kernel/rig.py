@@ -138,12 +138,3 @@ def snmp(name: str, protocol: str) -> dict[str, int]:
         line.split()[1:] for line in shown.splitlines() if line.startswith(f"{protocol}:")
     )
     return dict(zip(names, map(int, values), strict=True))
-
-
-def unified_root() -> Path | None:
-    """Where the unified cgroup hierarchy is mounted."""
-    for line in Path("/proc/mounts").read_text().splitlines():
-        _, target, kind, *_ = line.split()
-        if kind == "cgroup2":
-            return Path(target)
-    return None

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from tests.kernel import rig
 from tests.kernel.peer import Part
+from tests.support import cgroups
+from tests.support.cgroups import container
 
 from rallypoint.probe import owners, session, wish
 from rallypoint.probe.domain import series
@@ -18,37 +20,18 @@ from rallypoint.probe.domain.layout import Config, EventKind
 pytestmark = pytest.mark.usefixtures("namespaces")
 
 
-@contextlib.contextmanager
-def container(parent: Path, pod: str, identity: str) -> Iterator[Path]:
-    """A cgroup as the kubelet and containerd make them with systemd; gone afterwards."""
-    folder = parent / f"kubepods-burstable-pod{pod.replace('-', '_')}.slice"
-    inner = folder / f"cri-containerd-{identity}.scope"
-    inner.mkdir(parents=True)
-    try:
-        yield inner
-    finally:
-        inner.rmdir()
-        if not [entry for entry in folder.iterdir() if entry.is_dir()]:
-            folder.rmdir()
-
-
 @pytest.fixture
 def pods() -> Iterator[Path]:
     """`kubepods.slice/kubepods-burstable.slice` in a part of the tree of our own."""
-    root = rig.unified_root()
+    root = cgroups.unified_root()
     if root is None:
         pytest.skip("no unified cgroup hierarchy")
-    top = root / f"rallypoint-{uuid.uuid4().hex[:8]}"
-    below = top / "kubepods.slice" / "kubepods-burstable.slice"
-    try:
-        below.mkdir(parents=True)
-    except OSError as error:
-        pytest.skip(f"cannot make cgroups: {error.strerror}")
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            below = stack.enter_context(cgroups.pods_folder(root))
+        except OSError as error:
+            pytest.skip(f"cannot make cgroups: {error.strerror}")
         yield below
-    finally:
-        for folder in (below, below.parent, top):
-            folder.rmdir()
 
 
 def watching(tree: owners.Owners, port: int) -> wish.Wanted:

@@ -66,7 +66,7 @@ def _environ(parsed: argparse.Namespace) -> Mapping[str, str]:
 
 def measure(loaded: config.Settings, seconds: float, *, adopt: bool) -> dict[str, Any]:
     """Attach, wait, read, detach."""
-    with serve.opened(loaded, adopt=adopt) as read:
+    with serve.opened(loaded, adopt=adopt) as read, serve.named(loaded, read):
         end = time.monotonic() + seconds
         while True:
             read.look()
@@ -77,7 +77,7 @@ def measure(loaded: config.Settings, seconds: float, *, adopt: bool) -> dict[str
             "mode": read.source.mode,
             "reason": read.source.reason,
             "seconds": seconds,
-            "series": [series.shown(one) for one in read.series()],
+            "series": [series.shown(one, read.names(one.key.owner)) for one in read.series()],
             "self": read.source.totals(),
             "kernel": {c.name: {"kernel": c.kernel, "probe": c.probe} for c in read.compared()},
         }

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 
 from rallypoint.probe import config, serve
-from rallypoint.probe.domain import histogram, series
+from rallypoint.probe.domain import histogram, pods, series
 
 TURN_S = 1.0
 MOST_ROWS = 40
@@ -25,7 +25,7 @@ Seen = Mapping[series.SeriesKey, series.Series]
 def show(loaded: config.Settings, seconds: float | None) -> int:
     """Until Ctrl-C, or for some seconds."""
     end = time.monotonic() + seconds if seconds else float("inf")
-    with serve.opened(loaded, adopt=True) as read:
+    with serve.opened(loaded, adopt=True) as read, serve.named(loaded, read):
         before: Seen = {}
         with Live(_table([], read.source.mode), refresh_per_second=2) as live:
             while time.monotonic() < end:
@@ -33,7 +33,9 @@ def show(loaded: config.Settings, seconds: float | None) -> int:
                 read.look()
                 now = {one.key: one for one in read.series()}
                 rows = sorted(changes(before, now), key=busiest)[:MOST_ROWS]
-                live.update(_table([_row(one) for one in rows], read.source.mode))
+                live.update(
+                    _table([_row(one, read.names(one.key.owner)) for one in rows], read.source.mode)
+                )
                 before = now
     return 0
 
@@ -56,10 +58,10 @@ def busiest(one: series.Series) -> tuple[int, str, int, str]:
     return -messages, one.key.owner.name, one.key.port, one.key.role
 
 
-def _row(one: series.Series) -> list[str]:
+def _row(one: series.Series, named: pods.Named) -> list[str]:
     seen, counters = one.histograms, one.counters
     return [
-        one.key.owner.name,
+        named.title or one.key.owner.name,
         f"{one.key.transport}/{one.key.port}",
         one.key.role,
         _ms(seen["rtt_min"], 0.5),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,6 +14,7 @@ from rallypoint.probe.domain.layout import Config
 
 _MS_NS: Final = 1_000_000
 _SCOPES: Final = ("auto", "pods", "all")
+_CLUSTERS: Final = ("auto", "on", "off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +51,10 @@ class Settings:
     """The share of the connections that new programs count for first."""
     probe_canary_s: int = 60
     """So long, before they get all or none."""
+    probe_kubernetes: str = "auto"
+    """Names from its API. on: by the kubeconfig or the pod's account; auto: in a pod; off: ids."""
     probe_node_name: str = ""
-    """What is told as k8s.node.name; by default the host's name."""
+    """The node's name, told as k8s.node.name, by which its pods are asked for; else the host's."""
 
 
 def wanted(settings: Settings, *, pods_root: int, adopt: bool = False) -> wish.Wanted:
@@ -74,6 +79,20 @@ def wanted(settings: Settings, *, pods_root: int, adopt: bool = False) -> wish.W
             every_port=not settings.probe_ports,
         ),
     )
+
+
+def node_name(settings: Settings) -> str:
+    """Where we are."""
+    return settings.probe_node_name or socket.gethostname()
+
+
+def in_cluster(settings: Settings, environ: Mapping[str, str]) -> bool:
+    """Whether to ask a Kubernetes API for names."""
+    if settings.probe_kubernetes not in _CLUSTERS:
+        text = f"RALLYPOINT_PROBE_KUBERNETES: set it to one of {', '.join(_CLUSTERS)}"
+        raise SettingsError(text)
+    in_pod = "KUBERNETES_SERVICE_HOST" in environ
+    return settings.probe_kubernetes == "on" or (settings.probe_kubernetes == "auto" and in_pod)
 
 
 def _ports(words: tuple[str, ...]) -> tuple[int, ...]:

@@ -36,9 +36,11 @@ class Exporter:
         listener: socket.socket | None,
         push: Push,
         update: updating.Updating,
+        cluster_points: Callable[[], list[own.Point]] = list,
     ) -> None:
         self._reading = read
         self._update = update
+        self._cluster_points = cluster_points
         self._update_asked = False
         self._listener = listener
         self._push = push
@@ -81,12 +83,12 @@ class Exporter:
     def points(self, count: int) -> list[own.Point]:
         """The probe's own figures."""
         own_points = self._reading.about_itself(count)
-        return [*own_points, *self._update.points(), *self._push.points()]
+        return [*own_points, *self._update.points(), *self._push.points(), *self._cluster_points()]
 
     def text(self) -> str:
         """What a scrape gets."""
         found = self._reading.series(apart=self._update.running)
-        return exposition.text(found, self.points(len(found)))
+        return exposition.text(found, self.points(len(found)), self._reading.names)
 
     def request(self) -> bytes:
         """What a push holds; the events in it are told once."""
@@ -96,7 +98,8 @@ class Exporter:
         now = time.time_ns()
         clock = otlp.Clock(now, now - time.monotonic_ns())
         points = self.points(len(found))
-        return otlp.request(found, points, events, self._push.resource, clock)
+        names = self._reading.names
+        return otlp.request(found, points, events, self._push.resource, clock, names)
 
     def _answer(self) -> None:
         assert self._listener is not None

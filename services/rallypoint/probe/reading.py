@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from rallypoint.probe import owners, session, snmp, source
-from rallypoint.probe.domain import layout, metrics, own, retention, series
+from rallypoint.probe.domain import layout, metrics, own, pods, retention, series
 
 KEPT_EVENTS: Final = 256
 
@@ -26,6 +26,7 @@ class Reading:
         kept_s: float = retention.KEPT_S,
     ) -> None:
         self.source = opened
+        self.names: pods.Names = pods.nobody
         self.events: deque[tuple[series.SeriesKey, layout.Event]] = deque(maxlen=KEPT_EVENTS)
         self._tree = tree
         self._whole = whole  # everything of our namespace is watched: it can be compared

@@ -9,7 +9,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from prometheus_client.parser import text_string_to_metric_families
 
 from rallypoint.cli import probe_top
-from rallypoint.probe.domain import exposition, histogram, layout, metrics, otlp, own, series
+from rallypoint.probe.domain import exposition, histogram, layout, metrics, otlp, own, pods, series
 from rallypoint.probe.domain.cgroups import UNKNOWN, Owner
 from rallypoint.probe.domain.retention import Retention
 
@@ -46,6 +46,31 @@ def test_prometheus_reads_octaves_that_add_up() -> None:
     assert (made.labels["outcome"], made.value) == ("established", 3)
     assert families["rallypoint_tcp_retransmits"].samples[0].value == 4
     assert families["rallypoint_probe_trouble"].samples[0].labels == {"kind": "stale"}
+
+
+def named(owner: Owner) -> pods.Named:
+    return pods.Named("games", "arena-0", "game", "arena") if owner == POD else pods.NAMELESS
+
+
+def test_pods_are_told_by_name_where_names_are_known() -> None:
+    text = exposition.text([one(rtt=(100,)), one(KEY._replace(owner=UNKNOWN), rtt=(1,))], [], named)
+    pod, unknown = (
+        sample.labels
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "rallypoint_tcp_rtt_seconds_count"
+    )
+    assert (pod["pod_namespace"], pod["pod_name"], pod["container_name"]) == (
+        "games",
+        "arena-0",
+        "game",
+    )
+    assert "pod_name" not in unknown
+    body = otlp.request([one(rtt=(100,))], [], [], {}, otlp.Clock(10_000, 500), named)
+    resource = ExportMetricsServiceRequest.FromString(body).resource_metrics[0].resource
+    told = {a.key: a.value.string_value for a in resource.attributes}
+    assert told["k8s.pod.name"] == "arena-0"
+    assert told["service.name"] == "arena"
 
 
 def pushed(found: list[series.Series], events: list[layout.Event]) -> ExportMetricsServiceRequest:

@@ -5,34 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from rallypoint.probe.domain import histogram, metrics, own, series
+from rallypoint.probe.domain import histogram, metrics, own, pods, series
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _FIRST_OCTAVE, _LAST_OCTAVE = -17, 5  # 7.6 µs to 32 s
 Labels = Mapping[str, str]
 
 
-def text(found: Iterable[series.Series], points: Iterable[own.Point]) -> str:
+def text(
+    found: Iterable[series.Series], points: Iterable[own.Point], names: pods.Names = pods.nobody
+) -> str:
     """Everything, one family after the other."""
-    every = list(found)
+    every = [(one, labels(one.key, names(one.key.owner))) for one in found]
     lines: list[str] = []
     for name, metric in metrics.HISTOGRAMS.items():
         lines += _head(metric, "histogram", counter=False)
-        for one in every:
-            lines += _histogram(metric, labels(one.key), one.histograms[name])
+        for one, told in every:
+            lines += _histogram(metric, told, one.histograms[name])
     lines += _families(
-        own.Point(metric, one.counters[name], _pairs(one.key, metric), counter=True)
+        own.Point(metric, one.counters[name], _pairs(told, metric), counter=True)
         for name, metric in metrics.COUNTERS.items()
-        for one in every
+        for one, told in every
         if one.counters[name]
     )
     lines += _families(points)
     return "\n".join(lines) + "\n"
 
 
-def labels(key: series.SeriesKey) -> dict[str, str]:
+def labels(key: series.SeriesKey, named: pods.Named = pods.NAMELESS) -> dict[str, str]:
     """What tells series apart. Never a peer."""
     found = {
+        "pod_namespace": named.namespace,
+        "pod_name": named.pod,
+        "container_name": named.container,
         "pod_uid": key.owner.pod_uid,
         "container_id": key.owner.container_id,
         "owner": "" if key.owner.pod_uid else key.owner.name,
@@ -45,9 +50,9 @@ def labels(key: series.SeriesKey) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def _pairs(key: series.SeriesKey, metric: metrics.Metric) -> tuple[tuple[str, str], ...]:
+def _pairs(told: Labels, metric: metrics.Metric) -> tuple[tuple[str, str], ...]:
     more = {"outcome": metric.outcome} if metric.outcome else {}
-    return tuple({**labels(key), **more}.items())
+    return tuple({**told, **more}.items())
 
 
 def _families(points: Iterable[own.Point]) -> list[str]:

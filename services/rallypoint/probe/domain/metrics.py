@@ -64,6 +64,7 @@ KERNEL: Final = Metric(
     "rallypoint.probe.reconciled", "{event}", "Ours and the kernel's count of the same events"
 )
 UPDATE: Final = Metric("rallypoint.probe.update", "1", "1 at the state of the last update")
+PODS: Final = Metric("rallypoint.probe.pods", "{pod}", "Pods of the node that have names now")
 PUSHES: Final = Metric("rallypoint.probe.pushes", "{push}", "OTLP pushes by outcome")
 
 

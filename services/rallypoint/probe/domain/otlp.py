@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from rallypoint.probe.domain import histogram, layout, metrics, own, series
+from rallypoint.probe.domain import histogram, layout, metrics, own, pods, series
 
 COOKIE: Final = "rallypoint.socket.cookie"
 _CUMULATIVE: Final = 2
@@ -74,6 +74,7 @@ def request(
     events: Sequence[tuple[series.SeriesKey, layout.Event]],
     resource: Mapping[str, str],
     clock: Clock,
+    names: pods.Names = pods.nobody,
 ) -> bytes:
     """An ExportMetricsServiceRequest: a resource per owner, and one for the probe itself."""
     owners: dict[object, list[series.Series]] = {}
@@ -85,15 +86,19 @@ def request(
             _series_histogram(name, group, events, clock) for name in metrics.HISTOGRAMS
         )
         body += b"".join(_series_counters(group, clock))
-        out += _resource({**resource, **_owner(group[0].key)}, body)
+        out += _resource({**resource, **_owner(group[0].key, names)}, body)
     return out + _resource(resource, b"".join(_points(points, clock)))
 
 
-def _owner(key: series.SeriesKey) -> dict[str, str]:
+def _owner(key: series.SeriesKey, names: pods.Names) -> dict[str, str]:
+    named = names(key.owner)
     told = {
+        "k8s.namespace.name": named.namespace,
+        "k8s.pod.name": named.pod,
+        "k8s.container.name": named.container,
         "k8s.pod.uid": key.owner.pod_uid,
         "container.id": key.owner.container_id,
-        "service.name": "" if key.owner.pod_uid else key.owner.name,
+        "service.name": named.service if key.owner.pod_uid else key.owner.name,
     }
     return {name: value for name, value in told.items() if value}
 

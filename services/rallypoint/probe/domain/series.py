@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from rallypoint.probe.domain import histogram, layout
+from rallypoint.probe.domain import histogram, layout, pods
 from rallypoint.probe.domain.cgroups import UNKNOWN, Owner
 
 _MS: Final = 1e3
@@ -76,11 +76,11 @@ def since(now: Series, before: Series) -> Series:
     )
 
 
-def shown(series: Series) -> dict[str, object]:
+def shown(series: Series, named: pods.Named = pods.NAMELESS) -> dict[str, object]:
     """For JSON: times in milliseconds, only what was seen."""
     key = series.key
     found: dict[str, object] = {
-        "owner": key.owner.name,
+        "owner": named.title or key.owner.name,
         "pod": key.owner.pod_uid,
         "container": key.owner.container_id,
         "transport": key.transport,
