@@ -20,7 +20,7 @@ def unified_root() -> Path | None:
 @contextlib.contextmanager
 def pods_folder(root: Path) -> Iterator[Path]:
     """`kubepods.slice/kubepods-burstable.slice` two below a folder that goes afterwards."""
-    top = root / f"rallypoint-{uuid.uuid4().hex[:8]}"
+    top = root / f"probe-test-{uuid.uuid4().hex[:8]}"
     below = top / "kubepods.slice" / "kubepods-burstable.slice"
     below.mkdir(parents=True)
     try:

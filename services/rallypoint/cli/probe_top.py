@@ -32,24 +32,12 @@ def show(loaded: config.Settings, seconds: float | None) -> int:
                 time.sleep(TURN_S)
                 read.look()
                 now = {one.key: one for one in read.series()}
-                rows = sorted(changes(before, now), key=busiest)[:MOST_ROWS]
+                rows = sorted(series.gained(before, now), key=busiest)[:MOST_ROWS]
                 live.update(
                     _table([_row(one, read.names(one.key.owner)) for one in rows], read.source.mode)
                 )
                 before = now
     return 0
-
-
-def changes(before: Seen, now: Seen) -> list[series.Series]:
-    """What every series gained since the turn before; those that were quiet are left out."""
-    found = []
-    for key, one in now.items():
-        old = before.get(key)
-        known = old is not None and old.born_ns == one.born_ns
-        gained = series.since(one, old) if old and known else one
-        if any(gained.counters.values()) or any(h.count for h in gained.histograms.values()):
-            found.append(gained)
-    return found
 
 
 def busiest(one: series.Series) -> tuple[int, str, int, str]:

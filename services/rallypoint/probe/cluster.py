@@ -1,12 +1,14 @@
-"""Ask the Kubernetes API what the pods of this node are called; in a thread with a loop of its own.
+"""Talk to the Kubernetes API: what the pods of this node are called, how their network is.
 
-Only who has a cluster pays for it (25 MB of imports). Started after every capability is gone: the
-thread has none either. What goes wrong here is told and tried again; figures go on under ids.
+In a thread with a loop of its own, started after every capability is gone: it has none either. Only
+who has a cluster pays for it (24 MB). What goes wrong here is told and tried again; figures go on
+under ids.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Mapping
@@ -21,16 +23,15 @@ from rallypoint.kube.informer import Informer
 from rallypoint.kube.kinds import Kind
 from rallypoint.kube.objects import Object, Resource
 from rallypoint.kube.transport import Transport
-from rallypoint.probe.domain import metrics, own, pods
+from rallypoint.probe.conditions import GROUP, MANAGER, Conditions
+from rallypoint.probe.domain import health, metrics, own, pods
 
 logger = logging.getLogger(__name__)
 
-MANAGER: Final = "rallypoint-probe"
-"""The field manager of what we write."""
 SERVICE_LABEL: Final = "app.kubernetes.io/name"
 AGAIN_S: Final = 10.0
 STOP_S: Final = 5.0
-GROUP: Final = "rallypoint.dev"
+FAREWELL_S: Final = 3.0
 
 
 class ContainerStatus(Object, frozen=True, kw_only=True):
@@ -102,6 +103,7 @@ class Cluster:
         self.state = "waiting"
         self._config = config
         self._scope = Scope(fields=f"spec.nodeName={node}")
+        self._conditions = Conditions()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
         self._begun = threading.Event()
@@ -120,7 +122,20 @@ class Cluster:
 
     def points(self) -> list[own.Point]:
         """How it goes."""
-        return [own.Point(metrics.PODS, len(self.directory), (("state", self.state),))]
+        known = own.Point(metrics.PODS, len(self.directory), (("state", self.state),))
+        return [known, *self._conditions.points()]
+
+    def tell(self, uid: str, opinion: health.Opinion) -> bool:
+        """Have the GameServer of a pod, if it is one's, say how its network is.
+
+        False if nobody knows the pod, yet or any more.
+        """
+        pod = self.directory.alive(uid)
+        if pod is None or self._loop is None:
+            return False
+        if pod.server is not None:
+            self._loop.call_soon_threadsafe(self._conditions.want, pod.server, opinion)
+        return True
 
     def _run(self) -> None:
         async def main() -> None:
@@ -147,15 +162,24 @@ class Cluster:
     async def _watch(self, transport: Transport) -> None:
         informer = Informer(Api(transport, PODS, manager=MANAGER), self._scope)
         informer.on_change(self._changed)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(informer.run(), name="pods")
-            await informer.wait_synced()
-            self.state = "synced"
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(informer.run(), name="pods")
+                group.create_task(self._conditions.run(transport), name="conditions")
+                await informer.wait_synced()
+                self.state = "synced"
+        except asyncio.CancelledError:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FAREWELL_S):
+                    await self._conditions.farewell(transport)
+            raise
 
     def _changed(self, change: Change[Pod]) -> None:
         old, new = change.old, change.new
         if old is not None and (new is None or _uid(old) != _uid(new)):
-            self.directory.remove(_uid(old))
+            gone = self.directory.remove(_uid(old))
+            if gone is not None and gone.server is not None:
+                self._conditions.forget(gone.server)
         if new is not None:
             self.directory.put(read(new))
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from rallypoint.kit.settings import SettingsError
 from rallypoint.probe import source, wish
+from rallypoint.probe.domain.health import Limits
 from rallypoint.probe.domain.layout import Config
 
 _MS_NS: Final = 1_000_000
@@ -53,6 +54,14 @@ class Settings:
     """So long, before they get all or none."""
     probe_kubernetes: str = "auto"
     """Names from its API. on: by the kubeconfig or the pod's account; auto: in a pod; off: ids."""
+    probe_conditions: bool = False
+    """Write the condition NetworkHealthy of the node's GameServers."""
+    probe_unhealthy_rtt_ms: int = 250
+    """A network is unhealthy when half of the least round trips are above this, …"""
+    probe_unhealthy_retransmits_percent: int = 5
+    """… or more than this share is sent again, …"""
+    probe_health_window_s: int = 10
+    """… in three windows of this length in a row; healthy again after six good ones."""
     probe_node_name: str = ""
     """The node's name, told as k8s.node.name, by which its pods are asked for; else the host's."""
 
@@ -78,6 +87,15 @@ def wanted(settings: Settings, *, pods_root: int, adopt: bool = False) -> wish.W
             every_cgroup=every,
             every_port=not settings.probe_ports,
         ),
+    )
+
+
+def limits(settings: Settings) -> Limits:
+    """Where an unhealthy network begins."""
+    return Limits(
+        retransmits=settings.probe_unhealthy_retransmits_percent / 100,
+        path_s=settings.probe_unhealthy_rtt_ms / 1000,
+        window_s=settings.probe_health_window_s,
     )
 
 

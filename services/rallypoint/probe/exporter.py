@@ -37,10 +37,12 @@ class Exporter:
         push: Push,
         update: updating.Updating,
         cluster_points: Callable[[], list[own.Point]] = list,
+        attend: Callable[[], None] | None = None,
     ) -> None:
         self._reading = read
         self._update = update
         self._cluster_points = cluster_points
+        self._attend = attend
         self._update_asked = False
         self._listener = listener
         self._push = push
@@ -72,6 +74,8 @@ class Exporter:
                     self._reading.look()
                     self._swap()
                     self._push.when_due(self.request)
+                    if self._attend is not None:
+                        self._attend()
         self._push.finish(self.request)
 
     def _swap(self) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -13,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from rallypoint.probe import config, exporter, owners, reading, rights, session, source, updating
+from rallypoint.probe.domain import health
 
 if TYPE_CHECKING:
     from rallypoint.probe import cluster as cluster_module
@@ -60,8 +62,11 @@ def serve(settings: config.Settings, told: Callable[[str], None]) -> int:
         reason = f" ({read.source.reason})" if read.source.reason else ""
         told(f"mode {read.source.mode}{reason}")
         listener = _listener(settings, told)
-        update, points = _update(settings, read.source), known.points if known else list
-        running = exporter.Exporter(read, listener, _push(settings), update, points)
+        running = exporter.Exporter(
+            read, listener, _push(settings), _update(settings, read.source),
+            known.points if known else list,
+            _judge(settings, read, known) if known and settings.probe_conditions else None,
+        )  # fmt: skip
         timer = threading.Timer(settings.probe_adopt_s, _adopt_no_more, (read.source,))
         timer.daemon = True
         timer.start()
@@ -77,6 +82,23 @@ def serve(settings: config.Settings, told: Callable[[str], None]) -> int:
         if listener is not None:
             listener.close()
     return 0
+
+
+def _judge(
+    settings: config.Settings, read: reading.Reading, known: cluster_module.Cluster
+) -> Callable[[], None]:
+    """At the end of each window have the servers say how their network is."""
+    judge = health.Health(config.limits(settings))
+
+    def attend() -> None:
+        now = time.monotonic()
+        if not judge.due(now):
+            return
+        for uid, opinion in judge.look(read.series(), now).items():
+            if not known.tell(uid, opinion):
+                judge.forget(uid)
+
+    return attend
 
 
 def _update(settings: config.Settings, found: source.Source) -> updating.Updating:

@@ -8,7 +8,6 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from prometheus_client.parser import text_string_to_metric_families
 
-from rallypoint.cli import probe_top
 from rallypoint.probe.domain import exposition, histogram, layout, metrics, otlp, own, pods, series
 from rallypoint.probe.domain.cgroups import UNKNOWN, Owner
 from rallypoint.probe.domain.retention import Retention
@@ -160,6 +159,6 @@ def test_the_table_shows_what_was_gained(born_ns: int, sends: int) -> None:
     before = {KEY: one(sends=5)}
     late = one(sends=9)
     now = {KEY: series.Series(KEY, born_ns, late.counters, late.histograms)}
-    (gained,) = probe_top.changes(before, now)
+    (gained,) = series.gained(before, now)
     assert gained.counters["sends"] == sends
-    assert probe_top.changes(now, now) == []
+    assert series.gained(now, now) == []

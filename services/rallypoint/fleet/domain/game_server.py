@@ -1,7 +1,8 @@
 """GameServer: one pod that runs rooms, as Kubernetes users see it. The CRD is made from this.
 
 Every field has one owner: spec is the operator's, status too, but for `claims`, which allocators
-mirror. Objects stay small (no pod template in them): there are ten thousand of them in a watch.
+mirror, and the condition NETWORK_HEALTHY, which the probe of the node writes. Objects stay small
+(no pod template in them): there are ten thousand of them in a watch.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ USUAL: Mapping[Phase, tuple[Phase, ...]] = {
     "Failed": ("Terminating",),
     "Terminating": (),
 }
+NETWORK_HEALTHY = "NetworkHealthy"
+"""What the node's probe says of the server's sockets: retransmits, the path, dropped datagrams. It
+is not there where no probe is; Unknown once the probe was stopped. It changes no phase: what is
+wrong with a network is seldom mended by another pod of the same node."""
 NAME_PATTERN = "^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$"
 Protocol = Literal["UDP", "TCP", "TCPUDP"]
 

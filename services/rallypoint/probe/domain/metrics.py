@@ -65,6 +65,9 @@ KERNEL: Final = Metric(
 )
 UPDATE: Final = Metric("rallypoint.probe.update", "1", "1 at the state of the last update")
 PODS: Final = Metric("rallypoint.probe.pods", "{pod}", "Pods of the node that have names now")
+CONDITIONS: Final = Metric(
+    "rallypoint.probe.conditions", "{write}", "Conditions of game servers written, by outcome"
+)
 PUSHES: Final = Metric("rallypoint.probe.pushes", "{push}", "OTLP pushes by outcome")
 
 

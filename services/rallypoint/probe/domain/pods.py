@@ -79,12 +79,13 @@ class Directory:
             pod.uid, pod.namespace, pod.name, pod.service, containers, pod.server
         )
 
-    def remove(self, uid: str) -> None:
-        """A pod is no more."""
+    def remove(self, uid: str) -> Pod | None:
+        """A pod is no more; what it was."""
         if (pod := self._alive.pop(uid, None)) is not None:
             self._gone[uid] = pod
         while len(self._gone) > REMEMBERED:
             self._gone.popitem(last=False)
+        return pod
 
     def alive(self, uid: str) -> Pod | None:
         """The pod, while it is there."""

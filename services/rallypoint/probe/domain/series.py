@@ -76,6 +76,17 @@ def since(now: Series, before: Series) -> Series:
     )
 
 
+def gained(before: Mapping[SeriesKey, Series], now: Mapping[SeriesKey, Series]) -> list[Series]:
+    """What every series gained between two readings; those that were quiet are left out."""
+    found = []
+    for key, one in now.items():
+        old = before.get(key)
+        more = since(one, old) if old is not None and old.born_ns == one.born_ns else one
+        if any(more.counters.values()) or any(h.count for h in more.histograms.values()):
+            found.append(more)
+    return found
+
+
 def shown(series: Series, named: pods.Named = pods.NAMELESS) -> dict[str, object]:
     """For JSON: times in milliseconds, only what was seen."""
     key = series.key
