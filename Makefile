@@ -1,12 +1,13 @@
 # make up: play on this machine.  make test: everything that is tested.  Both work on a bare checkout.
 PYTHON ?= python3
 VENV := .venv
+LOAD_VENV := .venv-load
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 LOCKS := requirements/runtime.txt requirements/build.txt
 COMPILED := $(wildcard services/rallypoint/*/*.[ch])
 
-.PHONY: up test test-fast lint chaos protos web clean
+.PHONY: up test test-fast lint chaos load load-ui protos web clean
 
 up: $(VENV)/runtime.done protos web
 	@$(BIN)/rallypoint up $(ARGS)
@@ -23,6 +24,11 @@ lint: $(VENV)/dev.done protos
 # The long form of tests/integration/test_chaos.py: some 40 minutes.
 chaos: $(VENV)/runtime.done protos
 	@$(BIN)/rallypoint bench chaos --rounds 220 --json
+
+# Locust against `make up`, or ARGS="--host http://…": the exit code is the verdict (docs/loadtest.md).
+load: LOCUST = --headless
+load-ui load: $(LOAD_VENV)/done protos
+	@PYTHONPATH=.:services $(LOAD_VENV)/bin/locust --config loadtest/locust.conf $(LOCUST) $(ARGS)
 
 protos: $(VENV)/runtime.done
 	@$(BIN)/python protos/generate.py
@@ -45,5 +51,12 @@ $(VENV)/dev.done: requirements/dev.txt $(VENV)/runtime.done
 	@$(PIP) --require-hashes -r requirements/dev.txt
 	@touch $@
 
+# Locust patches what it runs in, and the services need nothing of it: an environment of its own.
+$(LOAD_VENV)/done: loadtest/requirements.txt $(VENV)/runtime.done
+	@echo "creating $(LOAD_VENV) and installing Locust"
+	@test -x $(LOAD_VENV)/bin/python || $(PYTHON) -m venv $(LOAD_VENV)
+	@$(LOAD_VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r loadtest/requirements.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .rallypoint test-results clients/web/dist clients/web/node_modules
+	rm -rf $(VENV) $(LOAD_VENV) .rallypoint test-results clients/web/dist clients/web/node_modules

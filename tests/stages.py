@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
+FORMATTED = ("services", "tests", "protos", "clients", "loadtest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def go_programs(*names: str) -> Step:
 STAGES: dict[str, tuple[Step, ...]] = {
     "lint": (
         python_tool("ruff", "check", "."),
-        python_tool("ruff", "format", "--check", "services", "tests", "protos", "clients"),
+        python_tool("ruff", "format", "--check", *FORMATTED),
         python_tool("mypy"),
         python_tool("lint-imports"),
         python_tool("buf", "lint"),

@@ -240,10 +240,10 @@ async def _assignment(
         lonely = tasks.create_task(company.too_few.wait(), name="lonely")
         try:
             await asyncio.wait({finding, lonely}, return_when=asyncio.FIRST_COMPLETED)
-            while not finding.done() and not await _withdraw(calls, queue):
+            while not finding.done() and not await withdraw(calls, queue):
                 await asyncio.wait({finding}, timeout=1.0)  # a match of now, or of before
         except asyncio.CancelledError:
-            await _withdraw(calls, queue)
+            await withdraw(calls, queue)
             raise
         finally:
             finding.cancel()
@@ -281,7 +281,7 @@ async def _match(
     ) as connection:
         await connection.wait_joined()
         async with asyncio.TaskGroup() as tasks:
-            playing = tasks.create_task(_think(brain, connection), name="brain")
+            playing = tasks.create_task(think(brain, connection), name="brain")
             outcome = await _outcome(connection)
             playing.cancel()
         if isinstance(outcome, errors.RallypointError):
@@ -291,7 +291,7 @@ async def _match(
         score.played(connection, outcome)
 
 
-async def _think(brain: bot_brains.Brain, connection: room.RoomConnection) -> None:
+async def think(brain: bot_brains.Brain, connection: room.RoomConnection) -> None:
     """Let the brain play; what goes wrong with the connection is the connection's to tell."""
     with contextlib.suppress(errors.RallypointError):
         await brain.play(connection)
@@ -304,11 +304,11 @@ async def _outcome(connection: room.RoomConnection) -> seat.Ended | errors.Rally
     except errors.RallypointError as error:
         return error
     except asyncio.CancelledError:
-        await _leave(connection)
+        await leave(connection)
         raise
 
 
-async def _withdraw(calls: matchmaking.Matchmaking, queue: str) -> bool:
+async def withdraw(calls: matchmaking.Matchmaking, queue: str) -> bool:
     """Leave the queue on the way out, if that is quick; False when a match holds the ticket."""
     try:
         async with asyncio.timeout(1.0):
@@ -320,7 +320,7 @@ async def _withdraw(calls: matchmaking.Matchmaking, queue: str) -> bool:
     return True
 
 
-async def _leave(connection: room.RoomConnection) -> None:
+async def leave(connection: room.RoomConnection) -> None:
     """Give up the seat on the way out, so that the others need not wait for us."""
     try:
         async with asyncio.timeout(1.0):

@@ -330,6 +330,7 @@ class Stack:
                 "nats_url": self.nats_url,
                 "redis_url": self.redis_url,
                 "fleet": self.address("fleet/grpc"),
+                "native": f"grpc://{self.address('gateway-1/native')}",
             },
         )
 

@@ -1,0 +1,120 @@
+"""Locust plays the whole stack: a green verdict, and a red one when the room node stands still."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support import stack_process
+from tests.support.stack_process import StackProcess
+
+from rallypoint.cli import plan
+
+ROOT = Path(__file__).resolve().parents[2]
+QUEUE = {
+    **plan.DEFAULT_QUEUES["skirmish"],
+    "queue": "load",
+    "min_after_s": 0,
+    "options": {"time_limit_s": 3},
+}
+LONG = {**QUEUE, "queue": "long", "options": {"time_limit_s": 110}}
+# A crowded machine may be slow, and one stall of two seconds loses some inputs.
+LIMITS = """
+objectives:
+  open session: {at_least: 6, failed: 0}
+  join: {at_least: 6, failed: 0}
+  input to echo: {at_least: 50, p99_ms: 4000, failed_percent: 20}
+  stream: {failed: 0}
+"""
+
+
+@pytest.fixture(scope="module")
+def locust() -> Path:
+    """Locust in its own environment, made by the same target that people use."""
+    subprocess.run(["make", "-s", ".venv-load/done"], cwd=ROOT, check=True)
+    return ROOT / ".venv-load" / "bin" / "locust"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackProcess]:
+    data_dir = tmp_path_factory.mktemp("load")
+    with stack_process.running(data_dir, queues=[QUEUE, LONG]) as running:
+        yield running
+
+
+@pytest.fixture
+def command(locust: Path, stack: StackProcess, tmp_path: Path) -> list[str]:
+    (tmp_path / "slo.yaml").write_text(LIMITS)
+    return [
+        str(locust), "--config", "loadtest/locust.conf", "--host", stack.url, "--users", "6",
+        "--spawn-rate", "6", "--game", "skirmish", "--slo", str(tmp_path / "slo.yaml"),
+        "--report", str(tmp_path / "report"),
+    ]  # fmt: skip
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'services'}"}
+
+
+@pytest.mark.timeout(300)  # the first run installs Locust
+def test_workers_play_matches_and_the_verdict_is_green(
+    command: list[str], stack: StackProcess, tmp_path: Path
+) -> None:
+    native = json.loads((stack.data_dir / "state.json").read_text())["native"]
+    words = ["--headless", "--queue", "load", "--run-time", "12s", "--processes", "2"]
+    words += ["--shape", "reconnect-storm", "--native", native, "--native-share", "0.4"]
+    done = subprocess.run(
+        [*command, *words], cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "report" / "summary.json").read_text())
+    seen = {(row["name"], row["transport"]) for row in told["rows"]}
+    assert {("input to echo", "grpc-web"), ("input to echo", "native")} <= seen
+    assert {("time to match", "grpc-web"), ("match", "grpc-web"), ("rejoin", "grpc-web")} <= seen
+    assert [error for error in told["errors"] if "NOT_" not in error] == []
+    assert told["most_players"] == 6
+    assert "<polyline" in (tmp_path / "report" / "report.html").read_text()
+
+
+def ask(address: str) -> Any:
+    try:
+        with urllib.request.urlopen(address, timeout=5) as answer:
+            return json.load(answer)
+    except OSError:
+        return None
+
+
+@pytest.mark.timeout(300)
+def test_verdict_turns_red_when_the_room_node_is_stopped(
+    command: list[str], stack: StackProcess
+) -> None:
+    port = stack_process.free_port()
+    words = ["--autostart", "--queue", "long", "--run-time", "100s", "--web-host", "127.0.0.1"]
+    node = stack.pid("room-state-1")
+
+    def green() -> bool:
+        return bool((ask(f"http://127.0.0.1:{port}/slo") or {}).get("passed"))
+
+    with subprocess.Popen(
+        [*command, *words, "--web-port", str(port)],
+        cwd=ROOT,
+        env=environment(),
+        stderr=subprocess.DEVNULL,
+    ) as locust:
+        try:
+            stack_process.wait_until(green, "the verdict is green")
+            os.kill(node, signal.SIGSTOP)
+            stack_process.wait_until(lambda: not green(), "the verdict is red", within_s=60)
+            stats = ask(f"http://127.0.0.1:{port}/stats/requests")
+            assert any("NOT_ECHOED" in error["error"] for error in stats["errors"])
+        finally:
+            os.kill(node, signal.SIGCONT)
+            locust.terminate()
+    assert locust.returncode == 1
