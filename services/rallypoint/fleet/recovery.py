@@ -112,7 +112,7 @@ class Recovery:
         for room_id in list(self._waiting):
             own = await self._ownership.get(room_id)
             if own is None:
-                del self._waiting[room_id]
+                self._waiting.pop(room_id, None)  # another try may have ended meanwhile
             else:
                 await self._one(own, None)
 
