@@ -10,7 +10,7 @@ from tests.integration.conftest import Runs
 from tests.integration.fleet_stack import Peer, Stack, fleet_stack, running_fleet, until
 
 from rallypoint.cli.brokers import Brokers
-from rallypoint.internal.v1 import events_pb2
+from rallypoint.internal.v1 import allocation_pb2, events_pb2
 from rallypoint.kit import bus_wire, errors, keys, subjects
 from rallypoint.kit.names import RoomId, SetName
 
@@ -363,6 +363,42 @@ def test_unreadable_ownership_of_another_room_stops_nothing(
             await stack.allocate(room)
             await node.kill()
             await until(lambda: _no_own(stack, room))
+
+    runs(scenario())
+
+
+def test_allocate_waits_for_a_slot_as_long_as_it_is_told(
+    runs: Runs, brokers: Brokers, fresh: Fresh
+) -> None:
+    async def scenario() -> None:
+        async with fleet_stack(brokers, fresh("set")) as stack:
+            await stack.node(capacity=1)
+            first, second = fresh("room"), fresh("room")
+            await stack.allocate(first)
+            with pytest.raises(errors.ResourceExhausted, match="FLEET_FULL") as refused:
+                await stack.allocate(second, wait_ms=300)
+            assert refused.value.retry_after_s
+            waiting = asyncio.create_task(stack.allocate(second, wait_ms=30_000), name="waiting")
+            await asyncio.sleep(0.3)
+            await stack.release(first)
+            assert (await waiting).epoch == 1
+
+    runs(scenario())
+
+
+def test_allocate_says_when_no_node_meets_its_wishes(
+    runs: Runs, brokers: Brokers, fresh: Fresh
+) -> None:
+    async def scenario() -> None:
+        async with fleet_stack(brokers, fresh("set")) as stack:
+            await stack.node()
+            moon = allocation_pb2.NodeSelector(match_labels={"region": "moon"})
+            with pytest.raises(errors.ResourceExhausted, match="FLEET_UNMATCHED"):
+                await stack.allocate(fresh("room"), selectors=[moon])
+            with pytest.raises(errors.InvalidArgument, match="SELECTION_INVALID"):
+                await stack.allocate(fresh("room"), selectors=[moon] * 9)
+            anywhere = allocation_pb2.NodeSelector()
+            await stack.allocate(fresh("room"), selectors=[moon, anywhere])
 
     runs(scenario())
 

@@ -7,17 +7,19 @@ with a higher epoch, which fences whatever the first may still have made.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from rallypoint.fleet.claims import Claims, Unbuilt
+from rallypoint.fleet.batching import Batcher, Later
+from rallypoint.fleet.claiming import Claiming, Kind
+from rallypoint.fleet.claims import Binding, Claims, Confirmation, Taken, Unbuilt, Wish
 from rallypoint.fleet.codes import Codes
 from rallypoint.fleet.config import Settings
 from rallypoint.fleet.domain import placement
 from rallypoint.fleet.domain.claims import Claim
-from rallypoint.fleet.domain.nodes import Node, Registry
+from rallypoint.fleet.domain.nodes import Node, Registry, Selector
 from rallypoint.fleet.hosts import Hosts
 from rallypoint.fleet.ownership import Own, Ownership
 from rallypoint.internal.v1 import allocation_pb2, room_host_pb2
@@ -29,12 +31,15 @@ logger = logging.getLogger(__name__)
 
 Rebuild = Callable[[SetName], Awaitable[None]]
 """Takes the rooms of a set in as claims, after Redis came back without them."""
-Later = Callable[[Coroutine[Any, Any, None], str], None]
-"""Runs a coroutine in the background, by name."""
 
 _FINAL = {"GAME_ERROR", "ROOM_ENDED", "LATE_JOIN_OFF"}
 """Reasons that another node would give too."""
 _STEPS = 6
+_MOST_SELECTORS = 8
+_MOST_WAIT_MS = 60_000
+_MOST_PARKED = 256
+_PARKED_S = 0.25
+FULL = "FLEET_FULL"
 _BOUNDLESS = 1 << 30
 MOVED = "ROOM_MOVED"
 """Why a room is closed on a node that was given up."""
@@ -56,6 +61,7 @@ class _Request:
     room_id: RoomId
     set_name: SetName
     message: allocation_pb2.AllocateRequest
+    kind: Kind
     epoch: int
     replace: Claim | None
     failed: set[str]
@@ -80,19 +86,43 @@ class Allocator:
     ) -> None:
         self._settings = settings
         self._claims = claims
+        self._claiming = Claiming(claims, registry, clock, later=later)
+        self._bind = Batcher(claims.bind_many, later=later, name="claims.bind")
+        self._confirm = Batcher(claims.confirm_many, later=later, name="claims.confirm")
+        self._parked = 0
         self._ownership = ownership
         self._codes = codes
         self._hosts = hosts
         self._registry = registry
         self._clock = clock
         self._later = later
-        self._rebuild = rebuild
+        self._rebuild = Batcher(_once_each(rebuild), later=later, name="claims.rebuild")
 
     async def allocate(
         self, message: allocation_pb2.AllocateRequest
     ) -> allocation_pb2.AllocateResponse:
         """Place the room of a request; see AllocationService.Allocate for the errors."""
         request = await self._begin(message)
+        until = self._clock.monotonic() + message.wait_ms / 1000
+        while True:
+            try:
+                return await self._once(request)
+            except errors.ResourceExhausted as error:
+                if error.reason != FULL or self._clock.monotonic() >= until:
+                    raise
+                await self._park(error)
+
+    async def _park(self, error: errors.ResourceExhausted) -> None:
+        """Wait a moment for a slot, unless too many do."""
+        if self._parked >= _MOST_PARKED:
+            raise error
+        self._parked += 1
+        try:
+            await asyncio.sleep(_PARKED_S)
+        finally:
+            self._parked -= 1
+
+    async def _once(self, request: _Request) -> allocation_pb2.AllocateResponse:
         for _ in range(self._settings.node_tries):
             place = await self._placed(request)
             try:
@@ -103,7 +133,9 @@ class Allocator:
                     raise
                 self._failed(request, place, error)
                 continue
-            if not await self._claims.confirm(request.set_name, request.room_id, place.claim):
+            if not await self._confirm(
+                Confirmation(request.set_name, request.room_id, place.claim)
+            ):
                 raise errors.Unavailable(
                     "CLAIM_LOST", "the claim moved meanwhile; try again", retry_after_s=0.1
                 )
@@ -121,12 +153,15 @@ class Allocator:
         room_id = RoomId(names.check_id(message.request_id, "request_id"))
         set_name = SetName(names.check_name(message.set, "set"))
         names.check_name(message.game, "game")
-        bound = await self._claims.bind(room_id, set_name)
+        kind = _kind(message, set_name)
+        bound = await self._bind(Binding(room_id, set_name))
         if bound.set_name != set_name:
             raise errors.FailedPrecondition(
                 "REQUEST_BOUND", f"the request belongs to set {bound.set_name}"
             )
-        return _Request(room_id, set_name, message, bound.epoch + 1, replace=None, failed=set())
+        return _Request(
+            room_id, set_name, message, kind, bound.epoch + 1, replace=None, failed=set()
+        )
 
     async def _create(self, request: _Request, place: Place) -> room_host_pb2.CreateRoomResponse:
         wanted = room_host_pb2.CreateRoomRequest(
@@ -173,20 +208,9 @@ class Allocator:
         )
 
     async def _claimed(self, request: _Request) -> Claim:
-        nodes = self._registry.usable(
-            request.set_name, request.message.game, self._clock.monotonic()
-        )
-        used = await self._claims.used(request.set_name)
-        ranked = placement.rank(nodes, used, exclude=request.failed)
-        taken = await self._claims.take(
-            request.set_name,
-            request.room_id,
-            epoch=request.epoch,
-            candidates=[(node.place, node.capacity) for node in ranked],
-            replace=request.replace,
-        )
+        taken = await self._taken(request)
         if taken.claim is None:
-            raise _unreachable() if request.failed and not ranked else _full(request)
+            raise self._refusal(request)
         if taken.claim.state == "M":
             raise errors.Unavailable("ROOM_MOVING", "the room's node died", retry_after_s=1.0)
         if taken.claim.state == "X":
@@ -194,8 +218,46 @@ class Allocator:
                 "ROOM_CLOSING", "an earlier try is being cleaned up", retry_after_s=1.0
             )
         if taken.is_new:
-            await self._claims.bind(request.room_id, request.set_name, epoch=taken.claim.epoch)
+            await self._bind(Binding(request.room_id, request.set_name, taken.claim.epoch))
         return taken.claim
+
+    async def _taken(self, request: _Request) -> Taken:
+        if request.replace is None and not request.failed:
+            return await self._claiming.take(request.kind, Wish(request.room_id, request.epoch))
+        return await self._claims.take(
+            request.set_name,
+            request.room_id,
+            epoch=request.epoch,
+            candidates=await self._others(request),
+            replace=request.replace,
+        )
+
+    async def _others(self, request: _Request) -> list[tuple[str, int]]:
+        """What is left to try, after some nodes failed the request, best first."""
+        nodes = self._usable(request)
+        used = await self._claims.used(request.set_name)
+        ranked = placement.rank(nodes, used, exclude=request.failed)
+        return [(node.place, node.capacity) for node in ranked]
+
+    def _usable(self, request: _Request) -> list[Node]:
+        """The nodes that meet what is asked for, those of the first wish first."""
+        kind, now = request.kind, self._clock.monotonic()
+        nodes = self._registry.usable(kind.set_name, kind.game, now)
+        if not kind.selectors:
+            return nodes
+        return [node for node in nodes if any(one.meets(node) for one in kind.selectors)]
+
+    def _refusal(self, request: _Request) -> errors.RallypointError:
+        nodes = self._usable(request)
+        if request.failed and all(node.place in request.failed for node in nodes):
+            return _unreachable()
+        if not nodes and request.kind.selectors:
+            return errors.ResourceExhausted(
+                "FLEET_UNMATCHED",
+                f"set {request.set_name} has no node that meets the selectors",
+                retry_after_s=5.0,
+            )
+        return _full(request)
 
     async def _catch_up(self, request: _Request, claim: Claim, own: Own) -> None:
         """The owner is ahead of the claim, since Redis forgot: follow it, or go above it."""
@@ -253,9 +315,30 @@ def _unreachable() -> errors.Unavailable:
     return errors.Unavailable("NODE_UNREACHABLE", "no node tried made the room", retry_after_s=1.0)
 
 
+def _once_each(rebuild: Rebuild) -> Callable[[Sequence[SetName]], Awaitable[Sequence[None]]]:
+    """A rebuild lists everything that is owned: all who need it of a set share one."""
+
+    async def rebuild_all(wanted: Sequence[SetName]) -> Sequence[None]:
+        for set_name in dict.fromkeys(wanted):
+            await rebuild(set_name)
+        return [None] * len(wanted)
+
+    return rebuild_all
+
+
+def _kind(message: allocation_pb2.AllocateRequest, set_name: SetName) -> Kind:
+    if len(message.selectors) > _MOST_SELECTORS or message.wait_ms > _MOST_WAIT_MS:
+        raise errors.InvalidArgument(
+            "SELECTION_INVALID", f"at most {_MOST_SELECTORS} selectors and {_MOST_WAIT_MS} ms"
+        )
+    wishes = [Selector(frozenset(one.match_labels.items())) for one in message.selectors]
+    spread = message.spread == allocation_pb2.SPREAD_DISTRIBUTED
+    return Kind(set_name, message.game, tuple(wishes), spread=spread)
+
+
 def _full(request: _Request) -> errors.ResourceExhausted:
     return errors.ResourceExhausted(
-        "FLEET_FULL",
+        FULL,
         f"set {request.set_name} has no free slot for game {request.message.game}",
         retry_after_s=1.0,
     )

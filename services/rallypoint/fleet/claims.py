@@ -11,6 +11,7 @@ from typing import Any
 
 from rallypoint.fleet.domain import claims
 from rallypoint.fleet.domain.claims import Claim
+from rallypoint.fleet.domain.placement import View
 from rallypoint.kit import errors, keys
 from rallypoint.kit.clock import Clock
 from rallypoint.kit.names import RoomId, SetName
@@ -38,6 +39,32 @@ class Taken:
     is_new: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A request to be tied to a set, and an epoch to be remembered as given."""
+
+    room_id: RoomId
+    set_name: SetName
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A new claim that somebody wants."""
+
+    room_id: RoomId
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """A claim whose room is made."""
+
+    set_name: SetName
+    room_id: RoomId
+    claim: Claim
+
+
 class Unbuilt(errors.Unavailable):
     """Redis does not hold the set's claims yet, or not any more: they must be rebuilt first."""
 
@@ -61,6 +88,8 @@ class Claims:
         self._known_sets: set[SetName] = set()
         self._bind = store.load(_PACKAGE, "bind.lua")
         self._claim = store.load(_PACKAGE, "claim.lua")
+        self._claim_many = store.load(_PACKAGE, "claim_many.lua")
+        self._view = store.load(_PACKAGE, "view.lua")
         self._confirm = store.load(_PACKAGE, "confirm.lua")
         self._release = store.load(_PACKAGE, "release.lua")
         self._closing = store.load(_PACKAGE, "closing.lua")
@@ -70,10 +99,63 @@ class Claims:
     def _now_ms(self) -> int:
         return int(self._clock.now() * 1000)
 
-    async def bind(self, room_id: RoomId, set_name: SetName, *, epoch: int = 0) -> Bound:
+    async def bind(self, room_id: RoomId, set_name: SetName, *, epoch: int) -> None:
         """Tie a request to a set if it is not tied yet; remember `epoch` as given."""
-        reply = await self._bind(keys=[keys.fleet_bind(room_id)], args=[set_name, epoch, DAY_S])
-        return Bound(SetName(reply[0].decode()), int(reply[1]))
+        await self.bind_many([Binding(room_id, set_name, epoch)])
+
+    async def bind_many(self, bindings: Sequence[Binding]) -> list[Bound]:
+        """Tie requests to their sets, in one round trip."""
+        calls = [
+            self._bind.call(
+                keys=[keys.fleet_bind(one.room_id)], args=[one.set_name, one.epoch, DAY_S]
+            )
+            for one in bindings
+        ]
+        replies = await self._store.script_many(calls)
+        return [Bound(SetName(name.decode()), int(epoch)) for name, epoch in replies]
+
+    async def take_many(
+        self,
+        set_name: SetName,
+        wishes: Sequence[Wish],
+        *,
+        candidates: Sequence[tuple[str, int]],
+        spread: bool = False,
+    ) -> tuple[list[Taken], list[int]]:
+        """Keep the rooms' claims, or claim where it is fullest (`spread`: emptiest), in one step.
+
+        Also returns what each candidate (place, capacity) holds now, -1 for one that takes nothing.
+        Raises Unbuilt.
+        """
+        await self._remember(set_name)
+        reply: list[Any] = await self._claim_many(
+            keys=[
+                *self._keys(set_name), keys.fleet_built(set_name), keys.fleet_fenced(set_name)
+            ],
+            args=[
+                self._now_ms(), self._ttl_ms, "D" if spread else "P", len(candidates),
+                *(part for pair in candidates for part in pair),
+                *(part for wish in wishes for part in (wish.room_id, wish.epoch)),
+            ],
+        )  # fmt: skip
+        if reply[0] == b"unbuilt":
+            raise Unbuilt(set_name)
+        answers, used = reply[1 : 1 + len(wishes)], reply[1 + len(wishes) :]
+        return [_taken(answer.decode()) for answer in answers], used
+
+    async def view(self, set_name: SetName) -> View:
+        """Return what the set's servers hold."""
+        used, fenced, last = await self._view(
+            keys=[
+                keys.fleet_used(set_name), keys.fleet_fenced(set_name), keys.fleet_last(set_name)
+            ]
+        )  # fmt: skip
+        counts = zip(used[::2], used[1::2], strict=True)
+        return View(
+            used={place.decode(): int(count) for place, count in counts},
+            fenced=frozenset(place.decode() for place in fenced),
+            last=frozenset(place.decode() for place in last),
+        )
 
     async def take(
         self,
@@ -115,10 +197,31 @@ class Claims:
 
     async def confirm(self, set_name: SetName, room_id: RoomId, claim: Claim) -> bool:
         """Say that the room is made; False when the claim is another's by now."""
-        reply = await self._confirm(
-            keys=self._keys(set_name)[:2], args=[room_id, f"{claim.place}|{claim.epoch}"]
-        )
-        return bool(reply)
+        return (await self.confirm_many([Confirmation(set_name, room_id, claim)]))[0]
+
+    async def confirm_many(self, made: Sequence[Confirmation]) -> list[bool]:
+        """`confirm` for many, in one round trip."""
+        by_set: dict[SetName, list[Confirmation]] = {}
+        for one in made:
+            by_set.setdefault(one.set_name, []).append(one)
+        calls = [
+            self._confirm.call(
+                keys=self._keys(set_name)[:2],
+                args=[
+                    part
+                    for one in group
+                    for part in (one.room_id, f"{one.claim.place}|{one.claim.epoch}")
+                ],
+            )
+            for set_name, group in by_set.items()
+        ]
+        replies = await self._store.script_many(calls)
+        held = {
+            id(one): bool(kept)
+            for group, reply in zip(by_set.values(), replies, strict=True)
+            for one, kept in zip(group, reply, strict=True)
+        }
+        return [held[id(one)] for one in made]
 
     async def release(
         self, set_name: SetName, room_id: RoomId, *, max_epoch: int = 0, place: str = ""
@@ -222,6 +325,13 @@ class Claims:
         return [
             keys.fleet_claims(set_name), keys.fleet_expiry(set_name), keys.fleet_used(set_name)
         ]  # fmt: skip
+
+
+def _taken(answer: str) -> Taken:
+    """What `claim_many.lua` says of one room."""
+    if not answer:
+        return Taken(None, is_new=False)
+    return Taken(claims.parse(answer[1:]), is_new=answer[0] == "N")
 
 
 def _kept(room_id: RoomId) -> RoomId:

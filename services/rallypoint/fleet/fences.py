@@ -6,7 +6,7 @@ fenced, never both. It is asked itself after that (`domain.retiring` says why) a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 from rallypoint.kit import errors, keys
@@ -14,6 +14,8 @@ from rallypoint.kit.names import SetName
 from rallypoint.kit.store import Store
 
 _PACKAGE = "rallypoint.fleet"
+_MOST_LAST = 5000
+"""What fits in one call of Lua; the rest is filled like any other."""
 Answer = Literal["fenced", "used"]
 
 
@@ -32,6 +34,7 @@ class Fences:
         self._fence = store.load(_PACKAGE, "fence.lua")
         self._unfence = store.load(_PACKAGE, "unfence.lua")
         self._lead = store.load(_PACKAGE, "lead.lua")
+        self._last = store.load(_PACKAGE, "last.lua")
 
     async def lead(self, set_name: SetName, *, known_epoch: int) -> int:
         """Begin to lead a set; `known_epoch` is the highest one that is kept elsewhere."""
@@ -64,6 +67,13 @@ class Fences:
         known = [keys.fleet_epoch(set_name), keys.fleet_fenced(set_name)]
         if await self._unfence(keys=known, args=[place, epoch]) != b"open":
             raise Deposed(set_name, epoch)
+
+    async def fill_last(self, set_name: SetName, places: Collection[str]) -> None:
+        """Have new rooms go to these only when no other has room: they shall empty by themselves.
+
+        Takes the place of what was said before. A preference only, so no epoch guards it.
+        """
+        await self._last(keys=[keys.fleet_last(set_name)], args=sorted(places)[:_MOST_LAST])
 
     async def all(self, set_name: SetName) -> Mapping[str, int]:
         """Return the fenced places and the epoch each was fenced by."""

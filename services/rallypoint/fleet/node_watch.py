@@ -123,4 +123,5 @@ def parse_node(value: bytes) -> Node | None:
         capacity=record.capacity,
         draining=record.draining,
         pod_uid=record.pod_uid,
+        labels=frozenset(record.labels.items()),
     )

@@ -112,6 +112,11 @@ def fleet_fenced(set_name: SetName) -> str:
     return _fleet(set_name, "fenced")
 
 
+def fleet_last(set_name: SetName) -> str:
+    """SET: `<node>|<incarnation>` of servers that are filled after all others."""
+    return _fleet(set_name, "last")
+
+
 def fleet_bind(room_id: RoomId) -> str:
     """HASH: the set and the highest epoch of a request. Its own hash tag: it knows no set yet."""
     return f"fleet:bind:{{{room_id}}}"

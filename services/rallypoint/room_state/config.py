@@ -16,6 +16,8 @@ class Settings:
     """The set of nodes it belongs to."""
     pod_uid: str = ""
     """The UID of its pod, from the downward API; empty outside Kubernetes."""
+    node_labels: tuple[str, ...] = ()
+    """What allocations may select it by, each `key=value`."""
     room_capacity: int = 256
     """Rooms it accepts."""
     games: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from rallypoint.games.definition import Definition
 from rallypoint.internal.v1 import events_pb2, room_admin_pb2_grpc, room_transfer_pb2_grpc
 from rallypoint.kit import names, rpc
 from rallypoint.kit.runtime import Runtime
+from rallypoint.kit.settings import SettingsError
 from rallypoint.kit.trunk_listener import TrunkListener
 from rallypoint.room_state import catalog
 from rallypoint.room_state.admin import RoomAdminService
@@ -155,4 +156,12 @@ def _record(
         version=metadata.version("rallypoint"),
         capacity=settings.room_capacity,
         pod_uid=settings.pod_uid,
+        labels=dict(_label(text) for text in settings.node_labels),
     )
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise SettingsError(f"RALLYPOINT_NODE_LABELS holds {text!r}: write key=value")
+    return key, value

@@ -27,6 +27,7 @@ class Node:
     capacity: int
     draining: bool = False
     pod_uid: str = ""
+    labels: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def place(self) -> str:
@@ -37,6 +38,17 @@ class Node:
 def place_of(node_id: str, incarnation: str) -> str:
     """Return how claims name a node's process."""
     return f"{node_id}|{incarnation}"
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Labels that a node must have, all of them."""
+
+    labels: frozenset[tuple[str, str]]
+
+    def meets(self, node: Node) -> bool:
+        """Tell whether a node has them."""
+        return self.labels <= node.labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +116,8 @@ class Registry:
     """The nodes fleet knows. Every method takes `now`; none looks at a clock."""
 
     limits: Limits = field(default_factory=Limits)
+    version: int = 0
+    """Goes up whenever other nodes than before may be usable, but for silence and time."""
     _seen: dict[str, _Seen] = field(default_factory=dict)
     _dead: dict[str, float] = field(default_factory=dict)
 
@@ -113,8 +127,10 @@ class Registry:
         if node.place in self._dead:
             return []  # a last word from the grave: its registration lives up to 15 s more
         if known is not None and known.node.incarnation == node.incarnation:
+            self.version += (known.node, known.registered) != (node, True)
             known.node, known.registered = node, True
             return []
+        self.version += 1
         self._seen[node.node_id] = _Seen(node, registered=True, heard_at=now, answered_at=now)
         return self._bury(known, now)
 
@@ -122,6 +138,7 @@ class Registry:
         """Take the loss of a registration: nothing new is placed there."""
         if node_id in self._seen:
             self._seen[node_id].registered = False
+            self.version += 1
 
     def heard(self, node_id: str, incarnation: str, now: float) -> list[Node]:
         """Take a heartbeat; return processes that this shows to be dead."""
@@ -193,6 +210,7 @@ class Registry:
         if known is None:
             return []
         self._dead[known.node.place] = now
+        self.version += 1
         return [known.node]
 
     def alive(self) -> list[Node]:
@@ -243,3 +261,4 @@ class Registry:
         known = self._seen.get(node.node_id)
         if known is not None and known.node.incarnation == node.incarnation:
             known.ping_failed_at = now
+            self.version += 1

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 from rallypoint.fleet.domain.nodes import Node
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a set's servers hold, by place, as it was a moment ago."""
+
+    used: Mapping[str, int]
+    fenced: Collection[str] = frozenset()
+    """Places that take nothing more."""
+    last: Collection[str] = frozenset()
+    """Places that shall empty by themselves: they are filled after all others."""
 
 
 def rank(
@@ -23,3 +36,19 @@ def rank(
             node.node_id,
         ),
     )
+
+
+def shortlist(nodes: Iterable[Node], view: View, *, most: int, spread: bool = False) -> list[Node]:
+    """Return the best nodes that have room, at most so many, best first.
+
+    Among them the claim itself takes the fullest (`spread`: the emptiest), since it knows better;
+    so those to fill last are there only when there is nothing else.
+    """
+    sign = -1 if spread else 1
+    free = [
+        (sign * (node.capacity - view.used.get(node.place, 0)), node.node_id, node)
+        for node in nodes
+        if node.place not in view.fenced and view.used.get(node.place, 0) < node.capacity
+    ]
+    preferred = [one for one in free if one[2].place not in view.last] if view.last else free
+    return [node for _, _, node in heapq.nsmallest(most, preferred or free)]
