@@ -6,7 +6,8 @@ import contextlib
 from pathlib import Path
 
 from tests.integration.conftest import Runs
-from tests.integration.test_recovery import until, until_true, wish
+from tests.integration.test_recovery import until_true, wish
+from tests.support.players import until
 
 from rallypoint import client
 from rallypoint.cli import stack

@@ -1,7 +1,4 @@
-"""The node of a match is killed, frozen or cut off, on the whole stack: play goes on.
-
-Promises (docs/recovery.md): 6 s until play resumes, 1 s of play lost. Tests assert ten times that.
-"""
+"""The node of a match is killed, frozen or cut off, on the whole stack: play goes on."""
 
 from __future__ import annotations
 
@@ -9,23 +6,25 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rallypoint import client
+from tests.support.players import (
+    RESUME_CAP_S,
+    assert_resumed,
+    playing,
+    resumed,
+    send_inputs,
+    until,
+)
+
 from rallypoint.cli import plan, ports, stack
-from rallypoint.client import room as rooms
-from rallypoint.client import seat as seats
 from rallypoint.internal.v1 import events_pb2, snapshot_pb2
 from rallypoint.kit import subjects
 from rallypoint.kit.bus import Bus
 from rallypoint.kit.names import RoomId
-from rallypoint.v1 import room_pb2
 
 Runs = Callable[[Coroutine[Any, Any, None]], None]
-RESUME_CAP_S = 60.0
-LOST_CAP_S = 10.0
 DUEL = {
     **plan.DEFAULT_QUEUES["skirmish"],
     "queue": "duel",
@@ -35,86 +34,11 @@ DUEL = {
     "options": {"time_limit_s": 3000},
 }
 TICTACTOE = {**plan.DEFAULT_QUEUES["tictactoe"]}
-TICK_S = 1 / 20
 
 
 def wish(directory: Path, **changes: Any) -> plan.Wish:
     queues = (DUEL, TICTACTOE)
     return plan.Wish(data_dir=directory, web_port=ports.free_one(), queues=queues, **changes)
-
-
-@dataclass
-class Seen:
-    """What one client saw."""
-
-    steps: list[tuple[float, int, int, bool]] = field(default_factory=list)
-    """Loop time, epoch, tick, whether it was a keyframe."""
-    controls: list[room_pb2.Control] = field(default_factory=list)
-
-    def on_step(self, room: rooms.RoomConnection, step: seats.Stepped) -> None:
-        now = asyncio.get_running_loop().time()
-        self.steps.append((now, room.seat.epoch, step.tick, step.keyframe))
-
-    @property
-    def epoch(self) -> int:
-        return self.steps[-1][1] if self.steps else 0
-
-    def next(self) -> tuple[float, int]:
-        """When, and at which tick, the epoch after the first began."""
-        return next((at, tick) for at, epoch, tick, _ in self.steps if epoch > 1)
-
-    def last(self, epoch: int) -> tuple[float, int]:
-        """When, and at which tick, an epoch was seen last."""
-        return next((at, tick) for at, seen, tick, _ in reversed(self.steps) if seen == epoch)
-
-    def check(self) -> None:
-        """No epoch ever goes back, each begins with a keyframe, ticks grow within one."""
-        for before, after in zip(self.steps, self.steps[1:], strict=False):
-            assert after[1] >= before[1]
-            if after[1] > before[1]:
-                assert after[3]
-            else:
-                assert after[2] >= before[2]
-
-
-@dataclass
-class Player:
-    """One client with its seat."""
-
-    room: rooms.RoomConnection
-    seen: Seen
-
-
-@contextlib.asynccontextmanager
-async def playing(
-    running: stack.Stack, queue: str, game: str
-) -> AsyncIterator[tuple[Player, Player]]:
-    """Two players in one match."""
-    async with contextlib.AsyncExitStack() as open_:
-        sessions = [
-            await open_.enter_async_context(client.connect(running.url, name=name, game=game))
-            for name in ("Ada", "Bob")
-        ]
-        found = await asyncio.gather(
-            *(client.Matchmaking(session).find(queue) for session in sessions)
-        )
-        players = []
-        for session, seat in zip(sessions, found, strict=True):
-            seen = Seen()
-            connection = client.RoomConnection(
-                session, seat.room_id, seat.seat_token, on_step=seen.on_step,
-                on_control=seen.controls.append,
-            )  # fmt: skip
-            room = await open_.enter_async_context(connection)
-            await room.wait_joined()
-            players.append(Player(room, seen))
-        yield players[0], players[1]
-
-
-async def until(condition: Callable[[], bool], *, within_s: float = RESUME_CAP_S) -> None:
-    async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110  # what is awaited has no event
-            await asyncio.sleep(0.01)
 
 
 async def until_true(condition: Callable[[], Awaitable[bool]]) -> None:
@@ -144,45 +68,12 @@ async def on_bus(running: stack.Stack) -> AsyncIterator[Bus]:
         await bus.close()
 
 
-async def send_inputs(player: Player) -> None:
-    """Keep pushing to the right, for ever."""
-    while True:
-        if player.room.seat.schema is not None:
-            player.room.send_input({"dx": 100})
-        await asyncio.sleep(TICK_S)
-
-
-def resumed(players: tuple[Player, Player], epoch: int) -> Callable[[], bool]:
-    return lambda: all(
-        player.seen.epoch >= epoch and len([1 for s in player.seen.steps if s[1] >= epoch]) > 20
-        for player in players
-    )
-
-
-def assert_resumed(players: tuple[Player, Player]) -> None:
-    """Play went on within the caps, on the streams of before, in the seats of before."""
-    for slot, player in enumerate(players):
-        player.seen.check()
-        assert player.room.joins == 1, player.room.breaks
-        assert player.room.ended is None
-        (left_at, left_tick), (back_at, back_tick) = player.seen.last(1), player.seen.next()
-        assert back_at - left_at < RESUME_CAP_S
-        assert (left_tick - back_tick) * TICK_S < LOST_CAP_S
-        assert back_tick > 1
-        print(
-            f"slot {slot}: resume_s {back_at - left_at:.2f}, "
-            f"lost_ms {(left_tick - back_tick) * TICK_S * 1000:.0f}"
-        )
-    states = [player.room.seat.values("seats")["state"].tolist()[:2] for player in players]
-    assert states == [[2, 2], [2, 2]]
-
-
 def test_play_resumes_elsewhere_after_the_node_was_killed(tmp_path: Path, runs: Runs) -> None:
     async def scenario() -> None:
         async with (
             stack.Stack(wish(tmp_path, room_nodes=2)) as running,
             on_bus(running) as bus,
-            playing(running, "duel", "skirmish") as players,
+            playing(running.url, "duel", "skirmish") as players,
             asyncio.TaskGroup() as tasks,
         ):
             inputs = [tasks.create_task(send_inputs(player)) for player in players]
@@ -208,7 +99,7 @@ def test_play_resumes_on_the_only_node_after_its_restart(tmp_path: Path, runs: R
     async def scenario() -> None:
         async with (
             stack.Stack(wish(tmp_path)) as running,
-            playing(running, "duel", "skirmish") as players,
+            playing(running.url, "duel", "skirmish") as players,
             asyncio.TaskGroup() as tasks,
         ):
             pushing = [tasks.create_task(send_inputs(player)) for player in players]
@@ -227,7 +118,7 @@ def test_moves_of_before_stand_after_recovery(tmp_path: Path, runs: Runs) -> Non
         async with (
             stack.Stack(wish(tmp_path, room_nodes=2)) as running,
             on_bus(running) as bus,
-            playing(running, "tictactoe", "tictactoe") as players,
+            playing(running.url, "tictactoe", "tictactoe") as players,
         ):
             first = {player.room.seat.slot: player.room for player in players}
             assert await first[0].send_message(1, b"\x04") == b""
@@ -255,7 +146,7 @@ def test_frozen_process_that_wakes_up_is_heard_by_nobody(tmp_path: Path, runs: R
         async with (
             stack.Stack(wish(tmp_path, room_nodes=2)) as running,
             on_bus(running) as bus,
-            playing(running, "duel", "skirmish") as players,
+            playing(running.url, "duel", "skirmish") as players,
         ):
             await asyncio.sleep(1.5)
             room_id = players[0].room.seat.room_id
@@ -284,7 +175,7 @@ def test_play_resumes_although_nats_restarts_meanwhile(tmp_path: Path, runs: Run
     async def scenario() -> None:
         async with (
             stack.Stack(wish(tmp_path, room_nodes=2)) as running,
-            playing(running, "duel", "skirmish") as players,
+            playing(running.url, "duel", "skirmish") as players,
         ):
             await asyncio.sleep(1.5)
             async with on_bus(running) as bus:
@@ -301,7 +192,7 @@ def test_players_wait_while_no_node_has_room(tmp_path: Path, runs: Runs) -> None
     async def scenario() -> None:
         async with (
             stack.Stack(wish(tmp_path)) as running,
-            playing(running, "duel", "skirmish") as players,
+            playing(running.url, "duel", "skirmish") as players,
         ):
             await asyncio.sleep(1.5)
             running.kill("room-state-1", for_good=True)
@@ -319,7 +210,7 @@ def test_room_whose_snapshot_is_unreadable_is_lost_and_said_so(tmp_path: Path, r
         async with (
             stack.Stack(wish(tmp_path, room_nodes=2)) as running,
             on_bus(running) as bus,
-            playing(running, "duel", "skirmish") as players,
+            playing(running.url, "duel", "skirmish") as players,
         ):
             room_id = players[0].room.seat.room_id
             running.kill(process_of(await own(bus, room_id)), for_good=True)
