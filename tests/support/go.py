@@ -6,6 +6,7 @@ the checkout and built again when the module's go.sum or main.go changes.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -19,6 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "tests" / "tools"
 KUBERNETES = "v1.36.3"
+_VERSION = r"(\d+)\.(\d+)(?:\.(\d+))?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Program:
     module: str
     package: str = "."
     flags: str = "-s -w"
+    tags: str = ""
 
 
 def _of_kubernetes(command: str) -> Program:
@@ -39,6 +42,12 @@ def _of_kubernetes(command: str) -> Program:
     return Program("kubernetes", f"k8s.io/kubernetes/cmd/{command}", f"-s -w {flags}")
 
 
+def _of_containerd(command: str) -> Program:
+    """Return a program of containerd, without the snapshotters that need headers in C."""
+    package = f"github.com/containerd/containerd/v2/cmd/{command}"
+    return Program("containerd", package, tags="no_btrfs,no_devmapper,no_zfs")
+
+
 PROGRAMS = {
     "connectconformance": Program(
         "connectconformance", "connectrpc.com/conformance/cmd/connectconformance"
@@ -46,16 +55,29 @@ PROGRAMS = {
     "grpcurl": Program("grpcurl", "github.com/fullstorydev/grpcurl/cmd/grpcurl"),
     "otelcol": Program("otelcol"),
     "etcd": Program("etcd", "go.etcd.io/etcd/server/v3"),
-    "kube-apiserver": _of_kubernetes("kube-apiserver"),
-    "kubectl": _of_kubernetes("kubectl"),
+    "coredns": Program("coredns", "github.com/coredns/coredns"),
+    "pause": Program("pause"),
+    "kwok": Program("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
+    **{
+        name: _of_kubernetes(name)
+        for name in (
+            "kubectl",
+            "kube-apiserver",
+            "kube-controller-manager",
+            "kube-scheduler",
+            "kubelet",
+            "kube-proxy",
+        )
+    },
+    **{name: _of_containerd(name) for name in ("containerd", "containerd-shim-runc-v2", "ctr")},
 }
 
 
 def version(program: str) -> tuple[int, ...]:
     """Return what `go version` says, as numbers."""
     text = subprocess.run([program, "version"], check=True, capture_output=True, text=True).stdout
-    found = re.search(r"go(\d+)\.(\d+)", text)
-    return tuple(int(n) for n in found.groups()) if found else (0,)
+    found = re.search(rf"go{_VERSION}", text)
+    return _numbers(found)
 
 
 def cache() -> Path:
@@ -73,8 +95,12 @@ def say(text: str) -> None:
 
 def least(module: Path) -> tuple[int, ...]:
     """Return the Go version that a module of tests/tools asks for."""
-    found = re.search(r"^go (\d+)\.(\d+)", (module / "go.mod").read_text(), re.MULTILINE)
-    return tuple(int(n) for n in found.groups()) if found else (0,)
+    found = re.search(rf"^go {_VERSION}", (module / "go.mod").read_text(), re.MULTILINE)
+    return _numbers(found)
+
+
+def _numbers(found: re.Match[str] | None) -> tuple[int, ...]:
+    return tuple(int(n or 0) for n in found.groups()) if found else (0,)
 
 
 def go(module: Path) -> Path:
@@ -116,16 +142,27 @@ def tool(name: str) -> Path:
     source = PROGRAMS[name]
     module = TOOLS / source.module
     program = cache() / "tools" / f"{name}-{fingerprint(module)}"
-    if not program.exists():
-        say(f"building {name} (kept in {program.parent})")
-        begin = time.monotonic()
-        half = program.with_suffix(f".{os.getpid()}")
-        build = ["build", "-p", "2", f"-ldflags={source.flags}", "-o", str(half), source.package]
-        command = ["nice", "-n", "10", str(go(module)), *build]
-        subprocess.run(command, cwd=module, env=environment(), check=True)
-        half.replace(program)
-        say(f"built {name} in {time.monotonic() - begin:.0f} s")
+    if program.exists():
+        return program
+    program.parent.mkdir(exist_ok=True)
+    with program.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another may be building the same
+        if not program.exists():
+            _build(program, source, module)
     return program
+
+
+def _build(program: Path, source: Program, module: Path) -> None:
+    name = program.name.rpartition("-")[0]
+    say(f"building {name} (kept in {program.parent})")
+    begin = time.monotonic()
+    half = program.with_suffix(f".{os.getpid()}")
+    build = ["build", "-p", "2", f"-ldflags={source.flags}", f"-tags={source.tags}"]
+    build += ["-o", str(half), source.package]
+    command = ["nice", "-n", "10", str(go(module)), *build]
+    subprocess.run(command, cwd=module, env=environment(), check=True)
+    half.replace(program)
+    say(f"built {name} in {time.monotonic() - begin:.0f} s")
 
 
 def module_folder(name: str, module: str) -> Path:

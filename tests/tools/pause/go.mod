@@ -1,0 +1,3 @@
+module rallypoint.dev/tests/pause
+
+go 1.26.0
