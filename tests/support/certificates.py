@@ -39,15 +39,18 @@ class Authority:
     def issue(
         self, name: str, *, hosts: tuple[str, ...] = ("localhost",), organization: str = ""
     ) -> Pair:
-        """Return a certificate for `hosts` and 127.0.0.1, of a server or a client."""
+        """Return a certificate of a server or a client.
+
+        It is for `hosts`, names and addresses, and for 127.0.0.1 when localhost is among them.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         names = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
         if organization:
             names.append(x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization))
         subject = x509.Name(names)
-        alternatives: list[x509.GeneralName] = [x509.DNSName(host) for host in hosts]
+        alternatives = [_alternative(host) for host in hosts]
         if "localhost" in hosts:
-            alternatives.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
+            alternatives.append(_alternative("127.0.0.1"))
         made = self._builder(subject, key).add_extension(
             x509.SubjectAlternativeName(alternatives), critical=False
         )
@@ -74,6 +77,13 @@ class Authority:
             .not_valid_before(_NOW - _HOUR)
             .not_valid_after(_NOW + 24 * _HOUR)
         )
+
+
+def _alternative(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def _pem(certificate: x509.Certificate) -> bytes:

@@ -1,35 +1,35 @@
 """A real Kubernetes API for tests: etcd and kube-apiserver, built from their Go modules.
 
-No controllers and no nodes: what an object store with admission, watches, schemas and server-side
-apply does is all there, in two processes that end with their parent and leave nothing behind.
+Alone it has no controllers and no nodes: what an object store with admission, watches, schemas and
+server-side apply does is all there, in two processes that end with their parent and leave nothing
+behind. What acts on it is added by tests/support/cluster, to one that is started `controlled`.
 
     python -m tests.support.kubernetes [command …]      # with KUBECONFIG set; a shell without
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import ssl
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support import go
 from tests.support.certificates import Authority, Pair
+from tests.support.cluster.places import HERE, Place, flags, running
 from tests.support.collector import free_port
 
 START_S = 90.0
-STOP_S = 20.0
-_PR_SET_PDEATHSIG = 1
+SERVICES = "10.96.0.0/16"
+FIRST_SERVICE = "10.96.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,17 @@ class ApiServer:
     admin: Pair
     kubeconfig: Path
     folder: Path
+    authority: Authority
+    accounts: Pair
+    place: Place = HERE
+
+    def client(self, name: str, *, organization: str = "") -> Path:
+        """Return a kubeconfig for a part of the cluster, which is known by its certificate."""
+        path = self.folder / f"{name}.kubeconfig"
+        if path.exists():
+            return path
+        pair = self.authority.issue(name, organization=organization)
+        return write_kubeconfig(path, url=self.url, ca_file=self.ca_file, admin=pair)
 
     def kubectl(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run kubectl as the administrator; the caller looks at the exit code."""
@@ -76,39 +87,68 @@ def write_kubeconfig(path: Path, *, url: str, ca_file: Path, admin: Pair) -> Pat
 
 
 @contextmanager
-def api_server(folder: Path) -> Iterator[ApiServer]:
-    """Run an API server whose files lie in `folder`."""
+def api_server(
+    folder: Path, *, place: Place = HERE, controlled: bool = False
+) -> Iterator[ApiServer]:
+    """Run an API server whose files lie in `folder`.
+
+    One that is not `controlled` leaves out what only controllers can satisfy: service accounts, and
+    the rights of nodes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     programs = {name: go.tool(name) for name in ("etcd", "kube-apiserver", "kubectl")}
     with ExitStack() as stack:
-        etcd = stack.enter_context(_etcd(programs["etcd"], folder))
-        yield stack.enter_context(_kube_apiserver(programs["kube-apiserver"], folder, etcd))
+        etcd = stack.enter_context(_etcd(programs["etcd"], folder, place))
+        server, given = _prepared(folder, place)
+        given |= {"etcd-servers": etcd, **(_controlled(server) if controlled else UNCONTROLLED)}
+        command = [programs["kube-apiserver"], *flags(given)]
+        log = folder / "kube-apiserver.log"
+        process = stack.enter_context(running(command, log, place=place))
+        _wait_ready(server, process)
+        yield server
 
 
 @contextmanager
-def _etcd(program: Path, folder: Path) -> Iterator[str]:
+def _etcd(program: Path, folder: Path, place: Place) -> Iterator[str]:
     client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-    command = [str(program), "--data-dir", str(folder / "etcd"), "--log-level", "error"]
-    command += ["--listen-client-urls", client, "--advertise-client-urls", client]
-    command += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
-    command += ["--initial-cluster", f"default={peer}", "--unsafe-no-fsync"]
-    with _running(command, folder / "etcd.log"):
+    given = {
+        "data-dir": folder / "etcd",
+        "log-level": "error",
+        "listen-client-urls": client,
+        "advertise-client-urls": client,
+        "listen-peer-urls": peer,
+        "initial-advertise-peer-urls": peer,
+        "initial-cluster": f"default={peer}",
+    }
+    command = [program, "--unsafe-no-fsync", *flags(given)]
+    with running(command, folder / "etcd.log", place=place):
         yield client
 
 
-@contextmanager
-def _kube_apiserver(program: Path, folder: Path, etcd: str) -> Iterator[ApiServer]:
+UNCONTROLLED: Mapping[str, object] = {
+    "authorization-mode": "RBAC",
+    "disable-admission-plugins": "ServiceAccount",
+    "endpoint-reconciler-type": "none",
+}
+
+
+def _prepared(folder: Path, place: Place) -> tuple[ApiServer, dict[str, object]]:
+    """Return the server to be and the flags that any has."""
     authority = Authority(folder)
-    served = authority.issue("kube-apiserver")
+    inside = [f"kubernetes{more}" for more in ("", ".default", ".default.svc")]
+    hosts = ("localhost", *inside, f"{inside[-1]}.cluster.local", FIRST_SERVICE, place.host)
+    served = authority.issue("kube-apiserver", hosts=hosts)
     accounts = authority.issue("service-accounts")
     admin = authority.issue("admin", organization="system:masters")
     port = free_port()
-    url = f"https://127.0.0.1:{port}"
-    flags = {
-        "etcd-servers": etcd,
+    url = f"https://{place.host}:{port}"
+    config = write_kubeconfig(
+        folder / "kubeconfig", url=url, ca_file=authority.ca_file, admin=admin
+    )
+    given = {
         "secure-port": port,
-        "bind-address": "127.0.0.1",
-        "advertise-address": "127.0.0.1",
+        "bind-address": place.host,
+        "advertise-address": place.host,
         "cert-dir": folder / "serving",
         "tls-cert-file": served.cert_file,
         "tls-private-key-file": served.key_file,
@@ -116,36 +156,36 @@ def _kube_apiserver(program: Path, folder: Path, etcd: str) -> Iterator[ApiServe
         "service-account-key-file": accounts.cert_file,
         "service-account-signing-key-file": accounts.key_file,
         "service-account-issuer": "https://kubernetes.default.svc",
-        "service-cluster-ip-range": "10.96.0.0/16",
-        "authorization-mode": "RBAC",
-        # Nobody here makes service accounts: that is the controller manager's work.
-        "disable-admission-plugins": "ServiceAccount",
-        "endpoint-reconciler-type": "none",
+        "service-cluster-ip-range": SERVICES,
         "v": 0,
     }
-    command = [str(program), *(f"--{name}={value}" for name, value in flags.items())]
-    config = write_kubeconfig(
-        folder / "kubeconfig", url=url, ca_file=authority.ca_file, admin=admin
-    )
-    with _running(command, folder / "kube-apiserver.log") as process:
-        server = ApiServer(url, authority.ca_file, admin, config, folder)
-        _wait_ready(server, process)
-        yield server
+    server = ApiServer(url, authority.ca_file, admin, config, folder, authority, accounts, place)
+    return server, given
 
 
-@contextmanager
-def _running(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("wb") as sink:
-        process = subprocess.Popen(command, stdout=sink, stderr=sink, preexec_fn=_die_with_parent)
-    try:
-        yield process
-    finally:
-        process.kill()  # nothing here is worth a tidy end
-        process.wait(timeout=STOP_S)
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _controlled(server: ApiServer) -> dict[str, object]:
+    """Return the flags of a server with controllers, nodes and servers of further APIs."""
+    calls = server.authority.issue("kube-apiserver-calls", organization="system:masters")
+    front = Authority(server.folder, "front-proxy-ca")
+    proxy = front.issue("front-proxy-client")
+    here = server.place == HERE
+    return {
+        "authorization-mode": "Node,RBAC",
+        "enable-admission-plugins": "NodeRestriction",
+        "kubelet-client-certificate": calls.cert_file,
+        "kubelet-client-key": calls.key_file,
+        "kubelet-certificate-authority": server.ca_file,
+        "kubelet-preferred-address-types": "InternalIP",
+        # No pod could reach this machine's loopback, and the API server refuses to name it.
+        "endpoint-reconciler-type": "none" if here else "master-count",
+        "requestheader-client-ca-file": front.ca_file,
+        "requestheader-allowed-names": "front-proxy-client",
+        "requestheader-username-headers": "X-Remote-User",
+        "requestheader-group-headers": "X-Remote-Group",
+        "requestheader-extra-headers-prefix": "X-Remote-Extra-",
+        "proxy-client-cert-file": proxy.cert_file,
+        "proxy-client-key-file": proxy.key_file,
+    }
 
 
 def _wait_ready(server: ApiServer, process: subprocess.Popen[bytes]) -> None:
@@ -169,11 +209,11 @@ def _failure(url: str, context: ssl.SSLContext) -> str:
 
 
 @contextmanager
-def temporary_api_server() -> Iterator[ApiServer]:
+def temporary_api_server(*, controlled: bool = False) -> Iterator[ApiServer]:
     """Run an API server in a folder that goes with it."""
     with (
         tempfile.TemporaryDirectory(prefix="rallypoint-kube-", ignore_cleanup_errors=True) as name,
-        api_server(Path(name)) as server,
+        api_server(Path(name), controlled=controlled) as server,
     ):
         yield server
 
