@@ -7,7 +7,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 LOCKS := requirements/runtime.txt requirements/build.txt
 COMPILED := $(wildcard services/rallypoint/*/*.[ch])
 
-.PHONY: up test test-fast lint chaos load load-ui protos web clean
+.PHONY: up test test-fast lint chaos load load-ui cluster cluster-down protos web clean
 
 up: $(VENV)/runtime.done protos web
 	@$(BIN)/rallypoint up $(ARGS)
@@ -29,6 +29,13 @@ chaos: $(VENV)/runtime.done protos
 load: LOCUST = --headless
 load-ui load: $(LOAD_VENV)/done protos
 	@PYTHONPATH=.:services $(LOAD_VENV)/bin/locust --config loadtest/locust.conf $(LOCUST) $(ARGS)
+
+# A real Kubernetes of two nodes on this machine: docs/cluster.md.
+cluster: $(VENV)/dev.done
+	@$(BIN)/python -m tests.support.cluster up
+
+cluster-down: $(VENV)/dev.done
+	@$(BIN)/python -m tests.support.cluster down
 
 protos: $(VENV)/runtime.done
 	@$(BIN)/python protos/generate.py

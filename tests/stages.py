@@ -40,11 +40,6 @@ def pytest(*paths: str, reruns: int = 0) -> Step:
     return Step("pytest " + " ".join(paths), command)
 
 
-def go_programs(*names: str) -> Step:
-    """Return a step that builds what a stage needs, so that no test pays for it."""
-    return Step("build " + " ".join(names), (sys.executable, "-m", "tests.support.go", *names))
-
-
 STAGES: dict[str, tuple[Step, ...]] = {
     "lint": (
         python_tool("ruff", "check", "."),
@@ -58,8 +53,11 @@ STAGES: dict[str, tuple[Step, ...]] = {
     "integration": (pytest("tests/integration", reruns=1),),
     "kernel": (pytest("tests/kernel", reruns=1),),
     "e2e": (pytest("tests/e2e", reruns=1),),
-    # A real API server, built once from Go modules: some five minutes where nothing is cached.
-    "kube": (go_programs("etcd", "kubectl", "kube-apiserver"), pytest("tests/kube", reruns=1)),
+    # A real Kubernetes, built once from Go modules: some ten minutes where nothing is cached.
+    "kube": (
+        Step("build Kubernetes", (sys.executable, "-m", "tests.support.cluster", "build")),
+        pytest("tests/kube", reruns=1),
+    ),
 }
 
 

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import secrets
 import sys
+import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 
 from tests.support import loops
+from tests.support.cluster import machines
+from tests.support.cluster.network import Unavailable
 from tests.support.kubernetes import ApiServer, temporary_api_server
 
 _numbers = itertools.count()
@@ -36,6 +39,25 @@ def server() -> Iterator[ApiServer]:
     if sys.platform != "linux":
         pytest.skip("kube-apiserver is started with Linux's parent-death signal")
     with temporary_api_server() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def can_run_nodes() -> None:
+    """Skip, with the reason, where real nodes cannot run."""
+    try:
+        machines.refuse_missing()
+    except Unavailable as reason:
+        pytest.skip(f"no real nodes here: {reason}")
+
+
+@pytest.fixture(scope="session")
+def cluster(can_run_nodes: None) -> Iterator[machines.Cluster]:
+    """A real cluster of two nodes that all tests share."""
+    with (
+        tempfile.TemporaryDirectory(prefix="rallypoint-nodes-", ignore_cleanup_errors=True) as name,
+        machines.cluster(Path(name)) as running,
+    ):
         yield running
 
 
