@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rallypoint.gateway import calls, web_metrics
-from rallypoint.gateway.domain import buckets
+from rallypoint.gateway.domain import buckets, looking
 from rallypoint.gateway.fanout import socket_of
 
 if TYPE_CHECKING:
@@ -29,16 +29,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-NEVER = float("-inf")
-PERIOD_S = 0.004
-"""How long what came lies unread while nothing is known of when it is due; also after inputs have
-left, so that what came too late for them is seen 2 ms before the tick."""
-PERIOD_MAX_S = 0.016
-"""The same while it is: a client that waits for its answer hardly notices."""
-NEAR_S = 0.0075
-"""The same shortly before: when an input came is told to its client by when it was read."""
-AHEAD_S = 0.001
-"""How long before inputs leave for their node more are looked for."""
 QUIET_DRAINS = 20
 """After so many that brought nothing the socket itself wakes us again."""
 
@@ -128,8 +118,7 @@ class InputDrain:
         self._tally = web_metrics.UNKNOWN
         self._timer: asyncio.TimerHandle | None = None
         self._quiet = 0
-        self._due_s = NEVER
-        """When inputs that came lately leave for their node, loop time."""
+        self._looks = looking.Looks()
         self._closed = False
         self.inputs = 0
         """Inputs taken since start."""
@@ -239,8 +228,8 @@ class InputDrain:
         if self._quiet >= QUIET_DRAINS:
             self._loop.add_reader(self._drain.fileno(), self._wake)
             return
-        left_s = self._due_s - AHEAD_S - self._loop.time()
-        self._timer = self._loop.call_later(_pause_s(left_s), self._turn)
+        pause_s = self._looks.pause_s(self._loop.time())
+        self._timer = self._loop.call_later(pause_s, self._turn)
 
     def _return(self, line: Line, data: bytes, unsent: bytes) -> None:
         """Hand a connection back; what is wrong with one must not stop the others."""
@@ -260,11 +249,9 @@ class InputDrain:
         if taken:
             self.inputs += taken
             self._tally.quick += taken
-            due_s = self._due_s if self._due_s > now else now + PERIOD_MAX_S + AHEAD_S
             for node, data, count, wait_s in by_node:
                 wait_s = self._deliver.deliver(node, data, count=count, now=now, wait_s=wait_s)
-                due_s = min(due_s, now + wait_s)
-            self._due_s = due_s
+                self._looks.took(now, wait_s)
         for line, _, _ in back:  # all of them first: one that returns may have others released
             self._strike(line, line.armed)
         for line, data, unsent in back:
@@ -272,12 +259,3 @@ class InputDrain:
         if full:
             self._loop.call_soon(self.once)
         return bool(taken or back)
-
-
-def _pause_s(left_s: float) -> float:
-    """How long to look away when inputs leave in `left_s`, or, below 0, nobody knows when."""
-    if left_s <= 0:
-        return PERIOD_S
-    if left_s <= NEAR_S:
-        return left_s
-    return max(NEAR_S, min(PERIOD_MAX_S, left_s / 2))
