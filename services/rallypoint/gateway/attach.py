@@ -43,6 +43,9 @@ _LAST_WORDS_S = 1.0
 """How long a trunk may bring what came before the end of its stream."""
 _GRPC_WAY_S = 0.004
 """The way to a node over gRPC, whose round trip nobody tells us."""
+_WAY_TICKS = 20
+"""The round trip to a node, which TCP has measured for minutes, is asked for once in so many ticks:
+a system call costs more than all else that a tick's arrival does here."""
 _SOON_S = 0.0015
 """What may wait no longer than that leaves at once: the next look at a timer may be too late."""
 _SHORT_S = 10.0
@@ -110,7 +113,9 @@ class Link:
         self._trunk: Trunk | None = None
         """We use it too."""
         self._flushing = False
-        self._ahead_s = _GRPC_WAY_S
+        self._ahead_s = self._way_s = _GRPC_WAY_S
+        self._way_known = 0
+        """For how many more ticks."""
         self._short_lives = 0
         self.dropped_inputs = 0
 
@@ -153,8 +158,11 @@ class Link:
     def ticked(self, late_s: float) -> None:
         """Frames came that left the node so long after their tick was due; the next will be due as
         if they had not been late."""
-        way_s = _GRPC_WAY_S if self._trunk is None else self._trunk.round_trip_s()
-        self._ahead_s = late_s + way_s
+        self._way_known -= 1
+        if self._way_known < 0:
+            self._way_known = _WAY_TICKS
+            self._way_s = _GRPC_WAY_S if self._trunk is None else self._trunk.round_trip_s()
+        self._ahead_s = late_s + self._way_s
 
     def control(self, write: Callable[[AttachRequest], object]) -> bool:
         """Let `write` add to the next request, sent at once; False while the node is away."""
@@ -286,6 +294,7 @@ class Link:
             if batch:
                 await call.write(batch)
             self._trunk = begins
+        self._way_known = 0
         self._flush()
 
     async def _read(self, call: Any) -> None:
@@ -357,6 +366,7 @@ class Link:
         """The stream is over: what was to be said will be in the next greeting, inputs are held."""
         self.attached = False
         self._way = self._begins = self._trunk = None
+        self._way_known = 0
         self._control.Clear()
         self._wake.clear()
         self._disarm()
