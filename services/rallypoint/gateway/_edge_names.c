@@ -50,6 +50,17 @@ static PyObject **place_in(PyObject *object, Known *known)
     return known->offset == 0 ? NULL : (PyObject **)((char *)object + known->offset);
 }
 
+PyObject *peek(PyObject *object, enum Name name)
+{
+    Known *known = known_as(name);
+    if (known == NULL) {
+        PyErr_Clear();
+        return NULL;
+    }
+    PyObject **place = place_in(object, known);
+    return place == NULL ? NULL : *place;
+}
+
 PyObject *attribute(PyObject *object, enum Name name)
 {
     Known *known = known_as(name);

@@ -21,6 +21,8 @@ enum Name {
     NAMES
 };
 
+/* Borrowed, and only where it lies in a slot; NULL without an exception when not. */
+PyObject *peek(PyObject *object, enum Name name);
 /* A new reference, NULL with an exception. */
 PyObject *attribute(PyObject *object, enum Name name);
 /* 0, or -1 with an exception. */
