@@ -9,6 +9,7 @@ A tick of a column game works on all rooms. When it raises, everything is put ba
 and ends with GAME_ERROR, the others go on. The other hooks concern one room from the start.
 """
 
+import contextvars
 import dataclasses
 import functools
 import math
@@ -19,7 +20,7 @@ import numpy as np
 
 from rallypoint.games import rewind, rings
 from rallypoint.games.arena import Arena
-from rallypoint.games.bound import Bound
+from rallypoint.games.bound import Views
 from rallypoint.games.budget import CLOSE, Clock, TickBudget
 from rallypoint.games.definition import Book, Definition, Seats
 from rallypoint.games.dice import Dice
@@ -33,6 +34,7 @@ from rallypoint.games.lifecycle import GameFailed as GameFailed
 from rallypoint.games.lifecycle import RoomSpec as RoomSpec
 from rallypoint.games.room import Effects, Room, Rooms, Seat, SeatState
 from rallypoint.games.saved import EVENT_GAP, SavedRoom, layout_hash
+from rallypoint.games.schema import Array
 from rallypoint.kit import errors
 
 
@@ -67,7 +69,21 @@ class RoomTable(Decisions):
         self._memory = rewind.Memory(definition, self.arena, self._rings.heard, self._open)
         self._timed: set[int] = set()
         self._oldest_due = math.inf
-        self._bound: dict[tuple[int, int], Bound] = {}
+        self._quiet = contextvars.Context()
+        """Where numpy says nothing; entering it is cheaper than `np.errstate` in each tick."""
+        self._quiet.run(np.seterr, all="ignore")
+        self._views = Views(
+            self.arena,
+            self._rings,
+            seats=self._seats,
+            book=self._book,
+            live=self._live,
+            ticks=self._ticks,
+            first_tick=self._first_tick,
+            dt_s=1.0 / definition.info.tick_hz,
+            room=self.room,
+            past=lambda table, start: self._memory.rewind(table, self.tick, self._ticks, start),
+        )
 
     # --- rooms ---
 
@@ -80,6 +96,11 @@ class RoomTable(Decisions):
     def rings(self) -> InputRings:
         """The inputs of all seats; seat s of slot r has the index r * seats + s."""
         return self._rings
+
+    @property
+    def ticks(self) -> Array:
+        """`tick_of` all slots."""
+        return self._ticks
 
     def room(self, slot: int) -> Room:
         """The room of a slot."""
@@ -292,22 +313,24 @@ class RoomTable(Decisions):
         # The low 16 bits, which is what the cast leaves.
         self._seats.ack[:high] = self._rings.applied[: high * seats].reshape(high, seats)
         self._rings.heard.show(self._seats.margin[:high], self.tick % self.definition.info.tick_hz)
-        with np.errstate(all="ignore"):
-            self._fire_timers()
-            if self._host.isolating:
-                self._step_isolated(high)
-            else:
-                self._step_columns(high)
+        self._quiet.run(self._play, high)
         self._memory.remember(self.tick, self._seats.state)
         self._close_old(high)
         self._close_slow()
+
+    def _play(self, high: int) -> None:
+        self._fire_timers()
+        if self._host.isolating:
+            self._step_isolated(high)
+        else:
+            self._step_columns(high)
 
     def deltas(self) -> list[bytes]:
         """A frame per slot against those before; the writer has keyframes and seats' own parts."""
         return self.writer.deltas(self.high, self.tick)
 
     def _step_isolated(self, high: int) -> None:
-        rooms = self._rooms(0, high)
+        rooms = self._views.rooms(0, high)
         self._host.tick(rooms)
         self._count_time(rooms)
         for slot, error in rooms.failures.items():
@@ -316,7 +339,7 @@ class RoomTable(Decisions):
             self._commit(slot, entry.room.effects)
 
     def _step_columns(self, high: int) -> None:
-        rooms = self._rooms(0, high)
+        rooms = self._views.rooms(0, high)
         self.arena.save()
         try:
             self._host.tick(rooms)
@@ -330,7 +353,7 @@ class RoomTable(Decisions):
 
     def _step_apart(self, high: int) -> None:
         for slot, _ in self._running(high):
-            rooms = self._rooms(slot, slot + 1)
+            rooms = self._views.rooms(slot, slot + 1)
             try:
                 self._host.tick(rooms)
             except Exception as error:
@@ -459,38 +482,3 @@ class RoomTable(Decisions):
         room.tick = self._ticks[slot] = tick
         room.first_tick = self._first_tick[slot] = tick - age
         return room
-
-    def _rooms(self, start: int, stop: int) -> Rooms:
-        bound = self._binding(start, stop)
-        return Rooms(
-            bind=bound.table,
-            bind_input=lambda: bound.input,
-            dice=bound.dice,
-            live=bound.live,
-            first_tick=bound.first_tick,
-            tick=bound.ticks,
-            dt_s=1.0 / self.definition.info.tick_hz,
-            states=bound.states,
-            taken=bound.taken,
-            room=lambda index: self.room(start + index),
-            rewind=lambda table: self._memory.rewind(table, self.tick, self._ticks, start),
-        )
-
-    def _binding(self, start: int, stop: int) -> Bound:
-        """Views cost microseconds each, so those of the usual range are kept."""
-        kept = self._bound.get((start, stop))
-        if kept is None:
-            if len(self._bound) > self.capacity:
-                self._bound.clear()
-            rooms = slice(start, stop)
-            kept = self._bound[start, stop] = Bound(
-                bind=functools.partial(self.arena.bind, index=rooms),
-                input=self._rings.bind(rooms),
-                dice=Dice(self._book.dice[rooms, 0]),
-                live=self._live[rooms],
-                ticks=self._ticks[rooms],
-                first_tick=self._first_tick[rooms],
-                states=self._seats.state[rooms],
-                taken=self._rings.fresh.reshape(self.capacity, -1)[rooms],
-            )
-        return kept

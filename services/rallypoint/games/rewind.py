@@ -143,8 +143,11 @@ class Rewind:
     def delay(self, rooms: Array, seats: Array) -> Array:
         """By how many ticks what each seat's client drew lay behind the tick under way: 0 where it
         did not say."""
-        ticks, said = self._ticks[rooms], self._words[rooms, seats]
+        said = self._words[rooms, seats]
         acked, view_ms = said[:, ACK_TICK], said[:, VIEW_MS]
+        if not np.count_nonzero(view_ms):
+            return np.zeros(len(said))
+        ticks = self._ticks[rooms]
         seen = np.minimum(view_ms * self._past.tick_hz / 1000, acked)
         delay = np.minimum(np.maximum(ticks - seen, 0.0), self._past.most)
         return np.where(view_ms > 0, delay, 0.0)

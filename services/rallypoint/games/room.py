@@ -230,13 +230,17 @@ class Rooms:
         self.dice = dice
         self.states = states
         self.taken = taken
-        self.effects: dict[int, Effects] = {}
-        self.failures: dict[int, Exception] = {}
-        self.spent: dict[int, float] = {}
+        self.begin()
         self._first_tick = first_tick
         self._bind = bind
         self._bind_input = bind_input
         self._room = room
+
+    def begin(self) -> None:
+        """Nothing has happened yet in this tick."""
+        self.effects: dict[int, Effects] = {}
+        self.failures: dict[int, Exception] = {}
+        self.spent: dict[int, float] = {}
 
     def __len__(self) -> int:
         return len(self.live)
