@@ -55,6 +55,8 @@ class Lags:
         self._late = np.zeros(count, np.int16)
         self._calm = np.zeros(count, np.int16)
         self._still = np.zeros(count, np.int16)
+        self._strained = False
+        """Whether anybody was late at the last look, or does not get every frame."""
 
     def forget(self, seats: slice) -> None:
         """A stream begins, or goes on elsewhere: it gets every frame until it is seen to lag."""
@@ -71,7 +73,11 @@ class Lags:
         (at,) = heard.nonzero()
         if not len(at):
             return
-        over = self._beyond(at, ticks[at] - acks[at])
+        over = self._beyond_least(at, ticks[at] - acks[at])
+        if not self._strained and over.max() <= self.half_ticks:
+            return  # nobody is late, and nothing that was counted is asked for
+        if len(at) >= CROWD:
+            over -= np.median(over)
         self._note(at, over, acks[at])
         pace = self.pace[at]
         held = (pace != Pace.HOLD) & (over > self.hold_ticks)
@@ -85,14 +91,15 @@ class Lags:
         self.pace[at[held]] = Pace.HOLD
         self.pace[at[restored]] = Pace.FULL
         self._calm[at[held | freed]] = 0
+        self._strained = bool(self._late.any() or (self.pace != Pace.FULL).any())
         for seat in at[restored | (self.pace[at] != Pace.FULL)].tolist():
             yield seat, Pace(self.pace[seat])
 
-    def _beyond(self, at: Array, lag: Array) -> Array:
-        """The lag beyond each seat's least one and beyond what most have at once."""
+    def _beyond_least(self, at: Array, lag: Array) -> Array:
+        """The lag beyond each seat's least one."""
         self._least[at] = least = np.minimum(self._least[at] + LEAK, lag)
         over: Array = lag - least
-        return over - np.median(over) if len(at) >= CROWD else over
+        return over
 
     def _note(self, at: Array, over: Array, acks: Array) -> None:
         late = over > self.half_ticks
