@@ -10,9 +10,10 @@ back.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
 
 from rallypoint.kit import errors, metrics, subjects
@@ -22,7 +23,7 @@ from rallypoint.kit.clock import Clock
 from rallypoint.kit.names import RoomId
 from rallypoint.room_state import captured, packed
 from rallypoint.room_state.captured import Captured
-from rallypoint.room_state.hosted import SUPERSEDED
+from rallypoint.room_state.hosted import SUPERSEDED, HostedRoom
 from rallypoint.room_state.packed import Packed
 from rallypoint.room_state.runner import Placed, TableRunner
 
@@ -50,7 +51,9 @@ class Snapshots:
         self._rooms = rooms
         self._clock = clock
         self._waiting: dict[str, Waiting] = {}
-        self._wake = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
+        """Where writers run; None while nobody runs us."""
+        self._writers = 0
         self._stored = metrics.ROOM_SNAPSHOTS.labels("stored")
         metrics.ROOM_SNAPSHOT_AGE_SECONDS.set_function(self.oldest_s)
 
@@ -65,9 +68,11 @@ class Snapshots:
     async def run(self) -> None:
         """Store rooms for ever."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._take_turns(), name="snapshots.turns")
-            for number in range(WRITERS):
-                tasks.create_task(self._write_waiting(), name=f"snapshots.{number}")
+            self._tasks = tasks
+            try:
+                await self._take_turns()
+            finally:
+                self._tasks = None
 
     async def store(self, placed: Placed) -> None:
         """Store a room as it is now, or later; raises Conflict when it is another's, and what the
@@ -76,7 +81,7 @@ class Snapshots:
         if not room.identity.own_revision:
             return
         copies = room.copies
-        async with room.storing:
+        async with self._storing(room):
             if room.stored is not None and room.stored.copy > copies:
                 return
             take = functools.partial(self._take, placed.runner, [placed])
@@ -96,7 +101,7 @@ class Snapshots:
 
     async def store_copy(self, placed: Placed, item: Captured) -> None:
         """Store the last copy of a room that moves away; raises as `store` does."""
-        async with placed.room.storing:
+        async with self._storing(placed.room):
             self._waiting.pop(placed.room.identity.room_id, None)
             await self._write_one([(placed, packed.of(item))])
 
@@ -130,7 +135,7 @@ class Snapshots:
             stale = item.at - room.stored_at >= UNCHANGED_S
             if stale or room.stored is None or item.differs(room.stored):
                 self._waiting[room.identity.room_id] = (placed, item)
-                self._wake.set()
+        self._write_waiting()
 
     def _take(self, runner: TableRunner, rooms: Sequence[Placed]) -> list[Waiting]:
         there = [each for each in rooms if each.room.ended is None and each.room.still is None]
@@ -151,23 +156,28 @@ class Snapshots:
 
     # --- writes ---
 
-    async def _write_waiting(self) -> None:
-        while True:
-            while not (batch := self._next()):
-                self._wake.clear()
-                await self._wake.wait()
-            held: list[asyncio.Lock] = []
-            try:
-                for placed, _ in batch:
-                    await placed.room.storing.acquire()
-                    held.append(placed.room.storing)
-                failed = await self._write(batch)
-            finally:
-                for lock in held:
-                    lock.release()
-            self._wake.set()
-            if failed:
-                await self._give_up(failed)
+    def _write_waiting(self) -> None:
+        """Have what waits written, as far as there are writers; each ends with its batch, so that
+        none is woken for nothing."""
+        while self._tasks is not None and self._writers < WRITERS and (batch := self._next()):
+            self._writers += 1
+            self._tasks.create_task(self._write_batch(batch), name="snapshots.write")
+
+    async def _write_batch(self, batch: Sequence[Waiting]) -> None:
+        held: list[asyncio.Lock] = []
+        try:
+            for placed, _ in batch:
+                await placed.room.storing.acquire()
+                held.append(placed.room.storing)
+            failed = await self._write(batch)
+        finally:
+            for lock in held:
+                lock.release()
+        if failed:
+            self._write_waiting()
+            await self._give_up(failed)
+        self._writers -= 1
+        self._write_waiting()
 
     def _next(self) -> list[Waiting]:
         """The rooms that wait longest of those that nobody is storing, in an order that all writers
@@ -191,12 +201,18 @@ class Snapshots:
             logger.info("snapshots_wait", extra={"rooms": len(failed), "reason": reason})
             await asyncio.sleep(RETRY_S)
 
-    async def _write_one(self, batch: Sequence[Waiting]) -> None:
+    @contextlib.asynccontextmanager
+    async def _storing(self, room: HostedRoom) -> AsyncIterator[None]:
+        """Keep writers off a room; what waited meanwhile is written afterwards."""
         try:
-            for _, error in (await self._write(batch)).values():
-                raise error
+            async with room.storing:
+                yield
         finally:
-            self._wake.set()
+            self._write_waiting()
+
+    async def _write_one(self, batch: Sequence[Waiting]) -> None:
+        for _, error in (await self._write(batch)).values():
+            raise error
 
     async def _write(
         self, batch: Sequence[Waiting]
