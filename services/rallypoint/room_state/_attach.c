@@ -223,34 +223,69 @@ static int read_sent(Reader from, Sent *sent)
 
 /* --- requests --- */
 
+#define REMEMBERED 256 /* a power of two; two inputs of each room in a request are usual */
+
+typedef struct {
+    Reader room;
+    PyObject *door; /* of the room, or None; NULL when there is no such room */
+} Known;
+
 typedef struct {
     PyObject *rooms; /* room id: an object whose `room.door` is a Door, or None */
-    Reader last;     /* the room asked for last, as inputs often come room by room */
-    PyObject *door;  /* its door, or None; NULL when there is no such room */
+    PyObject *door;  /* what `find_door` found, borrowed */
+    Known known[REMEMBERED];
 } Doors;
 
-/* The door of a room into `doors->door`; -1 with an exception set. */
+/* Where a room is remembered: ids are random, so some of their last bytes will do. */
+static Known *place_of(Doors *doors, Reader room)
+{
+    uint64_t tail = 0;
+    size_t size = (size_t)(room.end - room.at), some = size < sizeof tail ? size : sizeof tail;
+    memcpy(&tail, room.end - some, some);
+    tail *= UINT64_C(0x9E3779B97F4A7C15);
+    return &doors->known[tail >> 56 & (REMEMBERED - 1)];
+}
+
+/* A new reference to the door of a room; NULL when there is no such room, or with an exception. */
+static PyObject *ask_door(PyObject *rooms, Reader room)
+{
+    PyObject *name = PyUnicode_DecodeUTF8((const char *)room.at, room.end - room.at, NULL);
+    if (name == NULL)
+        return NULL;
+    PyObject *placed = PyDict_GetItemWithError(rooms, name);
+    Py_DECREF(name);
+    if (placed == NULL)
+        return NULL;
+    PyObject *hosted = PyObject_GetAttr(placed, room_name);
+    if (hosted == NULL)
+        return NULL;
+    PyObject *door = PyObject_GetAttr(hosted, door_name);
+    Py_DECREF(hosted);
+    return door;
+}
+
+/* The door of a room into `doors->door`; -1 with an exception set. Nothing else runs while one
+ * request is read, so what was found for it stays true. */
 static int find_door(Doors *doors, Reader room)
 {
     size_t size = (size_t)(room.end - room.at);
-    if (doors->last.at != NULL && size == (size_t)(doors->last.end - doors->last.at) &&
-        memcmp(room.at, doors->last.at, size) == 0)
-        return 0;
-    doors->last = room;
-    Py_CLEAR(doors->door);
-    PyObject *name = PyUnicode_DecodeUTF8((const char *)room.at, (Py_ssize_t)size, NULL);
-    if (name == NULL)
-        return -1;
-    PyObject *placed = PyDict_GetItemWithError(doors->rooms, name);
-    Py_DECREF(name);
-    if (placed == NULL)
-        return PyErr_Occurred() ? -1 : 0;
-    PyObject *hosted = PyObject_GetAttr(placed, room_name);
-    if (hosted == NULL)
-        return -1;
-    doors->door = PyObject_GetAttr(hosted, door_name);
-    Py_DECREF(hosted);
-    return doors->door == NULL ? -1 : 0;
+    Known *known = place_of(doors, room);
+    if (known->room.at == NULL || size != (size_t)(known->room.end - known->room.at) ||
+        memcmp(room.at, known->room.at, size) != 0) {
+        PyObject *door = ask_door(doors->rooms, room);
+        if (door == NULL && PyErr_Occurred())
+            return -1;
+        known->room = room;
+        Py_XSETREF(known->door, door);
+    }
+    doors->door = known->door;
+    return 0;
+}
+
+static void forget_doors(Doors *doors)
+{
+    for (size_t at = 0; at < REMEMBERED; at++)
+        Py_XDECREF(doors->known[at].door);
 }
 
 /* Heard.hear. */
@@ -316,7 +351,7 @@ malformed:
 static PyObject *take_inputs(PyObject *Py_UNUSED(module), PyObject *args)
 {
     PyObject *data;
-    Doors doors = {NULL, {NULL, NULL}, NULL};
+    Doors doors = {0};
     size_t left = 0;
     if (!PyArg_ParseTuple(args, "SO!", &data, &PyDict_Type, &doors.rooms))
         return NULL;
@@ -326,7 +361,7 @@ static PyObject *take_inputs(PyObject *Py_UNUSED(module), PyObject *args)
     if (rest == NULL)
         return NULL;
     int failed = take_all(&doors, (Reader){at, at + size}, (uint8_t *)PyBytes_AS_STRING(rest), &left);
-    Py_XDECREF(doors.door);
+    forget_doors(&doors);
     if (failed < 0)
         Py_CLEAR(rest);
     else if (_PyBytes_Resize(&rest, (Py_ssize_t)left) < 0)
