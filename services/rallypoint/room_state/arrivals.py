@@ -72,6 +72,7 @@ class Arrivals:
         self._kv = bus.kv(subjects.OWNERS.name)
         self._place = place
         self._arrivals: dict[str, _Arrival] = {}
+        self._come = asyncio.Event()
 
     async def prepare(self, request: transfer.PrepareRoomRequest) -> None:
         """Keep a place, or say why not."""
@@ -89,6 +90,7 @@ class Arrivals:
             self._arrivals[request.room_id] = _Arrival(
                 request.room_id, request.epoch, request.transfer, asyncio.get_running_loop().time()
             )
+            self._come.set()
 
     async def take(self, request: transfer.TransferRoomRequest) -> None:
         """Restore the room and hold it still, also when the caller has gone meanwhile."""
@@ -141,8 +143,11 @@ class Arrivals:
             self._drop(arrival)
 
     async def run(self) -> None:
-        """Look after rooms that nobody starts, for ever."""
+        """Look after rooms that nobody starts, for ever; sleep while none comes."""
         while True:
+            if not self._arrivals:
+                self._come.clear()
+                await self._come.wait()
             await asyncio.sleep(LOOK_PERIOD_S)
             for arrival in list(self._arrivals.values()):
                 try:

@@ -296,7 +296,8 @@ class TableRunner:
             self._sweep()
 
     def _expire(self, now: float) -> None:
-        for room in list(self.rooms.values()):
+        timed = [room for room in self.rooms.values() if not room.book.settled]
+        for room in timed:
             for seat in room.book.missing(now):
                 seating.lose(self.table, room, seat, now)
             for seat, reason in room.book.expired(now):
@@ -307,8 +308,7 @@ class TableRunner:
         """Tell gateways of clients who fall behind."""
         heard, seats = self.table.rings.heard, self.definition.seats
         self.meter.margins(heard.margin_ms)
-        of_rooms = [self.table.tick_of(slot) for slot in range(self.table.capacity)]
-        ticks = np.repeat(np.array(of_rooms), seats)
+        ticks = np.repeat(self.table.ticks, seats)
         for index, pace in self._lags.look(ticks, heard.ack_tick, heard.calls):
             slot, seat = divmod(index, seats)
             stream = self.rooms[slot].streams.get(seat) if slot in self.rooms else None

@@ -112,6 +112,8 @@ class SeatBook:
         self._new_token = new_token
         self._saves = saves
         self._saved: SavedBook | None = None
+        """All seats while no time is running for any."""
+        self._connected: int | None = None
         self._written: SavedBook | None = None
 
     @classmethod
@@ -161,7 +163,7 @@ class SeatBook:
         )
         saved = SavedBook(seats, self.capacity, self._reuse, frozenset(self._kicked))
         if all(record.deadline is None for record in self._records):
-            self._saved = saved
+            self._saved = saved  # kept while this is so: every step and grant gives it up
         return saved
 
     def written(self, saved: SavedBook) -> None:
@@ -195,7 +197,10 @@ class SeatBook:
     @property
     def connected(self) -> int:
         """Players with a stream."""
-        return sum(record.state is SeatState.CONNECTED for record in self._records)
+        if self._connected is None:
+            states = [record.state for record in self._records]
+            self._connected = states.count(SeatState.CONNECTED)
+        return self._connected
 
     def seats(self) -> list[Seat]:
         """Everybody with a seat."""
@@ -245,7 +250,7 @@ class SeatBook:
     def admit(self, player_id: str, display_name: str, *, team: int, reserve_until: float) -> Seat:
         """A seat for a player who has none; raises as `offered` does."""
         (slot,) = self.offered([player_id])
-        self._saved = None
+        self._saved = self._connected = None
         seat = Seat(slot, player_id, display_name, team)
         record = _Record(seat, deadline=reserve_until)
         if slot < len(self._records):
@@ -352,8 +357,13 @@ class SeatBook:
             record.seat.slot for record in self._overdue(now) if record.state is SeatState.CONNECTED
         ]
 
+    @property
+    def settled(self) -> bool:
+        """Whether no seat is known to have a deadline: then time changes nothing here."""
+        return self._saved is not None
+
     def _overdue(self, now: float) -> list[_Record]:
-        if self._saved is not None:  # it is kept while no seat has a deadline
+        if self.settled:
             return []
         return [
             record
@@ -369,7 +379,7 @@ class SeatBook:
         return token
 
     def _step(self, record: _Record, event: SeatEvent) -> None:
-        self._saved = None
+        self._saved = self._connected = None
         state = TRANSITIONS.get((record.state, event))
         if state is None:
             raise errors.PermissionDenied("SEAT_REFUSED", f"the seat is {record.state.name}")
