@@ -128,6 +128,13 @@ class Api(Generic[T]):
         path = self._path(item.metadata.namespace)
         return self._decode(await self._write("POST", path, self._encode(item)))
 
+    async def create_value(self, value: Mapping[str, Any], *, namespace: str = "") -> T:
+        """Make an object of which the type names only a part, as `create` does."""
+        typed = {**value, "apiVersion": self.kind.api_version, "kind": self.kind.kind}
+        return self._decode(
+            await self._write("POST", self._path(namespace), msgspec.json.encode(typed))
+        )
+
     async def replace(self, item: T, *, subresource: str = "") -> T:
         """Put a whole object; Conflict unless its resourceVersion is the present one.
 
@@ -234,6 +241,13 @@ class Api(Generic[T]):
         body = msgspec.json.encode(asked)
         path = self._path(namespace, name)
         await self._call("DELETE", path, body=body)
+
+    async def post(
+        self, name: str, subresource: str, value: Mapping[str, Any], *, namespace: str = ""
+    ) -> None:
+        """Ask something of an object through a subresource, such as an eviction."""
+        body = msgspec.json.encode(value)
+        await self._write("POST", self._path(namespace, name, subresource), body)
 
     async def get_scale(self, name: str, *, namespace: str = "") -> objects.Scale:
         """Return what kubectl scale and the HPA see."""
