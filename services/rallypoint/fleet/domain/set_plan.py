@@ -27,7 +27,8 @@ AVAILABLE: frozenset[Phase] = frozenset({"Ready", "Active", "Full"})
 class Server:
     """A server as last seen. `since` is when it became empty, in the same seconds as `now`.
 
-    `drain` is spec.drain, set before the server is asked to go: from then on it only leaves.
+    `drain` is spec.drain, set before the server is asked to go: from then on it only leaves. One
+    that is `fenced` was chosen before, by us or by who led then, and is chosen first again.
     """
 
     name: str
@@ -41,6 +42,8 @@ class Server:
     node: str = ""
     node_leaving: bool = False
     drain: bool = False
+    drain_since: float | None = None
+    fenced: bool = False
     deletion_cost: int = 0
     update_priority: int = 0
 
@@ -77,8 +80,12 @@ class Plan:
     """What to do now; `look_again` is when the passing of time alone would change it."""
 
     creates: tuple[int, ...] = ()
+    revisions: tuple[str, ...] = ()
+    """Of each that is created: the newest, or the one before while an update must not go on."""
     retires: tuple[Retire, ...] = ()
     drains: tuple[str, ...] = ()
+    forces: tuple[str, ...] = ()
+    """Occupied servers whose time to drain is over, where the spec says that this ends them."""
     target: int = 0
     limited: bool = False
     stalled: bool = False
@@ -107,8 +114,14 @@ def plan(
     now: float,
     limits: Limits = Limits(),
     failed_updates: int = 0,
+    current: str = "",
+    superseded_since: float | None = None,
 ) -> Plan:
-    """Return what to do; `failed_updates` counts servers of this revision that ever failed."""
+    """Return what to do; `failed_updates` counts servers of this revision that ever failed.
+
+    `current` is the revision most run, which new servers get while an update is held up, and
+    `superseded_since` when the newest one came.
+    """
     view = _view(spec, revision, replicas, servers, failed_updates)
     retires = [Retire(s.name, "Failed") for s in view.failed]
     retires += [Retire(s.name, _why(s)) for s in view.leaving if not s.occupied]
@@ -121,16 +134,20 @@ def plan(
     pending = sum(s.phase in ("Pending", "Starting") for s in view.staying)
     missing = max(0, surplus - len(view.staying))
     creates = max(0, min(missing, limits.creates, limits.pending - pending))
+    ending, forced, due = _overdue(spec, view, now, superseded_since)
+    drains = [s.name for s in view.leaving if s.occupied and not s.drain] + ending
     return Plan(
         creates=ordinals.free(
             [s.ordinal for s in servers], ordinals.parse_reserved(spec.reserved_ordinals), creates
         ),
+        revisions=_revisions(spec, view, creates, revision=revision, current=current),
         retires=tuple(retires[: limits.deletes]),
-        drains=tuple(s.name for s in view.leaving if s.occupied and not s.drain),
+        drains=tuple(drains),
+        forces=tuple(forced),
         target=view.target,
         limited=short or view.target > replicas or creates < missing,
         stalled=view.stalled,
-        look_again=look_again,
+        look_again=min((at for at in (look_again, due) if at is not None), default=None),
     )
 
 
@@ -172,6 +189,40 @@ def _view(
     )
 
 
+def _revisions(
+    spec: GameServerSetSpec, view: _View, creates: int, *, revision: str, current: str
+) -> tuple[str, ...]:
+    """Return what each new server is made from."""
+    held = creates if spec.update.paused or view.stalled else spec.update.partition - len(view.old)
+    before = max(0, min(creates, held)) if current else 0
+    return (current,) * before + (revision,) * (creates - before)
+
+
+def _overdue(
+    spec: GameServerSetSpec, view: _View, now: float, superseded_since: float | None
+) -> tuple[list[str], list[str], float | None]:
+    """Return whose sessions of an old revision are over, whose drain is, and when the next are."""
+    ending: list[str] = []
+    dues: list[float] = []
+    longest = spec.update.max_session_seconds
+    if longest and view.replace and superseded_since is not None:
+        busy = [s.name for s in view.old if s.occupied]
+        if now >= superseded_since + longest:
+            ending = busy[: view.replace]
+        elif busy:
+            dues.append(superseded_since + longest)
+    forced: list[str] = []
+    if spec.drain.on_timeout == "Force":
+        ends = {
+            s.name: s.drain_since + spec.drain.timeout_seconds
+            for s in view.leaving
+            if s.occupied and s.drain and s.drain_since is not None
+        }
+        forced = [name for name, end in ends.items() if end <= now]
+        dues += [end for end in ends.values() if end > now]
+    return ending, forced, min(dues, default=None)
+
+
 def _surge(spec: GameServerSetSpec, view: _View, replicas: int) -> int:
     """Return how many more than the target there may be while old ones are replaced."""
     return min(view.replace, part(spec.update.max_surge, replicas, up=True))
@@ -183,7 +234,9 @@ def _superseded(spec: GameServerSetSpec, view: _View, replicas: int) -> list[Ser
     least = replicas - part(spec.update.max_unavailable, replicas, up=False)
     spare = max(0, ready - least)
     chosen: list[Server] = []
-    for server in sorted(view.old, key=lambda s: (-s.update_priority, s.since, s.name)):
+    for server in sorted(
+        view.old, key=lambda s: (not s.fenced, -s.update_priority, s.since, s.name)
+    ):
         if server.occupied or len(chosen) == view.replace:
             continue
         if server.available:
@@ -225,4 +278,4 @@ def _order(wanted: Sequence[Order], view: _View) -> Callable[[Server], tuple[flo
         "EmptiestNode": lambda s: playing[s.node],
         "Newest": lambda s: -s.created,
     }
-    return lambda s: (*(keys[name](s) for name in wanted), s.name)
+    return lambda s: (not s.fenced, *(keys[name](s) for name in wanted), s.name)
