@@ -17,6 +17,7 @@ SERVICES: Mapping[str, str] = {
     "gateway": "clients' edge: sessions, gRPC-Web and gRPC, streams of frames",
     "matchmaking": "tickets, matches, ratings",
     "fleet": "places rooms on nodes",
+    "operator": "acts on GameServerSets of a Kubernetes cluster",
     "room-state": "runs the rooms",
 }
 

@@ -1,4 +1,4 @@
-"""`rallypoint gateway | matchmaking | fleet | room-state`: one service, set by the environment.
+"""`rallypoint gateway | matchmaking | fleet | operator | room-state`: one service, by environment.
 
 RALLYPOINT_PROFILE=<directory> writes where the CPU time went to `<directory>/<instance>.txt` when
 the service ends.
@@ -35,6 +35,7 @@ SERVICES: Mapping[str, Service] = {
     "gateway": Service("rallypoint.gateway", "Settings", ("bus", "store")),
     "matchmaking": Service("rallypoint.matchmaking", "MatchmakingSettings", ("bus", "store")),
     "fleet": Service("rallypoint.fleet", "Settings", ("bus", "store")),
+    "operator": Service("rallypoint.fleet.operator", "Settings", ("bus", "store")),
     "room-state": Service("rallypoint.room_state", "Settings", ("bus",)),
 }
 

@@ -88,6 +88,23 @@ FLEET_CLAIMS_EXPIRED = Counter(
     "rallypoint_fleet_claims_expired_total", "Claims that were never confirmed"
 )
 
+# --- fleet: the operator ---
+OPERATOR_SERVERS = Gauge(
+    "rallypoint_operator_servers_count", "GameServers, by set and phase", ["set", "phase"]
+)
+OPERATOR_WANTED = Gauge("rallypoint_operator_wanted_count", "GameServers wanted", ["set"])
+OPERATOR_PHASES = Counter(
+    "rallypoint_operator_phases_total", "Phases that GameServers came to", ["set", "phase"]
+)
+OPERATOR_ACTIONS = Counter(
+    "rallypoint_operator_actions_total",
+    "What was done: created, retired, refused, drained, forced, updated_in_place",
+    ["set", "action"],
+)
+OPERATOR_SCALINGS = Counter(
+    "rallypoint_operator_scalings_total", "Times the autoscaler wrote a number", ["set", "way"]
+)
+
 # --- gateway: the edges ---
 GATEWAY_CALLS = Counter(
     "rallypoint_gateway_calls_total", "Calls of clients, by method and code", ["method", "code"]
