@@ -78,11 +78,13 @@ async def room_node(
     node_id: str = "local-1",
     set_name: str = "local",
     games: Mapping[str, Definition] | None = None,
+    incarnation: str = "",
     **changes: Any,
 ) -> AsyncIterator[RunningNode]:
     """Run a room node until the block ends. `games` are added to the installed ones, `changes` are
     other settings."""
-    base = RuntimeSettings(instance=node_id, incarnation=f"{node_id}-a", grpc_port=0, drain_s=3.0)
+    nonce = incarnation or f"{node_id}-a"
+    base = RuntimeSettings(instance=node_id, incarnation=nonce, grpc_port=0, drain_s=3.0)
     settings = config.Settings(runtime=base, node_id=node_id, set=set_name, **changes)
     definitions = {**catalog.load(), **(games or {})}
     async with asyncio.TaskGroup() as tasks:

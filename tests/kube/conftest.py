@@ -7,15 +7,20 @@ import itertools
 import secrets
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rallypoint.cli.brokers import Brokers
+from rallypoint.fleet import resources
+from tests.kube.fleet_stack import Fleet, fleet, service
 from tests.support import loops
-from tests.support.cluster import machines
+from tests.support.cluster import fakes, machines, plane
 from tests.support.cluster.network import Unavailable
+from tests.support.collector import free_port
 from tests.support.kubernetes import ApiServer, temporary_api_server
 
 _numbers = itertools.count()
@@ -59,6 +64,66 @@ def cluster(can_run_nodes: None) -> Iterator[machines.Cluster]:
         machines.cluster(Path(name)) as running,
     ):
         yield running
+
+
+@pytest.fixture(scope="session")
+def controlled() -> Iterator[ApiServer]:
+    """An API server with its controllers, our kinds, and five nodes that only say so."""
+    if sys.platform != "linux":
+        pytest.skip("kube-apiserver is started with Linux's parent-death signal")
+    with (
+        temporary_api_server(controlled=True) as running,
+        plane.controllers(running),
+        fakes.fake_nodes(running, 5),
+    ):
+        kinds = "\n---\n".join(resources.files().values())
+        running.does("apply", "--server-side", "-f", "-", stdin=kinds)
+        names = [f"crd/{custom.name}" for custom in resources.ALL]
+        running.does("wait", "--for=condition=Established", "--timeout=30s", *names)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
+    """A nats-server and a redis-server that all tests share."""
+    started = Brokers(tmp_path_factory.mktemp("brokers"))
+    started.start()
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="session")
+def allocator(brokers: Brokers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A fleet that claims slots and moves rooms, whatever the set; where it listens."""
+    where = f"127.0.0.1:{free_port()}"
+    environment = {
+        "RALLYPOINT_NATS_URL": brokers.nats.url,
+        "RALLYPOINT_REDIS_URL": brokers.redis.url,
+        "RALLYPOINT_GRPC_PORT": where.rpartition(":")[2],
+    }
+    with service("fleet", tmp_path_factory.mktemp("fleet"), environment):
+        yield where
+
+
+Fleets = Callable[..., AbstractAsyncContextManager[Fleet]]
+
+
+@pytest.fixture
+def fleets(controlled: ApiServer, brokers: Brokers, allocator: str, tmp_path: Path) -> Fleets:
+    """Make a fleet in a namespace of its own: `async with fleets() as fleet`."""
+
+    @asynccontextmanager
+    async def made(**how: Any) -> AsyncIterator[Fleet]:
+        name = f"test-{secrets.token_hex(4)}"
+        controlled.does("create", "namespace", name)
+        try:
+            async with fleet(controlled, brokers, name, tmp_path, **how) as running:
+                running.allocator = allocator
+                yield running
+        finally:
+            controlled.does("delete", "namespace", name, "--wait=false")
+
+    return made
 
 
 @pytest.fixture

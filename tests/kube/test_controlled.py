@@ -3,24 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
-from tests.support.cluster import fakes, plane
-from tests.support.kubernetes import ApiServer, temporary_api_server
-
-
-@pytest.fixture(scope="module")
-def controlled() -> Iterator[ApiServer]:
-    """An API server with its controllers, and five nodes that only say so."""
-    with (
-        temporary_api_server(controlled=True) as server,
-        plane.controllers(server),
-        fakes.fake_nodes(server, 5),
-    ):
-        yield server
+from tests.support.cluster import fakes
+from tests.support.kubernetes import ApiServer
 
 
 def deployment(name: str, replicas: int) -> dict[str, Any]:

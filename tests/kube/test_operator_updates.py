@@ -1,0 +1,130 @@
+"""Rolling updates: in place, by replacement, in parts, paused, stopped by their own failures."""
+
+from __future__ import annotations
+
+from rallypoint.fleet.operator.kinds import PODS
+from rallypoint.kube.api import Api
+from tests.kube.conftest import Fleets, Runs
+from tests.kube.fleet_stack import Fleet, template
+
+QUICKLY = {
+    "update": {"maxSurge": 0, "maxUnavailable": 1},
+    "scaleIn": {"minIdleSeconds": 0},
+}
+
+
+def images(fleet: Fleet) -> dict[str, str]:
+    """The image of each pod that is not going."""
+    return {
+        pod.metadata.name: pod.spec.containers[0].image
+        for pod in fleet.pods.lister
+        if pod.metadata.deletion_timestamp is None
+    }
+
+
+def newest(fleet: Fleet) -> str:
+    """The newest revision, as the status tells it."""
+    return str(fleet.status("update_revision"))
+
+
+async def updated(fleet: Fleet, count: int) -> None:
+    """Wait until so many servers have the newest revision, and all are ready."""
+    await fleet.until(
+        lambda: (
+            fleet.status("observed_generation") == fleet.set.metadata.generation
+            and fleet.status("updated_replicas") == count
+            and fleet.status("ready_replicas") == fleet.status("replicas")
+        ),
+        f"{count} updated",
+    )
+
+
+def test_images_of_empty_servers_change_in_place_and_occupied_ones_wait(
+    runs: Runs, fleets: Fleets
+) -> None:
+    async def scenario() -> None:
+        async with fleets() as fleet:
+            fleet.operator()
+            await fleet.apply(replicas=3, **QUICKLY)
+            await fleet.ready(3)
+            room = f"{fleet.name}-r"
+            busy = await fleet.allocate(room)
+            await fleet.until(lambda: fleet.phases().get(busy) == "Active", "an occupied server")
+            uids = {pod.metadata.uid for pod in fleet.pods.lister}
+            await fleet.apply(replicas=3, template=template("room-state:2"), **QUICKLY)
+            await updated(fleet, 2)
+            assert await fleet.owner(room) == busy
+            assert images(fleet)[busy] == "room-state:1"
+            await fleet.release(room)
+            await updated(fleet, 3)
+            assert set(images(fleet).values()) == {"room-state:2"}
+            assert {pod.metadata.uid for pod in fleet.pods.lister} == uids
+            assert fleet.status("current_revision") == fleet.status("update_revision")
+
+    runs(scenario())
+
+
+def test_other_changes_replace_pods_in_parts_and_a_pause_holds_them(
+    runs: Runs, fleets: Fleets
+) -> None:
+    async def scenario() -> None:
+        async with fleets() as fleet:
+            fleet.operator()
+            await fleet.apply(replicas=3, **QUICKLY)
+            await fleet.ready(3)
+            changed, before = template(terminationGracePeriodSeconds=2), newest(fleet)
+            paused = {**QUICKLY, "update": {**QUICKLY["update"], "paused": True}}
+            await fleet.apply(replicas=3, template=changed, **paused)
+            await fleet.until(lambda: newest(fleet) != before, "the pause")
+            assert fleet.status("updated_replicas") == 0
+            parted = {**QUICKLY, "update": {**QUICKLY["update"], "partition": 2}}
+            await fleet.apply(replicas=3, template=changed, **parted)
+            await updated(fleet, 1)
+            await fleet.apply(replicas=3, template=changed, **QUICKLY)
+            await updated(fleet, 3)
+
+    runs(scenario())
+
+
+def test_an_image_that_cannot_run_stops_its_update(runs: Runs, fleets: Fleets) -> None:
+    async def scenario() -> None:
+        async with fleets() as fleet:
+            fleet.operator()
+            health = {"health": {"startupSeconds": 2}}
+            await fleet.apply(replicas=3, **health)
+            await fleet.ready(3)
+            bad = template("room-state:none", nodeSelector={"nowhere": "true"})
+            await fleet.apply(replicas=3, template=bad, **health)
+            await fleet.until(lambda: cannot_pull(fleet) is not None, "a new pod")
+            await say_it_cannot_pull(fleet)
+            await fleet.until(lambda: fleet.condition("UpdateStalled") == "True", "the stop")
+            await fleet.until(
+                lambda: set(images(fleet).values()) == {"room-state:1"}, "only the old image"
+            )
+            await fleet.ready(3)
+            assert "UpdateStalled" in {one.reason for one in await fleet.events()}
+            await fleet.apply(replicas=3, **health)
+            await fleet.until(lambda: fleet.condition("UpdateStalled") == "False", "the way back")
+            await fleet.ready(3)
+
+    runs(scenario())
+
+
+def cannot_pull(fleet: Fleet) -> str | None:
+    """A pod with the bad image."""
+    return next((name for name, image in images(fleet).items() if image.endswith("none")), None)
+
+
+async def say_it_cannot_pull(fleet: Fleet) -> None:
+    """What a kubelet says of an image that is not there."""
+    name = cannot_pull(fleet)
+    assert name is not None
+    waiting = {"reason": "ImagePullBackOff", "message": "no such image"}
+    said = {
+        "name": "rooms", "image": "room-state:none", "imageID": "", "ready": False,
+        "restartCount": 0, "state": {"waiting": waiting},
+    }  # fmt: skip
+    await Api(fleet.transport, PODS, manager="kubelet").merge_patch(
+        name, {"status": {"containerStatuses": [said]}},
+        namespace=fleet.namespace, subresource="status",
+    )  # fmt: skip
