@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.kernel import netns
+from tests.kernel import call_plays, netns
 
 TCP_INFO_TOTAL_RETRANS_AT = 100
 SO_COOKIE = 57
@@ -164,9 +164,15 @@ def send_datagrams(part: Part) -> dict[str, Any]:
     return {}
 
 
+CALLS = (
+    call_plays.serve_grpc,
+    call_plays.ask_grpc,
+    call_plays.serve_dns,
+    call_plays.ask_dns,
+)
 PLAYS = {
     play.__name__: play
-    for play in (serve_echo, ask, serve_ticks, tick, serve_datagrams, send_datagrams)
+    for play in (serve_echo, ask, serve_ticks, tick, serve_datagrams, send_datagrams, *CALLS)
 }
 
 

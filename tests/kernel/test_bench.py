@@ -22,3 +22,4 @@ def test_the_bench_tells_all_its_figures() -> None:
     assert 0 < report["verified_insns"] < 50_000
     assert 10 < report["rss_mb"] < 250
     assert 0 < report["load_s"] < 5
+    assert "refused" in report["calls"] or 0 < report["calls"]["ns_per_run"] < 5000

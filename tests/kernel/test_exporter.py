@@ -31,10 +31,11 @@ END_S = 15
 @contextlib.contextmanager
 def probing(**settings: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A running `rallypoint probe` and the address of its metrics."""
-    environ = {f"RALLYPOINT_PROBE_{name.upper()}": str(value) for name, value in settings.items()}
+    told = {"scope": "all", "port": 0, **settings}  # whatever pods there are
+    environ = {f"RALLYPOINT_PROBE_{name.upper()}": str(value) for name, value in told.items()}
     process = subprocess.Popen(
         [sys.executable, "-m", "rallypoint", "probe"],
-        env={**os.environ, "RALLYPOINT_PROBE_PORT": "0", **environ},
+        env={**os.environ, **environ},
         stdout=subprocess.PIPE, text=True, cwd=rig.ROOT,
     )  # fmt: skip
     try:
@@ -78,7 +79,10 @@ def test_all_of_a_namespace_equals_the_kernels_counters() -> None:
     with rig.namespace() as alone:
         command = ["ip", "netns", "exec", alone, sys.executable, "-m", "rallypoint", "probe"]
         command += ["--once", "--json", "--seconds", "4", "--only-new"]
-        probe = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=rig.ROOT)
+        environ = {**os.environ, "RALLYPOINT_PROBE_SCOPE": "all"}
+        probe = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, cwd=rig.ROOT, env=environ
+        )
         for port in (rig.free_port(), rig.free_port()):
             many = {"netns": alone, "port": port, "connections": 30, "count": 2}
             rig.talk(Part("serve_echo", **many), Part("ask", **many))

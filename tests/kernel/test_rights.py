@@ -15,6 +15,7 @@ import pytest
 from tests.kernel import rig
 from tests.kernel.conftest import EVERYTHING
 from tests.kernel.peer import Part
+from tests.support import cgroups
 
 from rallypoint.probe import build, libbpf, rights, session, source, wish
 from rallypoint.probe.domain import histogram
@@ -71,6 +72,20 @@ def test_both_capabilities_are_needed_and_no_other(capabilities: set[int], mode:
     found, *reason = run_with(capabilities, code).split(maxsplit=1)
     assert found == mode
     assert bool(reason) == (mode != "full")
+
+
+def test_following_calls_takes_one_more_and_without_it_all_else_goes_on() -> None:
+    root = cgroups.unified_root()
+    if root is None:
+        pytest.skip("no unified cgroup hierarchy")
+    code = f"""
+        from rallypoint.probe import wish, session
+        with session.Session(wish.Wanted(calls_cgroup={str(root)!r})) as opened:
+            print(opened.mode, opened.loaded.calls_refused.partition(":")[0] or "followed")
+    """
+    needed = {rights.CAP_BPF, rights.CAP_PERFMON}
+    assert run_with(needed, code) == "full NOT_ALLOWED"
+    assert run_with(needed | {rights.CAP_NET_ADMIN}, code) == "full followed"
 
 
 def test_everything_can_be_read_after_all_rights_are_gone(port: int) -> None:

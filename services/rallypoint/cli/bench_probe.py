@@ -8,6 +8,7 @@
     verified_insns      instructions the verifier went through, all programs
     rss_mb              resident memory of `rallypoint probe` while it watches and is scraped
     load_s              from the object file to everything attached
+    calls               what following calls costs on top, if it is turned on: bench_probe_calls
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rallypoint.cli import machine, ports
+from rallypoint.cli import bench_probe_calls, machine, ports
 from rallypoint.kit import errors
 from rallypoint.probe import libbpf, session, source, wish
 from rallypoint.probe.domain.layout import Config
@@ -89,6 +90,7 @@ def measure(turns: int, messages: int, wanted: wish.Wanted) -> dict[str, Any]:
         "verified_insns": sum(cost.instructions for cost in costs),
         "rss_mb": round(resident_mb(port, echo), 1),
         "load_s": round(statistics.median(loads), 3),
+        "calls": bench_probe_calls.measure(turns, wanted, ports.free_one(), echo.turn),
         "machine": machine.description(),
     }
 
@@ -130,7 +132,8 @@ def timed(probe: session.Session, echo: Echo) -> list[session.ProgramCost]:
 
 def resident_mb(port: int, echo: Echo) -> float:
     """The memory of a probe in a process of its own."""
-    environ = {**os.environ, "RALLYPOINT_PROBE_PORT": "0", "RALLYPOINT_PROBE_PORTS": str(port)}
+    settings = {"PORT": "0", "PORTS": str(port), "SCOPE": "all"}
+    environ = {**os.environ, **{f"RALLYPOINT_PROBE_{k}": v for k, v in settings.items()}}
     command = [sys.executable, "-m", "rallypoint", "probe"]
     probe = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True)
     try:
@@ -159,5 +162,15 @@ def _text(report: dict[str, Any]) -> str:
             f"verifier           {report['verified_insns']} instructions",
             f"memory             {report['rss_mb']} MB resident",
             f"load and attach    {report['load_s']} s",
+            f"following calls    {_calls(report['calls'])}",
         )
+    )
+
+
+def _calls(found: dict[str, Any]) -> str:
+    if "refused" in found:
+        return str(found["refused"])
+    return (
+        f"{found['ns_per_run']} ns a packet, {found['us_per_call']} µs to read a call, "
+        f"{found['us_per_round_trip']} µs more for a round trip that is none"
     )

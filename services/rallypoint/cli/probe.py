@@ -16,7 +16,7 @@ from typing import Any
 
 from rallypoint.kit import settings
 from rallypoint.probe import config, serve, source
-from rallypoint.probe.domain import series
+from rallypoint.probe.domain import calls, series
 
 LOOK_S = 1.0
 
@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--port", action="append", default=[], help="of a server; may be repeated")
     parser.add_argument("--mode", choices=source.MODES, help="begin lower on the ladder")
+    parser.add_argument("--calls", action="store_true", help="also time gRPC, HTTP/2 and DNS")
     parser.add_argument("--only-new", action="store_true", help="leave out older connections")
     return parser
 
@@ -59,6 +60,8 @@ def _environ(parsed: argparse.Namespace) -> Mapping[str, str]:
     environ = dict(os.environ)
     if parsed.port:
         environ["RALLYPOINT_PROBE_PORTS"] = ",".join(parsed.port)
+    if parsed.calls:
+        environ["RALLYPOINT_PROBE_CALLS"] = "1"
     if parsed.mode:
         environ["RALLYPOINT_PROBE_MODE"] = parsed.mode
     return environ
@@ -78,6 +81,8 @@ def measure(loaded: config.Settings, seconds: float, *, adopt: bool) -> dict[str
             "reason": read.source.reason,
             "seconds": seconds,
             "series": [series.shown(one, read.names(one.key.owner)) for one in read.series()],
+            "calls": [calls.shown(one, read.names(one.owner)) for one in read.calls()],
+            "unrecognised": read.unrecognised(),
             "self": read.source.totals(),
             "kernel": {c.name: {"kernel": c.kernel, "probe": c.probe} for c in read.compared()},
         }
@@ -95,4 +100,11 @@ def _text(report: dict[str, Any]) -> str:
                 )
         told = ", ".join(f"{value} {name}" for name, value in one["counters"].items())
         lines.append(f"  {told}")
+    for call in report["calls"]:
+        values, failed = call["duration_ms"], " (failed)" if call["failed"] else ""
+        lines.append(
+            f"{call['owner']} {call['protocol']}/{call['port']} {call['role']} {call['method']}"
+            f"{failed}: {values['mean']:.3f} ms mean, {values['p99']:.3f} p99, "
+            f"{values['count']} times"
+        )
     return "\n".join(lines)

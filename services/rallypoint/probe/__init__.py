@@ -5,7 +5,7 @@
     build, libbpf, rights       the compiler; the one binding to libbpf; capabilities and seccomp
     loader        the process with rights: loads, attaches, hands the descriptors over
     session       the process without: reads the slots and the ring
-    cluster       the names of pods, from the Kubernetes API
+    cluster, conditions         the Kubernetes API: names of pods; NetworkHealthy
 
 It may import kit and kube and nothing else of ours; nobody imports it but the CLI.
 """

@@ -38,6 +38,8 @@ class Settings:
     """A round trip above this is an event with the socket's cookie; 0: none."""
     probe_adopt_s: int = 60
     """So long connections that are older than the probe are taken in."""
+    probe_calls: bool = False
+    """Also time calls: gRPC by method, HTTP/2, DNS. The loader needs CAP_NET_ADMIN for it."""
     probe_host: str = "127.0.0.1"
     """Where GET /metrics is answered."""
     probe_port: int = 9400

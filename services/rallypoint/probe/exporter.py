@@ -59,9 +59,10 @@ class Exporter:
 
     def run(self) -> None:
         """Look, answer, push; a turn takes at most a second."""
-        ring = self._reading.source
-        if isinstance(ring, session.Session):
-            self._selector.register(ring.ring.fd, selectors.EVENT_READ, self._reading.look)
+        opened = self._reading.source
+        if isinstance(opened, session.Session):
+            for fd in opened.rings():
+                self._selector.register(fd, selectors.EVENT_READ, self._reading.look)
         if self._listener is not None:
             self._selector.register(self._listener, selectors.EVENT_READ, self._answer)
         due = time.monotonic()
@@ -92,7 +93,8 @@ class Exporter:
     def text(self) -> str:
         """What a scrape gets."""
         found = self._reading.series(apart=self._update.running)
-        return exposition.text(found, self.points(len(found)), self._reading.names)
+        points = self.points(len(found))
+        return exposition.text(found, points, self._reading.names, self._reading.calls())
 
     def request(self) -> bytes:
         """What a push holds; the events in it are told once."""
@@ -103,7 +105,8 @@ class Exporter:
         clock = otlp.Clock(now, now - time.monotonic_ns())
         points = self.points(len(found))
         names = self._reading.names
-        return otlp.request(found, points, events, self._push.resource, clock, names)
+        followed = self._reading.calls()
+        return otlp.request(found, points, events, self._push.resource, clock, names, followed)
 
     def _answer(self) -> None:
         assert self._listener is not None

@@ -21,10 +21,22 @@ from rallypoint.kit import errors
 from rallypoint.probe import build, libbpf, rights
 from rallypoint.probe.domain import histogram
 from rallypoint.probe.domain.layout import LAYOUT
-from rallypoint.probe.wish import LIGHT, MAPS, MESSAGE_BYTES, MODES, TRACEPOINTS, Wanted, parse
+from rallypoint.probe.wish import (
+    CALL_MAPS,
+    CALL_PROGRAMS,
+    LIGHT,
+    MAPS,
+    MESSAGE_BYTES,
+    MODES,
+    TRACEPOINTS,
+    Wanted,
+    parse,
+)  # fmt: skip
 
 CONSTANTS: Final = struct.Struct(f"={8 * histogram.BUCKETS}sII")
 """`.rodata`: the table of buckets, the bank, the version of the layout."""
+CALL_CONSTANTS: Final = struct.Struct("=I")
+"""`.rodata` of who follows calls: whether every port is watched."""
 
 
 def open_programs(path: Path, mode: str, *, bank: int = 0) -> libbpf.Object:
@@ -100,10 +112,26 @@ def attach(opened: libbpf.Object, mode: str) -> dict[str, int]:
     return {name: opened.attach(name) for name in order}
 
 
+def attach_calls(stack: ExitStack, opened: libbpf.Object, wish: Wanted) -> dict[str, int]:
+    """The programs that follow calls, at a cgroup: the descriptors by name."""
+    calls = stack.enter_context(libbpf.Object(build.object_file("l7")))
+    calls.initial(".rodata")[: CALL_CONSTANTS.size] = CALL_CONSTANTS.pack(wish.config.every_port)
+    calls.share_map("watched_ports", opened.map_fd("watched_ports"))
+    calls.load()
+    folder = os.open(wish.calls_cgroup, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        found = {f"{name}_link": calls.attach(name, folder) for name in CALL_PROGRAMS}
+    finally:
+        os.close(folder)
+    found |= {name: calls.program_fd(name) for name in CALL_PROGRAMS}
+    return found | {name: calls.map_fd(name) for name in CALL_MAPS}
+
+
 def serve(channel: socket.socket, wish: Wanted) -> int:
     """Load, attach, hand over; then end, or stay for orders if the wish says so."""
     rights.limit_locked_memory()
-    rights.keep_only(frozenset((rights.CAP_BPF, rights.CAP_PERFMON)))
+    kept = frozenset((rights.CAP_BPF, rights.CAP_PERFMON))
+    rights.keep_only(kept | {rights.CAP_NET_ADMIN} if wish.calls_cgroup else kept)
     fenced = rights.refuse_network()
     begun = time.monotonic()
     with ExitStack() as stack:
@@ -125,11 +153,21 @@ def serve(channel: socket.socket, wish: Wanted) -> int:
             "maps": list(maps),
             "programs": list(links),
             "dispatchers": list(links) if versions else [],
+            "calls": [],
+            "calls_refused": "",
         }
         descriptors = list(maps.values())
         descriptors += [opened.program_fd(name) for name in links]
         descriptors += list(links.values())
         descriptors += versions.dispatchers() if versions else []
+        if wish.calls_cgroup:
+            try:
+                followed = attach_calls(stack, opened, wish)
+                described["calls"] = list(followed)
+                descriptors += followed.values()
+            except (errors.FailedPrecondition, OSError) as error:
+                described["calls_refused"] = str(error).splitlines()[0]
+            rights.keep_only(kept)
         socket.send_fds(channel, [json.dumps(described).encode()], descriptors)
         if versions:
             swap.take_orders(channel, versions)

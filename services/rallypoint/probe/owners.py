@@ -52,7 +52,13 @@ class Owners:
         self._alive: dict[int, cgroups.Owner] = {}
         self._seen: OrderedDict[int, cgroups.Owner] = OrderedDict()
         self.pods_root = 0
+        self.pods_folder: Path | None = None
         self.walks = 0
+
+    @property
+    def root(self) -> Path | None:
+        """The folder of the whole tree."""
+        return self._root
 
     def find(self, cgroup: int) -> cgroups.Owner:
         """Whose it is, or was."""
@@ -83,6 +89,7 @@ class Owners:
             yield folder.stat().st_ino, cgroups.owner(path)
             if folder.name in cgroups.PODS_ROOTS:
                 self.pods_root = folder.stat().st_ino
+                self.pods_folder = folder
             with os.scandir(folder) as entries:
                 below = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
         except OSError:  # gone while we looked

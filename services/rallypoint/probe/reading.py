@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from rallypoint.probe import owners, session, snmp, source
-from rallypoint.probe.domain import layout, metrics, own, pods, retention, series
+from rallypoint.probe.domain import calls, layout, metrics, own, pods, retention, series
 
 KEPT_EVENTS: Final = 256
 
@@ -37,12 +37,14 @@ class Reading:
         self._before = {one.name: one.kernel - one.probe for one in self.compared()}
         self._others = _bpf_descriptors() - _expected(opened)  # mappings keep their own copies
         self._read_s = 0.0
+        self._following = isinstance(opened, session.Session) and opened.calls is not None
+        self._calls = calls.Calls()
 
     def look(self) -> None:
         """Once a second, and whenever the ring has something: names first, while they exist."""
         self.source.look()
         found = self.source.events()
-        self._unnamed |= {event.cgroup for event in found}
+        self._unnamed |= {event.cgroup for event in found} | self._follow()
         self._unnamed = {cgroup for cgroup in self._unnamed if not self._tree.find(cgroup).path}
         told = [event for event in found if event.kind is not layout.EventKind.NEW_SLOT]
         if told:
@@ -50,6 +52,28 @@ class Reading:
             for event in told:
                 if key := keys.get(event.slot):
                     self.events.append((self._key(key), event))
+
+    def _follow(self) -> set[int]:
+        """Take what is told of calls; whose they are."""
+        if not isinstance(self.source, session.Session) or self.source.calls is None:
+            return set()
+        known = set(self._calls.series)
+        self._calls.take(self.source.calls.events())
+        return {key.cgroup for key in self._calls.series.keys() - known}
+
+    def calls(self) -> list[calls.CallSeries]:
+        """The calls counted, if they are followed."""
+        if not self._following:
+            return []
+        self._follow()
+        self._calls.expire(self._tree.exists, time.monotonic())
+        return calls.told(self._calls.series, self._tree.find)
+
+    def unrecognised(self) -> dict[str, int]:
+        """What of calls could not be followed, by its reason."""
+        if not isinstance(self.source, session.Session) or self.source.calls is None:
+            return {}
+        return {**self._calls.unrecognised, **self.source.calls.totals()}
 
     def _key(self, key: layout.Key) -> series.SeriesKey:
         return series.key_of(key, self._tree.find(key.cgroup))
@@ -82,8 +106,20 @@ class Reading:
         for name, value in self.source.totals().items():
             found.append(own.Point(metrics.TROUBLE, value, (("kind", name),), counter=True))
         if isinstance(self.source, session.Session):
-            found += _costs(self.source.costs())
-        return found + own.points_of(self.compared())
+            following = self.source.calls
+            more = following.costs() if following is not None else []
+            found += _costs([*self.source.costs(), *more])
+        return found + self._about_calls() + own.points_of(self.compared())
+
+    def _about_calls(self) -> list[own.Point]:
+        if not isinstance(self.source, session.Session) or not self.source.calls_asked:
+            return []
+        refused = self.source.loaded.calls_refused
+        told = (("state", "off"), ("reason", refused)) if refused else (("state", "on"),)
+        return [own.Point(metrics.FOLLOWING, 1, told)] + [
+            own.Point(metrics.UNRECOGNISED, count, (("reason", reason),), counter=True)
+            for reason, count in self.unrecognised().items()
+        ]
 
     def compared(self) -> list[own.Comparison]:
         """Ours against the kernel's own counters, where both saw all of one namespace.

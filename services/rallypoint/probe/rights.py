@@ -16,6 +16,7 @@ from typing import Final
 
 from rallypoint.kit import errors
 
+CAP_NET_ADMIN: Final = 12
 CAP_PERFMON: Final = 38
 CAP_BPF: Final = 39
 _LAST_CAP: Final = 63

@@ -10,10 +10,8 @@ from __future__ import annotations
 import mmap
 import select
 import struct
-from collections.abc import Iterator
-from typing import Final
-
-from rallypoint.probe.domain import layout
+from collections.abc import Callable, Iterator
+from typing import Final, Generic, TypeVar
 
 _BUSY: Final = 1 << 31
 _DISCARDED: Final = 1 << 30
@@ -22,10 +20,14 @@ _WORD: Final = struct.Struct("=Q")
 _LENGTH: Final = struct.Struct("=I")
 
 
-class Ring:
-    """The events of one session."""
+T = TypeVar("T")
 
-    def __init__(self, fd: int, size: int) -> None:
+
+class Ring(Generic[T]):
+    """The events of one ring, as `parse` reads them."""
+
+    def __init__(self, fd: int, size: int, parse: Callable[[bytes], T]) -> None:
+        self._parse = parse
         self.fd = fd
         self._mask = size - 1
         self._reader = mmap.mmap(fd, mmap.PAGESIZE, mmap.MAP_SHARED)
@@ -46,7 +48,7 @@ class Ring:
         """Wait for an event, at most so long."""
         return bool(select.select([self.fd], [], [], seconds)[0])
 
-    def read(self) -> Iterator[layout.Event]:
+    def read(self) -> Iterator[T]:
         """What has come since."""
         at: int = _WORD.unpack_from(self._reader)[0]
         end: int = _WORD.unpack_from(self._kernel)[0]
@@ -57,6 +59,6 @@ class Ring:
                 return
             size = length & ~(_BUSY | _DISCARDED)
             if not length & _DISCARDED:
-                yield layout.event(self._kernel[start + _HEAD : start + _HEAD + size])
+                yield self._parse(self._kernel[start + _HEAD : start + _HEAD + size])
             at += (size + _HEAD + 7) // 8 * 8
             _WORD.pack_into(self._reader, 0, at)

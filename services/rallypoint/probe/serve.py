@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rallypoint.probe import config, exporter, owners, reading, rights, session, source, updating
 from rallypoint.probe.domain import health
 
 if TYPE_CHECKING:
     from rallypoint.probe import cluster as cluster_module
+
+NO_FOLDER: Final = "/no cgroup hierarchy"
+"""Tells why calls are not followed where there is none."""
 
 
 @contextmanager
@@ -26,6 +29,9 @@ def opened(settings: config.Settings, *, adopt: bool) -> Iterator[reading.Readin
     tree = owners.Owners(owners.find_root(settings.probe_cgroup_root))
     tree.refresh()
     wish = config.wanted(settings, pods_root=tree.pods_root, adopt=adopt)
+    if settings.probe_calls:
+        folder = tree.root if wish.config.every_cgroup else tree.pods_folder
+        wish = replace(wish, calls_cgroup=str(folder or NO_FOLDER))
     whole = wish.config.every_cgroup and wish.config.every_port
     found = source.open_best(wish)
     try:

@@ -13,14 +13,14 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Self
 
 from rallypoint.kit import errors
 from rallypoint.probe import libbpf, wish
-from rallypoint.probe.domain import layout
+from rallypoint.probe.domain import l7, layout
 from rallypoint.probe.rings import Ring
 
 LOAD_S: Final = 30.0
@@ -38,10 +38,12 @@ class Loaded:
     programs: dict[str, int]
     links: dict[str, int]
     dispatchers: dict[str, int]
+    calls: dict[str, int]
+    calls_refused: str
 
     def descriptors(self) -> Iterator[int]:
         """All of them."""
-        for group in (self.maps, self.programs, self.links, self.dispatchers):
+        for group in (self.maps, self.programs, self.links, self.dispatchers, self.calls):
             yield from group.values()
 
 
@@ -86,6 +88,7 @@ def _received(channel: socket.socket) -> Loaded:
         raise errors.FailedPrecondition(told["reason"], told["message"])
     maps, programs = told["maps"], told["programs"]
     rest = descriptors[len(maps) :]
+    others = rest[2 * len(programs) :]
     return Loaded(
         mode=told["mode"],
         load_s=told["load_s"],
@@ -93,7 +96,9 @@ def _received(channel: socket.socket) -> Loaded:
         maps=dict(zip(maps, descriptors, strict=False)),
         programs=dict(zip(programs, rest, strict=False)),
         links=dict(zip(programs, rest[len(programs) :], strict=False)),
-        dispatchers=dict(zip(told["dispatchers"], rest[2 * len(programs) :], strict=True)),
+        dispatchers=dict(zip(told["dispatchers"], others, strict=False)),
+        calls=dict(zip(told["calls"], others[len(told["dispatchers"]) :], strict=True)),
+        calls_refused=told["calls_refused"],
     )
 
 
@@ -116,6 +121,33 @@ def _shared(fd: int, size: int, *, writable: bool = False) -> _Shared:
     return _Shared(memory, memoryview(memory).cast("Q"))
 
 
+class _Calls:
+    """What the programs that follow calls tell."""
+
+    def __init__(self, descriptors: Mapping[str, int]) -> None:
+        self._descriptors = descriptors
+        self.ring = Ring(descriptors["calls"], l7.RING_BYTES, l7.event)
+        self._totals = _shared(descriptors["call_totals"], 8 * len(l7.TOTALS))
+
+    def events(self) -> list[l7.Event]:
+        """What has come since the last call."""
+        return list(self.ring.read())
+
+    def totals(self) -> dict[str, int]:
+        """What could not be followed, since the start."""
+        return {name: self._totals.words[i] for i, name in enumerate(l7.TOTALS)}
+
+    def costs(self) -> list[ProgramCost]:
+        """What the two programs did."""
+        named = ((name, self._descriptors[name]) for name in wish.CALL_PROGRAMS)
+        return [_cost(name, fd, timed=fd) for name, fd in named]
+
+    def close(self) -> None:
+        """Unmap."""
+        self.ring.close()
+        self._totals.close()
+
+
 class Session:
     """Programs attached, and their maps. Closing it leaves the kernel as it was."""
 
@@ -123,13 +155,15 @@ class Session:
         channel, process, self.loaded = start_loader(wanted)
         self.config = replace(wanted.config, old_hooks=self.loaded.mode == "old")
         self._asked = wanted.mode
+        self.calls_asked = bool(wanted.calls_cgroup)
         self._canaries: dict[str, int] = {}
         self._slot_count = wanted.slots
         maps = self.loaded.maps
         self._slots = _shared(maps["slots"], wanted.slots * layout.SLOT_BYTES)
         self._totals = _shared(maps["totals"], 8 * len(layout.TOTALS))
         self._data = _shared(maps[".data"], layout.CONFIG.size, writable=True)
-        self.ring = Ring(maps["events"], wanted.events_bytes)
+        self.ring = Ring(maps["events"], wanted.events_bytes, layout.event)
+        self.calls = _Calls(self.loaded.calls) if self.loaded.calls else None
         self.configure(self.config)
         self._channel, self._loader = channel, process
         if not wanted.resident:
@@ -147,8 +181,14 @@ class Session:
         self.ring.close()
         for shared in (self._slots, self._totals, self._data):
             shared.close()
+        if self.calls is not None:
+            self.calls.close()
         for fd in (*self.loaded.descriptors(), *self._canaries.values()):
             os.close(fd)
+
+    def rings(self) -> list[int]:
+        """What can be waited for."""
+        return [self.ring.fd, *([self.calls.ring.fd] if self.calls is not None else [])]
 
     def _let_go(self) -> None:
         """Close the channel, which tells the loader to go."""

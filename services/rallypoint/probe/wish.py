@@ -29,6 +29,8 @@ MAPS: Final = (
     "slots", "slot_of", "free_slots", "watched_cgroups", "watched_ports", "events", "totals",
     ".data",
 )  # fmt: skip
+CALL_PROGRAMS: Final = ("calls_in", "calls_out")
+CALL_MAPS: Final = ("calls", "call_totals")
 MESSAGE_BYTES: Final = 65_536
 MOST_DESCRIPTORS: Final = 64
 
@@ -44,6 +46,8 @@ class Wanted:
     cgroups: tuple[int, ...] = ()
     config: Config = field(default_factory=Config)
     resident: bool = False
+    calls_cgroup: str = ""
+    """The folder of the cgroup whose calls are followed; empty: nobody's."""
 
     def dump(self) -> str:
         """As an argument of the loader's command line."""

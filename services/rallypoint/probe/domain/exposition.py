@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from rallypoint.probe.domain import histogram, metrics, own, pods, series
+from rallypoint.probe.domain import calls, histogram, metrics, own, pods, series
+from rallypoint.probe.domain.cgroups import Owner
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _FIRST_OCTAVE, _LAST_OCTAVE = -17, 5  # 7.6 µs to 32 s
@@ -13,7 +15,10 @@ Labels = Mapping[str, str]
 
 
 def text(
-    found: Iterable[series.Series], points: Iterable[own.Point], names: pods.Names = pods.nobody
+    found: Iterable[series.Series],
+    points: Iterable[own.Point],
+    names: pods.Names = pods.nobody,
+    followed: Iterable[calls.CallSeries] = (),
 ) -> str:
     """Everything, one family after the other."""
     every = [(one, labels(one.key, names(one.key.owner))) for one in found]
@@ -28,26 +33,43 @@ def text(
         for one, told in every
         if one.counters[name]
     )
+    lines += _calls(followed, names)
     lines += _families(points)
     return "\n".join(lines) + "\n"
 
 
-def labels(key: series.SeriesKey, named: pods.Named = pods.NAMELESS) -> dict[str, str]:
-    """What tells series apart. Never a peer."""
+def _calls(followed: Iterable[calls.CallSeries], names: pods.Names) -> Iterator[str]:
+    """Calls, one family per protocol and role."""
+    for metric, group in itertools.groupby(
+        sorted(followed, key=lambda one: one.metric.name), key=lambda one: one.metric
+    ):
+        yield from _head(metric, "histogram", counter=False)
+        for one in group:
+            told = {name: str(value) for name, value in one.attributes.items()}
+            told["port"] = told.pop("server.port")
+            owner = _owner(one.owner, names(one.owner))
+            yield from _histogram(metric, {**owner, **told}, one.values)
+
+
+def _owner(owner: Owner, named: pods.Named) -> dict[str, str]:
     found = {
         "pod_namespace": named.namespace,
         "pod_name": named.pod,
         "container_name": named.container,
-        "pod_uid": key.owner.pod_uid,
-        "container_id": key.owner.container_id,
-        "owner": "" if key.owner.pod_uid else key.owner.name,
-        "transport": key.transport,
-        "role": key.role,
-        "port": str(key.port),
+        "pod_uid": owner.pod_uid,
+        "container_id": owner.container_id,
+        "owner": "" if owner.pod_uid else owner.name,
     }
+    return {name: value for name, value in found.items() if value}
+
+
+def labels(key: series.SeriesKey, named: pods.Named = pods.NAMELESS) -> dict[str, str]:
+    """What tells series apart. Never a peer."""
+    found = _owner(key.owner, named)
+    found |= {"transport": key.transport, "role": key.role, "port": str(key.port)}
     if key.bank:
         found["version"] = "canary"
-    return {name: value for name, value in found.items() if value}
+    return found
 
 
 def _pairs(told: Labels, metric: metrics.Metric) -> tuple[tuple[str, str], ...]:

@@ -51,6 +51,23 @@ COUNTERS: Final[Mapping[str, Metric]] = {
     ),
 }
 
+CALLS: Final[Mapping[tuple[str, str], Metric]] = {
+    # OpenTelemetry's own names, where it has one
+    ("grpc", "client"): Metric("rpc.client.call.duration", "s", "Calls of gRPC made"),
+    ("grpc", "server"): Metric("rpc.server.call.duration", "s", "Calls of gRPC answered"),
+    ("http2", "client"): Metric(
+        "rallypoint.http2.client.call.duration", "s", "Requests of HTTP/2 made, method unknown"
+    ),
+    ("http2", "server"): Metric(
+        "rallypoint.http2.server.call.duration", "s", "Requests of HTTP/2 answered, method unknown"
+    ),
+    ("dns", "client"): Metric("dns.lookup.duration", "s", "Questions of DNS asked"),
+    ("dns", "server"): Metric("rallypoint.dns.answer.duration", "s", "Questions of DNS answered"),
+}
+UNRECOGNISED: Final = Metric(
+    "rallypoint.probe.calls.unrecognised", "{event}", "What of calls could not be followed, and why"
+)
+FOLLOWING: Final = Metric("rallypoint.probe.calls", "1", "1 if calls are followed, else why not")
 MODE: Final = Metric("rallypoint.probe.mode", "1", "1 at the step of the ladder in use")
 TROUBLE: Final = Metric("rallypoint.probe.trouble", "{event}", "What the probe could not count")
 RUNS: Final = Metric("rallypoint.probe.program.runs", "{run}", "Runs, while the kernel times them")

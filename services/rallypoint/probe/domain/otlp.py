@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from rallypoint.probe.domain import histogram, layout, metrics, own, pods, series
+from rallypoint.probe.domain import calls, histogram, layout, metrics, own, pods, series
+from rallypoint.probe.domain.cgroups import Owner
 
 COOKIE: Final = "rallypoint.socket.cookie"
 _CUMULATIVE: Final = 2
@@ -75,30 +76,36 @@ def request(
     resource: Mapping[str, str],
     clock: Clock,
     names: pods.Names = pods.nobody,
+    followed: Iterable[calls.CallSeries] = (),
 ) -> bytes:
     """An ExportMetricsServiceRequest: a resource per owner, and one for the probe itself."""
-    owners: dict[object, list[series.Series]] = {}
+    owners: dict[Owner, list[series.Series]] = {}
     for one in found:
         owners.setdefault(one.key.owner, []).append(one)
+    callers: dict[Owner, list[calls.CallSeries]] = {}
+    for call in followed:
+        callers.setdefault(call.owner, []).append(call)
     out = b""
-    for group in owners.values():
+    for owner in {**owners, **callers}:
+        group = owners.get(owner, [])
         body = b"".join(
             _series_histogram(name, group, events, clock) for name in metrics.HISTOGRAMS
         )
         body += b"".join(_series_counters(group, clock))
-        out += _resource({**resource, **_owner(group[0].key, names)}, body)
+        body += b"".join(_calls(callers.get(owner, []), clock))
+        out += _resource({**resource, **_owner(owner, names)}, body)
     return out + _resource(resource, b"".join(_points(points, clock)))
 
 
-def _owner(key: series.SeriesKey, names: pods.Names) -> dict[str, str]:
-    named = names(key.owner)
+def _owner(owner: Owner, names: pods.Names) -> dict[str, str]:
+    named = names(owner)
     told = {
         "k8s.namespace.name": named.namespace,
         "k8s.pod.name": named.pod,
         "k8s.container.name": named.container,
-        "k8s.pod.uid": key.owner.pod_uid,
-        "container.id": key.owner.container_id,
-        "service.name": named.service if key.owner.pod_uid else key.owner.name,
+        "k8s.pod.uid": owner.pod_uid,
+        "container.id": owner.container_id,
+        "service.name": named.service if owner.pod_uid else owner.name,
     }
     return {name: value for name, value in told.items() if value}
 
@@ -142,6 +149,16 @@ def _series_histogram(
     if not body:
         return b""
     return _metric(metrics.HISTOGRAMS[name], 10, body + _number(2, _CUMULATIVE))
+
+
+def _calls(group: Iterable[calls.CallSeries], clock: Clock) -> Iterable[bytes]:
+    bodies: dict[metrics.Metric, bytes] = {}
+    for one in group:
+        point = _attributes(1, one.attributes) + _histogram_point(one.values)
+        point += _fixed(2, one.born_ns + clock.offset_ns) + _fixed(3, clock.now_ns)
+        bodies[one.metric] = bodies.get(one.metric, b"") + _part(1, point)
+    for metric, body in bodies.items():
+        yield _metric(metric, 10, body + _number(2, _CUMULATIVE))
 
 
 def _histogram_point(values: histogram.Histogram) -> bytes:
