@@ -17,6 +17,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import hiredis
+
 from rallypoint.kit import cancellation, errors, metrics, security, without_modules
 from rallypoint.kit.security import Access
 
@@ -85,29 +87,91 @@ class Call:
     args: Sequence[Arg] = ()
 
 
+class _Links:
+    """Connections for scripts: a whole pipeline in one write, under one limit of time.
+
+    What redis-py does around each command (tasks, locks, its own counters) costs several times the
+    command itself, and scripts are the hot path. Connecting, TLS and parsing stay its own.
+    """
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._idle: list[Any] = []
+
+    async def run(self, commands: Sequence[tuple[Arg, ...]]) -> list[Any]:
+        """Return the reply to each command, or the error it was refused with."""
+        link = self._idle.pop() if self._idle else self._make()
+        usable = False
+        try:
+            await self._ensure(link)
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                packed = b"".join(_pack(command) for command in commands)
+                await link.send_packed_command(packed, check_health=False)
+                replies = [await _reply(link) for _ in commands]
+            usable = True
+            return replies
+        finally:
+            if usable:
+                self._idle.append(link)
+            else:  # what comes next on it would be the answer to this
+                await link.disconnect(nowait=True)
+
+    async def _ensure(self, link: Any) -> None:
+        """Connect, again too where the server has gone since."""
+        if link.is_connected:
+            try:
+                if not await link.can_read():
+                    return
+            except (redis.exceptions.RedisError, OSError):
+                pass
+            await link.disconnect(nowait=True)
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await link.connect()
+
+    async def close(self) -> None:
+        """Close those that nobody uses."""
+        while self._idle:
+            await self._idle.pop().disconnect()
+
+
+_pack: Callable[[Any], bytes] = hiredis.pack_command
+
+
+async def _reply(link: Any) -> Any:
+    try:
+        return await link.read_response()
+    except redis.exceptions.ResponseError as error:
+        return error
+
+
 class Store:
     """A connection pool to Redis. Make one with `connect`, close it with `close`."""
 
-    def __init__(self, client: redis.asyncio.Redis) -> None:
+    def __init__(self, client: redis.asyncio.Redis, make_link: Callable[[], Any]) -> None:
         # redis-py's annotations allow every reply to every command; ours say what we get.
         self._client: Any = client
+        self._links = _Links(make_link)
         self._turn = asyncio.Semaphore(CONNECTIONS)
 
     @classmethod
     async def connect(cls, url: str, *, access: Access = security.OPEN) -> Store:
         """Return a store whose server answered a PING, or raise StoreUnavailable."""
-        pool = redis.asyncio.ConnectionPool.from_url(
-            url,
-            max_connections=CONNECTIONS + 4,
-            socket_timeout=CALL_TIMEOUT_S,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-            username=access.user or None,
-            password=access.password or None,
-            **_tls_options(access),
-        )
-        store = cls(redis.asyncio.Redis(connection_pool=pool))
+
+        def pool(timeout_s: float | None) -> redis.asyncio.ConnectionPool:
+            return redis.asyncio.ConnectionPool.from_url(
+                url,
+                max_connections=CONNECTIONS + 4,
+                socket_timeout=timeout_s,
+                socket_connect_timeout=CONNECT_TIMEOUT_S,
+                retry=Retry(NoBackoff(), 0),
+                protocol=2,
+                username=access.user or None,
+                password=access.password or None,
+                **_tls_options(access),
+            )
+
+        client = redis.asyncio.Redis(connection_pool=pool(CALL_TIMEOUT_S))
+        store = cls(client, pool(None).make_connection)  # links have a limit of their own
         try:
             await store._run("ping", store._client.ping)
         except errors.RallypointError:
@@ -117,6 +181,7 @@ class Store:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self._links.close()
         await self._client.aclose(close_connection_pool=True)
 
     def load(self, package: str, file: str) -> Script:
@@ -147,19 +212,9 @@ class Store:
         return replies
 
     async def _pipeline(self, calls: Sequence[Call]) -> list[Any]:
-        if len(calls) == 1:
-            try:
-                return [await self._evalsha(self._client, calls[0])]
-            except redis.exceptions.NoScriptError as error:
-                return [error]
-        pipeline = self._client.pipeline(transaction=False)
-        for call in calls:
-            self._evalsha(pipeline, call)
-        return list(await pipeline.execute(raise_on_error=False))
-
-    @staticmethod
-    def _evalsha(client: Any, call: Call) -> Any:
-        return client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)
+        return await self._links.run(
+            [("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args) for call in calls]
+        )
 
     async def get(self, key: Key) -> bytes | None:
         """GET."""
