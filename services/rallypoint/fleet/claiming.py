@@ -8,6 +8,7 @@ Its answer brings the view up to date. Only when none of them has room it is loo
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from rallypoint.kit.names import SetName
 
 LOOK_S = 0.2
 OFFERED = 32
+SPARE = 4
 _LOOKS = 8
 _REMEMBERED = 64
 _NOTHING = Taken(None, is_new=False)
@@ -47,6 +49,7 @@ class _Counter:
         self._seen = (-1, float("-inf"))
         """The registry's version, and when it was looked."""
         self._lists: list[dict[str, Node]] = []
+        self._smallest = 1
 
     async def take(self, wishes: Sequence[Wish]) -> list[Taken]:
         """Claim for all; None in what is taken when no server has room."""
@@ -70,6 +73,7 @@ class _Counter:
             self._listed([node for node in usable if selector.meets(node)], view)
             for selector in self._kind.selectors
         ] or [self._listed(usable, view)]
+        self._smallest = min((node.capacity for node in usable), default=1)
         self._seen = (version, now)
 
     def _listed(self, nodes: Sequence[Node], view: View) -> dict[str, Node]:
@@ -80,28 +84,34 @@ class _Counter:
         self, wishes: Sequence[Wish], left: list[int], taken: dict[int, Taken]
     ) -> list[int]:
         """Try the lists in order, the last one even if empty: a claim may be there already."""
-        for number, offered in enumerate(self._lists):
-            if not offered and number < len(self._lists) - 1:
-                continue
-            answers, used = await self._claims.take_many(
-                self._kind.set_name,
-                [wishes[at] for at in left],
-                candidates=[(node.place, node.capacity) for node in offered.values()],
-                spread=self._kind.spread,
-            )
-            self._note(offered, used)
-            taken |= {at: one for at, one in zip(left, answers, strict=True) if one.claim}
-            left = [at for at in left if at not in taken]
-            if not left:
-                break
+        for number, listed in enumerate(self._lists):
+            is_last = number == len(self._lists) - 1
+            while left and (listed or is_last):
+                offered = self._first(listed, len(left))
+                answers, used = await self._claims.take_many(
+                    self._kind.set_name,
+                    [wishes[at] for at in left],
+                    candidates=[(node.place, node.capacity) for node in offered],
+                    spread=self._kind.spread,
+                )
+                self._note(listed, offered, used)
+                taken |= {at: one for at, one in zip(left, answers, strict=True) if one.claim}
+                left = [at for at in left if at not in taken]
+                if not listed or not any(node.place not in listed for node in offered):
+                    break
         return left
 
-    def _note(self, offered: dict[str, Node], used: Sequence[int]) -> None:
+    def _first(self, listed: dict[str, Node], rooms: int) -> list[Node]:
+        """As many of the best as should have room for so many, and some more."""
+        most = OFFERED if self._kind.spread else rooms // self._smallest + SPARE
+        return list(itertools.islice(listed.values(), min(most, OFFERED)))
+
+    def _note(self, listed: dict[str, Node], offered: list[Node], used: Sequence[int]) -> None:
         """Offer no more what is full or fenced."""
-        for (place, node), count in zip(list(offered.items()), used, strict=True):
+        for node, count in zip(offered, used, strict=True):
             if not 0 <= count < node.capacity:
-                del offered[place]
-        if not offered:
+                del listed[node.place]
+        if not listed:
             self._seen = (-1, float("-inf"))
 
 

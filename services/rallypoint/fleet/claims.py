@@ -231,6 +231,12 @@ class Claims:
             await self._release(keys=self._keys(set_name), args=[room_id, max_epoch, place])
         )
 
+    async def release_many(self, set_name: SetName, rooms: Sequence[RoomId]) -> None:
+        """Give back the slots of rooms that are over, whatever their claims say."""
+        await self._store.script_many(
+            [self._release.call(keys=self._keys(set_name), args=[room, 0, ""]) for room in rooms]
+        )
+
     async def keep(
         self,
         set_name: SetName,
