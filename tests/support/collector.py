@@ -1,8 +1,12 @@
-"""A real OpenTelemetry Collector (tests/tools/otelcol) that writes the spans it gets to a file."""
+"""A real OpenTelemetry Collector (tests/tools/otelcol) that writes what it gets to files.
+
+`collector` is the back end; `in_front` is another one with the chart's own configuration.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import time
@@ -10,16 +14,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.support import go
 
 CONFIG = """
 receivers: {{otlp: {{protocols: {{grpc: {{endpoint: "127.0.0.1:{port}"}}}}}}}}
-exporters: {{file: {{path: "{path}", flush_interval: 200ms}}}}
+exporters:
+  file/traces: {{path: "{folder}/spans.jsonl", flush_interval: 200ms}}
+  file/metrics: {{path: "{folder}/metrics.jsonl", flush_interval: 200ms}}
+  file/logs: {{path: "{folder}/logs.jsonl", flush_interval: 200ms}}
 service:
   telemetry: {{metrics: {{level: none}}}}
-  pipelines: {{traces: {{receivers: [otlp], exporters: [file]}}}}
+  pipelines:
+    traces: {{receivers: [otlp], exporters: [file/traces]}}
+    metrics: {{receivers: [otlp], exporters: [file/metrics]}}
+    logs: {{receivers: [otlp], exporters: [file/logs]}}
 """
+CHART_CONFIG = go.ROOT / "helm" / "rallypoint" / "files" / "collector.yaml"
 START_S = 20.0
 
 
@@ -42,27 +54,55 @@ class Collector:
     """A running collector."""
 
     endpoint: str
-    path: Path
+    folder: Path
 
     def spans(self) -> list[Span]:
         """All spans received so far."""
-        text = self.path.read_text() if self.path.exists() else ""
-        whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
-        return [span for line in whole for span in _spans(json.loads(line))]
+        return [span for batch in self._batches("spans") for span in _spans(batch)]
+
+    def metrics(self) -> dict[str, set[str]]:
+        """The names of all metrics received so far, by service."""
+        found: dict[str, set[str]] = {}
+        for batch in self._batches("metrics"):
+            for service, scope in _scopes(batch, "resourceMetrics", "scopeMetrics"):
+                found.setdefault(service, set()).update(m["name"] for m in scope["metrics"])
+        return found
+
+    def logs(self) -> list[tuple[str, dict[str, Any]]]:
+        """All log records received so far, each with its service."""
+        return [
+            (service, record)
+            for batch in self._batches("logs")
+            for service, scope in _scopes(batch, "resourceLogs", "scopeLogs")
+            for record in scope["logRecords"]
+        ]
+
+    def _batches(self, name: str) -> Iterator[dict[str, Any]]:
+        path = self.folder / f"{name}.jsonl"
+        text = path.read_text() if path.exists() else ""
+        for line in text.splitlines(keepends=True):
+            if line.endswith("\n"):
+                yield json.loads(line)
 
 
-def _spans(batch: dict) -> Iterator[Span]:  # type: ignore[type-arg]
-    for resource in batch.get("resourceSpans", []):
+def _scopes(
+    batch: dict[str, Any], resources: str, scopes: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for resource in batch.get(resources, []):
         named = {a["key"]: a["value"] for a in resource["resource"]["attributes"]}
-        service = named["service.name"]["stringValue"]
-        for scope in resource["scopeSpans"]:
-            for raw in scope["spans"]:
-                links = tuple(link["traceId"] for link in raw.get("links", []))
-                parent = raw.get("parentSpanId", "")
-                told = {a["key"]: a["value"] for a in raw.get("attributes", [])}
-                cookie = told.get("rallypoint.socket.cookie", {}).get("stringValue", "")
-                identity = (raw["traceId"], raw["spanId"])
-                yield Span(service, raw["name"], *identity, parent, links, cookie)
+        for scope in resource[scopes]:
+            yield named["service.name"]["stringValue"], scope
+
+
+def _spans(batch: dict[str, Any]) -> Iterator[Span]:
+    for service, scope in _scopes(batch, "resourceSpans", "scopeSpans"):
+        for raw in scope["spans"]:
+            links = tuple(link["traceId"] for link in raw.get("links", []))
+            parent = raw.get("parentSpanId", "")
+            told = {a["key"]: a["value"] for a in raw.get("attributes", [])}
+            cookie = told.get("rallypoint.socket.cookie", {}).get("stringValue", "")
+            identity = (raw["traceId"], raw["spanId"])
+            yield Span(service, raw["name"], *identity, parent, links, cookie)
 
 
 def free_port() -> int:
@@ -87,15 +127,42 @@ def wait_listening(port: int) -> None:
 def collector(folder: Path) -> Iterator[Collector]:
     """Run a collector whose files lie in `folder`."""
     port = free_port()
-    spans = folder / "spans.jsonl"
     config = folder / "collector.yaml"
-    config.write_text(CONFIG.format(port=port, path=spans))
-    with (folder / "collector.log").open("wb") as log:
-        command = [str(go.tool("otelcol")), "--config", f"file:{config}"]
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+    config.write_text(CONFIG.format(port=port, folder=folder))
+    with _running(config, port, folder / "collector.log", {}):
+        yield Collector(f"http://127.0.0.1:{port}", folder)
+
+
+@contextmanager
+def in_front(backend: Collector) -> Iterator[str]:
+    """Run a collector as the chart configures it, in front of another; its endpoint."""
+    port = free_port()
+    settings = {
+        "LISTEN_HOST": "127.0.0.1",
+        "OTLP_GRPC_PORT": str(port),
+        "OTLP_HTTP_PORT": str(free_port()),
+        "HEALTH_PORT": str(free_port()),
+        "OTLP_BACKEND": backend.endpoint.removeprefix("http://"),
+        "OTLP_BACKEND_INSECURE": "true",
+        "TRACES_KEPT_PERCENT": "100",
+        "TRACES_DECIDED_AFTER": "2s",
+    }
+    with _running(CHART_CONFIG, port, backend.folder / "in-front.log", settings):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def _running(config: Path, port: int, log: Path, settings: dict[str, str]) -> Iterator[None]:
+    with log.open("wb") as written:
+        process = subprocess.Popen(
+            [str(go.tool("otelcol")), "--config", f"file:{config}"],
+            stdout=written,
+            stderr=written,
+            env={**os.environ, **settings},
+        )
     try:
         wait_listening(port)
-        yield Collector(f"http://127.0.0.1:{port}", spans)
+        yield
     finally:
         process.terminate()
         process.wait(timeout=10)

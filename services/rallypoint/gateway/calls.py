@@ -163,6 +163,13 @@ class StreamMethod:
 
 
 Method = UnaryMethod | StreamMethod
+
+
+def is_hot(method: Method) -> bool:
+    """Tell whether calls come with every tick: such calls have no spans."""
+    return isinstance(method, UnaryMethod) and method.express is not None
+
+
 Guard = Callable[[Call, Method], None]
 """Runs before every handler, in the event loop, never waiting; raises RallypointError to refuse."""
 Again = Callable[[Any, UnaryMethod, float], bool]

@@ -47,12 +47,18 @@ def tell_socket(span: telemetry.Span, call: Call) -> None:
 
 
 @contextlib.contextmanager
-def traced(call: Call, clock: Callable[[], float]) -> Iterator[Outcome]:
+def traced(call: Call, clock: Callable[[], float], *, recorded: bool = True) -> Iterator[Outcome]:
     """Run a handler within a span; afterwards the outcome says how it went. Nothing gets out but
-    cancellation. The span is recorded only when its trace is sampled."""
+    cancellation. The span is recorded only when its trace is sampled; `recorded` is False for calls
+    that come with every tick."""
     outcome = Outcome()
     parent = {"traceparent": call.trace_parent} if call.trace_parent else None
-    with telemetry.span(call.method, kind="server", parent=parent) as span:
+    opened = (
+        telemetry.span(call.method, kind="server", parent=parent)
+        if recorded
+        else telemetry.unrecorded(parent)
+    )
+    with opened as span:
         tell_socket(span, call)
         try:
             yield outcome

@@ -129,13 +129,12 @@ class NativeEdge:
         wish = context.time_remaining()
         if wish is not None:  # the library takes the header away
             metadata["grpc-timeout"] = f"{min(int(wish * 1000) + 1, _MOST_MS)}m"
-        trace_parent = metadata.get("traceparent", "")
         return calls.Call(
             method.path,
             metadata,
             _ip(context.peer()),
             self._loop.time() + self._timeout_s(wish, method),
-            trace_parent if telemetry.is_traceparent(trace_parent) else "",
+            telemetry.edge_parent(metadata.get("traceparent", "")),
         )
 
     def _timeout_s(self, wish: float | None, method: calls.Method) -> float:
@@ -150,7 +149,8 @@ class NativeEdge:
         async def behavior(requests: AsyncIterator[bytes], context: _Context) -> bytes:
             call = self._call(context, method)
             reply = b""
-            with calls_faults.traced(call, self._loop.time) as outcome:
+            recorded = not calls.is_hot(method)
+            with calls_faults.traced(call, self._loop.time, recorded=recorded) as outcome:
                 async with asyncio.timeout_at(call.deadline):
                     reply = await self._answer(method, call, requests)
             error = outcome.error

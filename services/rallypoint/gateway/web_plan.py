@@ -23,8 +23,6 @@ from rallypoint.gateway.static import StaticFiles
 from rallypoint.gateway.web_settings import EdgeSettings
 from rallypoint.kit import errors, telemetry
 
-_SAMPLED = 0x01
-
 
 @dataclass(slots=True)
 class RpcPlan:
@@ -160,10 +158,9 @@ class Planner:
             raise errors.Unimplemented("METHOD_UNKNOWN", "there is no such method")
         plan.gzip = grpcweb.is_gzip(headers.get("grpc-encoding", ""))
         plan.timeout_s, plan.client_timeout = self._timeout(plan, headers.get("grpc-timeout", ""))
-        trace_parent = headers.get("traceparent", "")
-        if trace_parent and telemetry.is_traceparent(trace_parent):
-            plan.trace_parent = trace_parent
-            plan.sampled = bool(int(trace_parent[53:], 16) & _SAMPLED)
+        if trace_parent := headers.get("traceparent", ""):
+            plan.trace_parent = telemetry.edge_parent(trace_parent)
+            plan.sampled = plan.trace_parent.endswith("01") and not calls.is_hot(plan.method)
 
     def _timeout(self, plan: RpcPlan, wish: str) -> tuple[float, bool]:
         settings = self._settings

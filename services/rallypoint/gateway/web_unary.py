@@ -35,7 +35,8 @@ async def settle(
     started = clock()
     result: calls.Reply = b""
     try:
-        with calls_faults.traced(call, clock) as outcome:
+        recorded = not calls.is_hot(plan.method)
+        with calls_faults.traced(call, clock, recorded=recorded) as outcome:
             async with asyncio.timeout_at(call.deadline):
                 result = await reply
     except asyncio.CancelledError:

@@ -33,10 +33,15 @@ class JsonFormatter(logging.Formatter):
         }
         if trace_id := telemetry.trace_id():
             line["trace_id"] = trace_id
-        line |= {key: value for key, value in record.__dict__.items() if key not in _STANDARD}
+        line |= fields(record)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str, ensure_ascii=False)
+
+
+def fields(record: logging.LogRecord) -> dict[str, Any]:
+    """The `extra` of a record."""
+    return {key: value for key, value in record.__dict__.items() if key not in _STANDARD}
 
 
 def setup(service: str, instance: str, level: str) -> None:

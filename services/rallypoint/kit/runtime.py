@@ -49,9 +49,13 @@ class RuntimeSettings:
     nats_url: str = "nats://127.0.0.1:4222"
     redis_url: str = "redis://127.0.0.1:6379/0"
     otlp_endpoint: str = ""
-    """Where traces go (OTLP/gRPC, host:port); empty: no tracing."""
+    """Where telemetry goes (OTLP/gRPC, host:port); empty: nowhere, `/metrics` and standard error
+    are there all the same."""
+    otlp_signals: tuple[str, ...] = ("traces", "metrics", "logs")
+    """What is sent there."""
+    otlp_metrics_every_s: float = 15.0
     trace_ratio: float = 1.0
-    """The share of traces started here that are recorded, 0 to 1."""
+    """The share of traces that are recorded, 0 to 1; the gateway decides for those of clients."""
     environment: str = "development"
     """Outside `development`, gRPC reflection is off."""
     data_dir: Path = Path(".rallypoint")
@@ -136,6 +140,13 @@ def completed(name: str, settings: RuntimeSettings) -> RuntimeSettings:
         raise SettingsError(
             f"RALLYPOINT_TRACE_RATIO is {settings.trace_ratio}: set it to a number from 0 to 1"
         )
+    if unknown := set(settings.otlp_signals) - {"traces", "metrics", "logs"}:
+        raise SettingsError(
+            f"RALLYPOINT_OTLP_SIGNALS names {', '.join(sorted(unknown))}: "
+            "there are traces, metrics and logs"
+        )
+    if settings.otlp_metrics_every_s < 0.1:
+        raise SettingsError("RALLYPOINT_OTLP_METRICS_EVERY_S is below 0.1: make it longer")
     return dataclasses.replace(
         settings,
         instance=settings.instance or f"{name}-1",
@@ -170,6 +181,8 @@ def run(
         instance=base.instance,
         environment=base.environment,
         ratio=base.trace_ratio,
+        signals=base.otlp_signals,
+        metrics_every_s=base.otlp_metrics_every_s,
     )
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -2,13 +2,14 @@
 
 Without an endpoint every span is a no-op, but the trace id of an incoming W3C `traceparent` is kept
 for the logs and handed on by `inject`. With one, `telemetry_otlp` exports over OTLP/gRPC.
-Sampling is decided where the trace starts and obeyed after that. Never one span per tick or frame.
+Sampling is decided at the edge and obeyed after that: of a client's `traceparent` the ids are kept,
+its flag is not (`edge_parent`). Never one span per tick, input or frame.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Literal, Protocol
 
@@ -56,6 +57,9 @@ class Backend(Protocol):
     ) -> contextlib.AbstractContextManager[Span]:
         """Open a span."""
 
+    def decide(self, trace_id: str) -> bool:
+        """Tell whether a trace that a client began is recorded; always the same in a process."""
+
     def trace_id(self) -> str:
         """Return 32 hex digits or an empty text."""
 
@@ -73,7 +77,16 @@ _NO_SPAN = _NoSpan()
 _backend: Backend | None = None
 
 
-def setup(*, endpoint: str, service: str, instance: str, environment: str, ratio: float) -> None:
+def setup(
+    *,
+    endpoint: str,
+    service: str,
+    instance: str,
+    environment: str,
+    ratio: float,
+    signals: Collection[str] = ("traces",),
+    metrics_every_s: float = 15.0,
+) -> None:
     """Start exporting to `endpoint` (host:port or URL, plaintext gRPC); nothing if it is empty."""
     global _backend
     if not endpoint:
@@ -81,7 +94,13 @@ def setup(*, endpoint: str, service: str, instance: str, environment: str, ratio
     from rallypoint.kit import telemetry_otlp  # 0.3 s of imports nobody else pays
 
     _backend = telemetry_otlp.start(
-        endpoint=endpoint, service=service, instance=instance, environment=environment, ratio=ratio
+        endpoint=endpoint,
+        service=service,
+        instance=instance,
+        environment=environment,
+        ratio=ratio,
+        signals=signals,
+        metrics_every_s=metrics_every_s,
     )
 
 
@@ -127,8 +146,26 @@ def span(
         ) as running:
             yield running
         return
+    with unrecorded(parent) as nothing:
+        yield nothing
+
+
+@contextlib.contextmanager
+def unrecorded(parent: Carrier | None) -> Iterator[Span]:
+    """Stand in for a span where one would be too many: only the trace id is kept, for the logs."""
     with received(parent or {}):
         yield _NO_SPAN
+
+
+def edge_parent(traceparent: str) -> str:
+    """Return a client's traceparent with our own decision as its flag; "" if it is malformed.
+
+    Were its flag obeyed, players could have every call of theirs recorded.
+    """
+    if not is_traceparent(traceparent):
+        return ""
+    sampled = _backend is not None and _backend.decide(traceparent[3:35])
+    return f"{traceparent[:53]}{'01' if sampled else '00'}"
 
 
 @contextlib.contextmanager

@@ -8,8 +8,9 @@ parent; `ratio` decides for traces that start here.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+import logging
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Protocol
 
 from opentelemetry import context, propagate, trace
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
@@ -20,7 +21,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from rallypoint.kit import telemetry
+from rallypoint.kit import telemetry, telemetry_signals
 
 _KINDS = {
     "internal": trace.SpanKind.INTERNAL,
@@ -35,9 +36,19 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 class Otlp:
     """Spans that are recorded and sent."""
 
-    def __init__(self, provider: TracerProvider) -> None:
+    def __init__(self, provider: TracerProvider, ratio: float, others: Sequence[Signal]) -> None:
+        """`others` are stopped with the traces."""
         self._provider = provider
         self._tracer = provider.get_tracer("rallypoint")
+        self._others = others
+        self._below = ratio * 2**32
+
+    def decide(self, trace_id: str) -> bool:
+        """Tell whether a client's trace is recorded.
+
+        Python's hash is keyed by the process, so that no client can find ids that always are.
+        """
+        return hash(trace_id) % 2**32 < self._below
 
     def inject(self, headers: dict[str, str]) -> None:
         """Write the current context."""
@@ -78,10 +89,28 @@ class Otlp:
 
     def shutdown(self) -> None:
         """Flush and stop."""
+        for signal in self._others:
+            signal.stop()
         self._provider.shutdown()
 
 
-def start(*, endpoint: str, service: str, instance: str, environment: str, ratio: float) -> Otlp:
+class Signal(Protocol):
+    """Metrics or logs on their way out."""
+
+    def stop(self) -> None:
+        """Send what is left and end."""
+
+
+def start(
+    *,
+    endpoint: str,
+    service: str,
+    instance: str,
+    environment: str,
+    ratio: float,
+    signals: Collection[str],
+    metrics_every_s: float,
+) -> Otlp:
     """Return a running backend that sends to `endpoint`."""
     resource = Resource.create(
         {
@@ -91,14 +120,23 @@ def start(*, endpoint: str, service: str, instance: str, environment: str, ratio
             "deployment.environment.name": environment,
         }
     )
+    where = _with_scheme(endpoint)
+    share = ratio if "traces" in signals else 0.0
     provider = TracerProvider(
-        resource=resource, sampler=ParentBasedTraceIdRatio(ratio), shutdown_on_exit=False
+        resource=resource, sampler=ParentBasedTraceIdRatio(share), shutdown_on_exit=False
     )
-    exporter = OTLPSpanExporter(endpoint=_with_scheme(endpoint), insecure=True, timeout=5)
+    exporter = OTLPSpanExporter(endpoint=where, insecure=True, timeout=5)
     provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=1000))
     trace.set_tracer_provider(provider)
     propagate.set_global_textmap(_PROPAGATOR)
-    return Otlp(provider)
+    others: list[Signal] = []
+    if "metrics" in signals:
+        others.append(telemetry_signals.Metrics(where, resource, every_s=metrics_every_s))
+    if "logs" in signals:
+        handler = telemetry_signals.Logs(where, resource)
+        logging.getLogger().addHandler(handler)
+        others.append(handler)
+    return Otlp(provider, share, others)
 
 
 def _context_of(parent: telemetry.Carrier | None) -> context.Context | None:
