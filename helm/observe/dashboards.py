@@ -1,0 +1,515 @@
+"""Make the dashboards of the chart from the table below: `python helm/observe/dashboards.py`.
+
+The files in helm/rallypoint/dashboards are plain JSON for Grafana; a test makes them again
+and compares, and tests/integration/test_dashboards.py asks a real Prometheus all their queries.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parents[1] / "rallypoint" / "dashboards"
+METRIC = re.compile(r"(rallypoint_[a-z0-9_]+)(?:\{([^}]*)\})?")
+FAULTS = 'code=~"INTERNAL|UNAVAILABLE|UNKNOWN|DATA_LOSS|DEADLINE_EXCEEDED"'
+NAMESPACE = 'namespace=~"$namespace"'
+SECONDS, PER_S, SHORT, SHARE, BYTES = "s", "ops", "short", "percentunit", "Bps"
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One chart: queries by the legend of their lines."""
+
+    title: str
+    unit: str
+    queries: Mapping[str, str]
+    why: str = ""
+
+
+def rate(metric: str, by: str = "") -> str:
+    """A counter's rate."""
+    return f"sum{f' by ({by})' if by else ''} (rate({metric}[$__rate_interval]))"
+
+
+def quantile(percent: int, histogram: str, by: str = "") -> str:
+    """A histogram's percentile."""
+    name, brace, labels = histogram.partition("{")
+    labelled = f"{name}_bucket{brace}{labels}"
+    keys = f"le, {by}" if by else "le"
+    inner = f"sum by ({keys}) (rate({labelled}[$__rate_interval]))"
+    return f"histogram_quantile({percent / 100:g}, {inner})"
+
+
+def percentiles(histogram: str, by: str = "") -> dict[str, str]:
+    """Its median and its tail."""
+    legend = f"{{{{{by}}}}} " if by else ""
+    return {f"{legend}p{p}": quantile(p, histogram, by) for p in (50, 99)}
+
+
+PLAYERS = (
+    Panel(
+        "Players and spectators",
+        SHORT,
+        {
+            "players": "sum(rallypoint_room_players_count)",
+            "streams": "sum(rallypoint_gateway_room_streams_count)",
+            "spectators": "sum(rallypoint_gateway_spectators_count)",
+        },
+    ),
+    Panel("Sessions", PER_S, {"{{outcome}}": rate("rallypoint_gateway_sessions_total", "outcome")}),
+    Panel("Joins", PER_S, {"{{outcome}}": rate("rallypoint_gateway_joins_total", "outcome")}),
+    Panel(
+        "Refused by the guard",
+        PER_S,
+        {
+            "{{reason}}": rate("rallypoint_gateway_guard_refusals_total", "reason"),
+        },
+    ),
+    Panel(
+        "Slow clients",
+        SHORT,
+        {
+            "not at full rate": "sum(rallypoint_gateway_slow_streams_count)",
+        },
+        "Streams that do not get every frame now, because they read too slowly.",
+    ),
+    Panel(
+        "Steps of slow clients",
+        PER_S,
+        {
+            "{{step}}": rate("rallypoint_gateway_slow_steps_total", "step"),
+        },
+    ),
+)
+
+ROOMS = (
+    Panel("Rooms", SHORT, {"rooms": "sum(rallypoint_room_rooms_count)"}),
+    Panel(
+        "Rooms that ended",
+        PER_S,
+        {"{{game}} {{reason}}": rate("rallypoint_room_ended_total", "game, reason")},
+    ),
+    Panel("Results", PER_S, {"{{outcome}}": rate("rallypoint_room_results_total", "outcome")}),
+    Panel("Snapshots", PER_S, {"{{outcome}}": rate("rallypoint_room_snapshots_total", "outcome")}),
+    Panel(
+        "Oldest snapshot",
+        SECONDS,
+        {"": "max(rallypoint_room_snapshot_age_seconds)"},
+        "What would be lost of the room that waits longest, if its node died now.",
+    ),
+    Panel(
+        "Bytes of frames and snapshots",
+        BYTES,
+        {
+            "frames": rate("rallypoint_room_frame_bytes_total"),
+            "snapshots": rate("rallypoint_room_snapshot_bytes_total"),
+            "recordings": rate("rallypoint_room_replay_bytes_total"),
+        },
+    ),
+    Panel("Moves", PER_S, {"{{outcome}}": rate("rallypoint_room_moves_total", "outcome")}),
+    Panel("Gap of a move", SECONDS, percentiles("rallypoint_room_move_gap_seconds")),
+    Panel(
+        "Gap that clients saw",
+        SECONDS,
+        percentiles("rallypoint_gateway_epoch_gap_seconds"),
+        "Moves and recoveries, from the last frame of one node to the first of the next.",
+    ),
+    Panel(
+        "Frozen nodes",
+        SHORT,
+        {"nodes": "sum(rallypoint_room_frozen_state)"},
+        "Nodes that nobody can reach hold their rooms still, so that none plays twice.",
+    ),
+)
+
+TICKS = (
+    Panel(
+        "Work of a tick",
+        SECONDS,
+        percentiles("rallypoint_room_tick_duration_seconds", "game"),
+        "Of one table of rooms; the ticks of a process share 50 ms.",
+    ),
+    Panel("Lateness of a tick", SECONDS, percentiles("rallypoint_room_tick_lag_seconds", "game")),
+    Panel(
+        "Share of its second that a node ticks",
+        SHARE,
+        {
+            "{{instance}}": rate("rallypoint_room_tick_duration_seconds_sum", "instance"),
+        },
+        "At 1 the process does nothing but ticks: it is full.",
+    ),
+    Panel(
+        "Ticks given up", PER_S, {"{{game}}": rate("rallypoint_room_ticks_dropped_total", "game")}
+    ),
+    Panel(
+        "Ticks that raised and were redone",
+        PER_S,
+        {
+            "{{game}}": rate("rallypoint_room_rollbacks_total", "game"),
+        },
+    ),
+    Panel("Often over budget", PER_S, {"{{game}}": rate("rallypoint_room_slow_total", "game")}),
+    Panel(
+        "Margin of inputs",
+        SECONDS,
+        percentiles("rallypoint_room_input_margin_seconds", "game"),
+        "How long before they had to leave for their tick they came.",
+    ),
+    Panel(
+        "Flushes that a gateway did not take",
+        PER_S,
+        {
+            "refused": rate("rallypoint_room_frames_refused_total"),
+        },
+    ),
+)
+
+MATCHMAKING = (
+    Panel(
+        "Tickets searching",
+        SHORT,
+        {
+            "{{queue}}": "sum by (queue) (rallypoint_mm_pool_tickets_count)",
+        },
+    ),
+    Panel(
+        "Time to match",
+        SECONDS,
+        percentiles('rallypoint_mm_ticket_wait_seconds{outcome="assigned"}', "queue"),
+    ),
+    Panel(
+        "How tickets end",
+        PER_S,
+        {
+            "{{queue}} {{outcome}}": rate(
+                "rallypoint_mm_ticket_wait_seconds_count", "queue, outcome"
+            ),
+        },
+    ),
+    Panel(
+        "Spread of ratings in a match",
+        SHORT,
+        percentiles("rallypoint_mm_match_spread_points", "queue"),
+        "Points between the best and the worst player: what the tolerance bought.",
+    ),
+    Panel(
+        "A look of the matcher",
+        SECONDS,
+        percentiles("rallypoint_mm_cycle_duration_seconds", "queue"),
+    ),
+    Panel(
+        "Matches refused: a ticket had left",
+        PER_S,
+        {
+            "{{queue}}": rate("rallypoint_mm_commit_conflicts_total", "queue"),
+        },
+    ),
+    Panel(
+        "Allocations",
+        PER_S,
+        {
+            "{{queue}} {{outcome}}": rate("rallypoint_mm_allocations_total", "queue, outcome"),
+        },
+    ),
+    Panel(
+        "Results and ratings",
+        PER_S,
+        {
+            "{{queue}} {{outcome}}": rate("rallypoint_mm_results_total", "queue, outcome"),
+        },
+    ),
+    Panel(
+        "Backfills",
+        PER_S,
+        {
+            "{{queue}} {{outcome}}": rate("rallypoint_mm_backfills_total", "queue, outcome"),
+        },
+    ),
+    Panel(
+        "Leader of each queue",
+        SHORT,
+        {
+            "{{lease}}": "sum by (lease) (rallypoint_lease_held_state)",
+        },
+        "1 everywhere: exactly one process leads.",
+    ),
+)
+
+ALLOCATION = (
+    Panel(
+        "Allocate", SECONDS, percentiles('rallypoint_fleet_allocate_duration_seconds{outcome="OK"}')
+    ),
+    Panel(
+        "Outcomes",
+        PER_S,
+        {
+            "{{outcome}}": rate("rallypoint_fleet_allocate_duration_seconds_count", "outcome"),
+        },
+    ),
+    Panel(
+        "Slots",
+        SHORT,
+        {
+            "{{set}} {{state}}": "sum by (set, state) (rallypoint_fleet_slots_count)",
+        },
+    ),
+    Panel(
+        "Share of slots in use",
+        SHARE,
+        {
+            "{{set}}": 'sum by (set) (rallypoint_fleet_slots_count{state="used"})'
+            ' / sum by (set) (rallypoint_fleet_slots_count{state="capacity"})',
+        },
+    ),
+    Panel(
+        "Claims never confirmed", PER_S, {"expired": rate("rallypoint_fleet_claims_expired_total")}
+    ),
+    Panel("Calls of Redis", SECONDS, percentiles("rallypoint_store_call_duration_seconds", "call")),
+)
+
+FLEET = (
+    Panel(
+        "Room nodes",
+        SHORT,
+        {
+            "{{set}} {{state}}": "sum by (set, state) (rallypoint_fleet_nodes_count)",
+        },
+    ),
+    Panel(
+        "Rooms of dead nodes",
+        PER_S,
+        {
+            "lost": rate("rallypoint_fleet_rooms_lost_total"),
+            "recovered": rate("rallypoint_fleet_rooms_recovered_total"),
+        },
+    ),
+    Panel(
+        "From a death to the next tick",
+        SECONDS,
+        percentiles("rallypoint_fleet_recovery_duration_seconds"),
+    ),
+    Panel(
+        "Moves asked for", PER_S, {"{{outcome}}": rate("rallypoint_fleet_moves_total", "outcome")}
+    ),
+    Panel(
+        "Ready processes",
+        SHORT,
+        {
+            "{{service}}": "sum by (service) (rallypoint_process_ready)",
+        },
+    ),
+    Panel(
+        "Broker connections",
+        SHORT,
+        {
+            "NATS up": "sum(rallypoint_bus_connected_state)",
+            "NATS down": "count(rallypoint_bus_connected_state == 0) or vector(0)",
+        },
+    ),
+    Panel(
+        "Errors of brokers",
+        PER_S,
+        {
+            "NATS {{kind}}": rate("rallypoint_bus_errors_total", "kind"),
+            "Redis {{kind}}": rate("rallypoint_store_errors_total", "kind"),
+        },
+    ),
+    Panel(
+        "Facts written, facts given up",
+        PER_S,
+        {
+            "{{stream}}": rate("rallypoint_bus_facts_published_total", "stream"),
+            "given up {{stream}}": rate("rallypoint_bus_dead_letters_total", "stream"),
+        },
+    ),
+    Panel(
+        "Internal calls", SECONDS, percentiles("rallypoint_rpc_server_duration_seconds", "method")
+    ),
+    Panel(
+        "Passes of controllers",
+        PER_S,
+        {
+            "{{controller}} {{outcome}}": rate(
+                "rallypoint_kube_reconciles_total", "controller, outcome"
+            ),
+        },
+    ),
+    Panel(
+        "Calls of the API server",
+        SECONDS,
+        percentiles("rallypoint_kube_call_duration_seconds", "method"),
+    ),
+)
+
+EDGE = (
+    Panel("Calls", PER_S, {"{{method}}": rate("rallypoint_gateway_calls_total", "method")}),
+    Panel(
+        "Share of calls that failed through us",
+        SHARE,
+        {
+            "{{method}}": f"{rate(f'rallypoint_gateway_calls_total{{{FAULTS}}}', 'method')}"
+            f" / {rate('rallypoint_gateway_calls_total', 'method')}",
+        },
+    ),
+    Panel(
+        "Codes",
+        PER_S,
+        {
+            "{{method}} {{code}}": rate(
+                'rallypoint_gateway_calls_total{code!="OK"}', "method, code"
+            ),
+        },
+    ),
+    Panel(
+        "Latency",
+        SECONDS,
+        percentiles("rallypoint_gateway_call_duration_seconds", "method"),
+        "Unary calls that waited for something; the others take microseconds.",
+    ),
+    Panel(
+        "Refused before a handler",
+        PER_S,
+        {
+            "{{reason}}": rate("rallypoint_gateway_refusals_total", "reason"),
+        },
+    ),
+    Panel(
+        "Connections",
+        SHORT,
+        {
+            "HTTP/1.1": "sum(rallypoint_gateway_connections_count)",
+            "of them WebSockets": "sum(rallypoint_gateway_websockets_count)",
+            "streams {{edge}}": "sum by (edge) (rallypoint_gateway_streams_count)",
+        },
+    ),
+    Panel(
+        "Fan-out",
+        PER_S,
+        {
+            "{{outcome}}": rate("rallypoint_gateway_fanout_messages_total", "outcome"),
+        },
+    ),
+    Panel("Bytes of the fan-out", BYTES, {"bytes": rate("rallypoint_gateway_fanout_bytes_total")}),
+    Panel(
+        "Inputs",
+        PER_S,
+        {
+            "taken": rate("rallypoint_gateway_inputs_total"),
+            "dropped": rate("rallypoint_gateway_inputs_dropped_total"),
+        },
+    ),
+    Panel("Frames withheld", PER_S, {"stale": rate("rallypoint_gateway_frames_stale_total")}),
+    Panel(
+        "Attach streams",
+        SHORT,
+        {
+            "{{state}}": "sum by (state) (rallypoint_gateway_nodes_count)",
+        },
+    ),
+)
+
+DASHBOARDS: Mapping[str, tuple[str, Sequence[Panel]]] = {
+    "players": ("Players", PLAYERS),
+    "rooms": ("Rooms", ROOMS),
+    "tick-budget": ("Tick budget", TICKS),
+    "matchmaking": ("Matchmaking quality", MATCHMAKING),
+    "allocation": ("Allocation", ALLOCATION),
+    "fleet": ("Fleet and brokers", FLEET),
+    "edge": ("Edge", EDGE),
+}
+
+
+def scoped(query: str) -> str:
+    """The query for the namespaces chosen at the top of the page."""
+
+    def one(found: re.Match[str]) -> str:
+        labels = [found[2], NAMESPACE] if found[2] else [NAMESPACE]
+        return f"{found[1]}{{{', '.join(labels)}}}"
+
+    return METRIC.sub(one, query)
+
+
+def dashboard(name: str) -> dict[str, Any]:
+    """One dashboard as Grafana imports it."""
+    title, panels = DASHBOARDS[name]
+    return {
+        "uid": f"rallypoint-{name}",
+        "title": f"Rallypoint: {title}",
+        "tags": ["rallypoint"],
+        "schemaVersion": 39,
+        "editable": True,
+        "refresh": "10s",
+        "time": {"from": "now-1h", "to": "now"},
+        "templating": {"list": [_datasource(), _namespace()]},
+        "panels": [_panel(number, panel) for number, panel in enumerate(panels)],
+    }
+
+
+def _datasource() -> dict[str, Any]:
+    return {
+        "name": "datasource",
+        "label": "Data source",
+        "type": "datasource",
+        "query": "prometheus",
+    }
+
+
+def _namespace() -> dict[str, Any]:
+    return {
+        "name": "namespace",
+        "label": "Namespace",
+        "type": "query",
+        "datasource": {"type": "prometheus", "uid": "${datasource}"},
+        "query": {
+            "query": "label_values(rallypoint_process_ready, namespace)",
+            "refId": "namespace",
+        },
+        "refresh": 2,
+        "includeAll": True,
+        "allValue": ".*",
+        "current": {"text": "All", "value": "$__all"},
+    }
+
+
+def _panel(number: int, panel: Panel) -> dict[str, Any]:
+    source = {"type": "prometheus", "uid": "${datasource}"}
+    return {
+        "id": number + 1,
+        "type": "timeseries",
+        "title": panel.title,
+        "description": panel.why,
+        "datasource": source,
+        "gridPos": {"h": 8, "w": 12, "x": 12 * (number % 2), "y": 8 * (number // 2)},
+        "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0}, "overrides": []},
+        "options": {
+            "legend": {
+                "displayMode": "table",
+                "placement": "bottom",
+                "calcs": ["lastNotNull", "max"],
+            }
+        },
+        "targets": [
+            {
+                "refId": chr(ord("A") + index),
+                "datasource": source,
+                "expr": scoped(query),
+                "legendFormat": legend,
+            }
+            for index, (legend, query) in enumerate(panel.queries.items())
+        ],
+    }
+
+
+def text(name: str) -> str:
+    """The file of a dashboard."""
+    return json.dumps(dashboard(name), indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for each in DASHBOARDS:
+        (FOLDER / f"{each}.json").write_text(text(each))

@@ -1,0 +1,152 @@
+"""A real Prometheus scrapes a stack: it answers dashboards, and alerts fire when things break."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import re
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+from tests.integration import test_bots
+from tests.support import prometheus
+from tests.support.prometheus import ROOT, RULES, Prometheus
+
+from rallypoint import client
+from rallypoint.cli import bots, plan, ports
+from rallypoint.cli.stack import Stack
+from rallypoint.kit import errors
+
+DASHBOARDS = ROOT / "helm" / "rallypoint" / "dashboards"
+METRIC = re.compile(r"rallypoint_[a-z0-9_]+")
+FILTERED = re.compile(r'"(?!\.\*")[^"]+"|== 0')
+"""A query that wants certain labels may rightly find nothing."""
+LEGENDS = {"$namespace": ".*", "$__rate_interval": "1m"}
+OURS = {"players", "rooms", "tick-budget", "matchmaking", "allocation", "fleet", "edge"}
+ENDLESS = {**test_bots.DUEL, "queue": "endless", "options": {"time_limit_s": 110}}
+PATIENCE_S = 60.0
+
+
+def queries() -> list[tuple[str, str]]:
+    """Every query of our dashboards, as Grafana would ask it."""
+    found = []
+    for name in sorted(OURS):
+        panels = json.loads((DASHBOARDS / f"{name}.json").read_text())["panels"]
+        for query in (target["expr"] for panel in panels for target in panel["targets"]):
+            for variable, value in LEGENDS.items():
+                query = query.replace(variable, value)
+            found.append((name, query))
+    return found
+
+
+def targets(stack: Stack) -> dict[str, list[str]]:
+    services = [name for name in stack.names if name not in ("nats", "redis")]
+    return {name: [stack.address(f"{name}/metrics")] for name in services}
+
+
+async def until(condition: Callable[[], object], what: str) -> None:
+    """Wait for Prometheus, which looks once a second."""
+    ends_s = time.monotonic() + PATIENCE_S
+    while not await asyncio.to_thread(condition):
+        assert time.monotonic() < ends_s, f"never happened: {what}"
+        await asyncio.sleep(0.3)
+
+
+@asynccontextmanager
+async def playing(stack: Stack, queue: str) -> AsyncIterator[None]:
+    """Two bots that play, and stop afterwards."""
+    squad = bots.Squad(stack.url, queue=queue, brain="skirmish", count=2, matches=0)
+    task = asyncio.ensure_future(bots.play(squad, bots.Score()))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def knock(stack: Stack) -> None:
+    """Open sessions, whether or not that works."""
+    while True:
+        with suppress(errors.RallypointError):
+            async with client.connect(stack.url, name="Ada", game="skirmish"):
+                pass
+        await asyncio.sleep(0.1)
+
+
+def test_rules_hold_their_own_tests() -> None:
+    tool = prometheus.program("promtool")
+    for words in (["check", "rules", str(RULES)], ["test", "rules", "alerts_test.yaml"]):
+        done = subprocess.run(
+            [tool, *words],
+            cwd=ROOT / "helm" / "observe",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+async def answers(served: Prometheus) -> None:
+    """Ask everything; what has series must give lines."""
+    for name, query in queries():
+        lines = await asyncio.to_thread(served.ask, query)
+        have = [await asyncio.to_thread(served.ask, m) for m in set(METRIC.findall(query))]
+        assert lines or not all(have) or FILTERED.search(query), (name, query)
+
+
+async def break_things(stack: Stack, served: Prometheus) -> None:
+    """One after the other, the cheap ones first; each must be seen by its alert."""
+
+    async def fires(*names: str) -> None:
+        for name in names:
+            query = f'max_over_time(ALERTS{{alertname="{name}", alertstate="firing"}}[2m])'
+            await until(functools.partial(served.ask, query), name)
+
+    async with playing(stack, "endless"):
+        await fires("RallypointSlotsFew")
+        await stack.hold("nats")
+        stack.kill("fleet", number=signal.SIGSTOP)
+        await fires("RallypointBrokerAway", "RallypointSnapshotsOld", "RallypointRoomsFrozen")
+        stack.kill("fleet", number=signal.SIGCONT)
+        await stack.release("nats")
+        await until(lambda: "RallypointBrokerAway" not in served.firing(), "NATS is back")
+    await stack.hold("redis")
+    async with asyncio.TaskGroup() as tasks:
+        knocking = tasks.create_task(knock(stack))
+        await fires("RallypointStoreErrors", "RallypointEdgeErrors")
+        knocking.cancel()
+    await stack.release("redis")
+    await stack.hold("room-state-1")
+    async with playing(stack, "duel"):
+        await fires("RallypointServiceAway", "RallypointAllocationsFail")
+
+
+@pytest.mark.timeout(300)
+def test_dashboards_are_answered_and_alerts_fire(tmp_path: Path) -> None:
+    prometheus.program("prometheus")
+
+    async def scenario() -> None:
+        wish = plan.Wish(
+            data_dir=tmp_path / "data",
+            web_port=ports.free_one(),
+            queues=(test_bots.DUEL, ENDLESS),
+            room_capacity=1,
+        )
+        async with Stack(wish) as stack:
+            with prometheus.running(tmp_path, targets(stack)) as served:
+                squad = bots.Squad(stack.url, queue="duel", brain="skirmish", count=2, matches=1)
+                await bots.play(squad, bots.Score())
+                await until(lambda: bool(served.ask("rallypoint_mm_results_total")), "a rating")
+                await asyncio.sleep(2.5)  # rates need two looks
+                await answers(served)
+                assert not served.firing() & {"RallypointNotReady", "RallypointServiceAway"}
+                await break_things(stack, served)
+
+    asyncio.run(scenario())

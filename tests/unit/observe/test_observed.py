@@ -1,0 +1,73 @@
+"""Dashboards, alerts and runbooks name only what there is."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from helm.observe import dashboards
+from prometheus_client import Counter, Gauge, Histogram
+
+from rallypoint.kit import metrics
+
+ROOT = Path(__file__).resolve().parents[3]
+CHART = ROOT / "helm" / "rallypoint"
+NAME = re.compile(r"rallypoint_[a-z0-9_]+")
+SUFFIXES = {Counter: (), Gauge: (), Histogram: ("_bucket", "_count", "_sum")}
+
+
+def declared() -> set[str]:
+    """Every name that /metrics shows."""
+    found: set[str] = set()
+    for one in vars(metrics).values():
+        if isinstance(one, Counter | Gauge | Histogram):
+            name = one.describe()[0].name  # without the _total of counters
+            full = f"{name}_total" if isinstance(one, Counter) else name
+            found |= {full, *(name + suffix for suffix in SUFFIXES[type(one)])}
+    return found
+
+
+def rules() -> Iterator[dict[str, Any]]:
+    document = yaml.safe_load((CHART / "alerts" / "rallypoint.yaml").read_text())
+    for group in document["groups"]:
+        yield from group["rules"]
+
+
+def headings() -> set[str]:
+    lines = (ROOT / "docs" / "runbooks" / "alerts.md").read_text().splitlines()
+    return {line.removeprefix("## ") for line in lines if line.startswith("## ")}
+
+
+def test_dashboards_are_those_of_the_table() -> None:
+    files = {path.stem: path.read_text() for path in dashboards.FOLDER.glob("*.json")}
+    assert {name: files.get(name) for name in dashboards.DASHBOARDS} == {
+        name: dashboards.text(name) for name in dashboards.DASHBOARDS
+    }, "run python helm/observe/dashboards.py"
+
+
+@pytest.mark.parametrize("path", sorted(CHART.glob("dashboards/*.json")), ids=lambda p: p.stem)
+def test_dashboard_draws_declared_metrics(path: Path) -> None:
+    drawn = json.loads(path.read_text())
+    queries = [target["expr"] for panel in drawn["panels"] for target in panel["targets"]]
+    assert queries
+    if path.stem in dashboards.DASHBOARDS:  # the probe has metrics of its own
+        assert {name for query in queries for name in NAME.findall(query)} <= declared()
+
+
+def test_alerts_watch_declared_metrics() -> None:
+    assert {name for rule in rules() for name in NAME.findall(rule["expr"])} <= declared()
+
+
+def test_each_alert_has_its_runbook_and_nothing_else_has() -> None:
+    names = [rule["alert"] for rule in rules()]
+    assert len(names) == len(set(names))
+    assert set(names) == headings()
+    for rule in rules():
+        where = f"docs/runbooks/alerts.md#{rule['alert'].lower()}"
+        assert rule["annotations"]["runbook"] == where
+        assert rule["labels"]["severity"] in ("critical", "warning")
