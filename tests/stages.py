@@ -50,7 +50,11 @@ STAGES: dict[str, tuple[Step, ...]] = {
     ),
     "fast": (pytest("tests/unit", "tests/architecture"),),
     "contract": (pytest("tests/contract"),),
-    "integration": (go_programs("otelcol"), pytest("tests/integration", reruns=1)),
+    # The collector is built here, so that no test pays for it.
+    "integration": (
+        Step("build otelcol", (sys.executable, "-m", "tests.support.go", "otelcol")),
+        pytest("tests/integration", reruns=1),
+    ),
     "kernel": (pytest("tests/kernel", reruns=1),),
     "e2e": (pytest("tests/e2e", reruns=1),),
     # A real Kubernetes, built once from Go modules: some ten minutes where nothing is cached.
