@@ -43,11 +43,17 @@ def selector(set_name: str) -> str:
 
 
 def wanted(item: GameServerSet) -> int:
-    """Return how many servers the spec asks for now."""
+    """Return how many servers the spec asks for now.
+
+    Autoscaling whose number somebody took out of the spec goes on from what was wanted last.
+    """
     scaling = item.spec.autoscaling
-    if item.spec.replicas is None:
-        return scaling.min if scaling else 0
-    return item.spec.replicas
+    if item.spec.replicas is not None:
+        return item.spec.replicas
+    if scaling is None:
+        return 0
+    last = item.status.desired_replicas if item.status else 0
+    return min(max(last, scaling.min), scaling.max)
 
 
 def current_revision(servers: Sequence[Server], before: str, update: str) -> str:

@@ -9,7 +9,7 @@ from rallypoint.fleet.domain.game_server_set import GameServerSet
 from rallypoint.fleet.fences import Fences
 from rallypoint.fleet.hosts import Hosts
 from rallypoint.fleet.operator.epochs import Epochs
-from rallypoint.fleet.operator.kinds import BUDGETS, PODS, REVISIONS
+from rallypoint.fleet.operator.kinds import BUDGETS, OWNED_SETS, PODS, REVISIONS
 from rallypoint.kube.api import Api
 from rallypoint.kube.recorder import Recorder
 from rallypoint.kube.transport import Gate, Transport
@@ -33,6 +33,7 @@ class Acts:
     ) -> None:
         self.sets = Api(transport, resources.GAME_SERVER_SETS, manager=MANAGER, gate=gate)
         self.servers = Api(transport, resources.GAME_SERVERS, manager=MANAGER, gate=gate)
+        self.owned_sets = Api(transport, OWNED_SETS, manager=SCALER)
         self.scales = Api(transport, resources.GAME_SERVER_SETS, manager=SCALER, gate=gate)
         self.pods: Api[workload.Pod] = Api(transport, PODS, manager=MANAGER, gate=gate)
         self.revisions = Api(transport, REVISIONS, manager=MANAGER, gate=gate)

@@ -34,6 +34,8 @@ class Settings:
     """At most so often is a set gone through, however much happens."""
     autoscale_period_s: float = 5.0
     """How often the wanted number is thought about."""
+    scale_after_s: float = 0.5
+    """How soon after a change it is thought about."""
     gone_after_s: float = 30.0
     """When a server that was not heard for so long is let go without being asked."""
     webhook_port: int = 0

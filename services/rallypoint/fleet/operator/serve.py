@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import logging
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from rallypoint.fleet.fences import Fences
 from rallypoint.fleet.hosts import Hosts
+from rallypoint.fleet.operator import webhooks
 from rallypoint.fleet.operator.acts import MANAGER, Acts
 from rallypoint.fleet.operator.config import Settings
 from rallypoint.fleet.operator.epochs import Epochs
 from rallypoint.fleet.operator.leaving import Leaving
 from rallypoint.fleet.operator.revising import Revising
+from rallypoint.fleet.operator.scaling import Scaling
 from rallypoint.fleet.operator.servers import Servers
 from rallypoint.fleet.operator.sets import Sets
 from rallypoint.fleet.operator.slots import Slots
 from rallypoint.fleet.operator.world import World
 from rallypoint.kit.runtime import Runtime
-from rallypoint.kube import config
+from rallypoint.kube import config, errors
 from rallypoint.kube.api import Api
+from rallypoint.kube.certificates import Certificates, service_hosts
 from rallypoint.kube.controller import Controller
 from rallypoint.kube.domain.election import Terms
 from rallypoint.kube.informer import Informers
-from rallypoint.kube.kinds import EVENTS, LEASES
+from rallypoint.kube.kinds import EVENTS, LEASES, SECRETS
 from rallypoint.kube.leader import Leader
 from rallypoint.kube.recorder import Recorder
 from rallypoint.kube.transport import Transport
@@ -33,6 +39,8 @@ log = logging.getLogger(__name__)
 LEASE = "rallypoint-operator"
 SERVER_WORKERS = 32
 SET_WORKERS = 4
+TRUST_RETRY_S = 5.0
+RENEW_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,7 @@ class Operator:
     world: World
     hosts: Hosts
     leader: Leader
+    certificates: Certificates | None = None
 
 
 async def serve(settings: Settings, runtime: Runtime) -> None:
@@ -76,8 +85,8 @@ async def _serve(settings: Settings, runtime: Runtime, transport: Transport, hos
         runtime.spawn(world.listen(), name="operator.listen")
         await informers.wait_synced()
         await world.watch.caught_up.wait()
-        async with leader:
-            operator = Operator(settings, runtime, transport, world, hosts, leader)
+        async with _webhooks(settings, runtime, transport) as certificates, leader:
+            operator = Operator(settings, runtime, transport, world, hosts, leader, certificates)
             leading = runtime.spawn(_lead_again_and_again(operator), name="operator.lead")
             runtime.health.status(lambda: {"leading": leader.leading})
             runtime.health.set_ready(ready=True)
@@ -85,6 +94,36 @@ async def _serve(settings: Settings, runtime: Runtime, transport: Transport, hos
             runtime.health.set_ready(ready=False)
             leading.cancel()
             await asyncio.gather(leading, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _webhooks(
+    settings: Settings, runtime: Runtime, transport: Transport
+) -> AsyncIterator[Certificates | None]:
+    """Serve admission and conversion, if they are asked for."""
+    if not settings.webhook_port:
+        yield None
+        return
+    certificates = Certificates(
+        Api(transport, SECRETS, manager=MANAGER),
+        f"{LEASE}-webhooks",
+        namespace=settings.own_namespace,
+        hosts=service_hosts(settings.webhook_service, settings.own_namespace),
+    )
+    await certificates.ensure(datetime.datetime.now(datetime.UTC))
+    runtime.spawn(_keep_fresh(certificates), name="operator.certificates")
+    async with webhooks.server(certificates).listening(port=settings.webhook_port):
+        yield certificates
+
+
+async def _keep_fresh(certificates: Certificates) -> None:
+    """Renew the certificate in time; what fails is tried again in an hour, weeks before its end."""
+    while True:
+        await asyncio.sleep(RENEW_S)
+        try:
+            await certificates.ensure(datetime.datetime.now(datetime.UTC))
+        except errors.KubeError as error:
+            log.warning("certificate is not renewed: %s", error)
 
 
 async def _lead_again_and_again(operator: Operator) -> None:
@@ -130,15 +169,41 @@ async def lead(operator: Operator) -> None:
     of_servers = Controller(
         "servers", servers.reconcile, workers=SERVER_WORKERS, clock=runtime.clock
     )
-    with world.listeners.added(
-        server=of_servers.add,
-        set_=lambda key: of_sets.add_after(key, settings.pass_period_s),
-    ):
+    scaling = Scaling(world, acts, sets, clock=runtime.clock, period_s=settings.autoscale_period_s)
+    of_scales = Controller("scales", scaling.reconcile, workers=SET_WORKERS, clock=runtime.clock)
+
+    def set_changed(key: str) -> None:
+        of_sets.add_after(key, settings.pass_period_s)
+        of_scales.add_after(key, settings.scale_after_s)
+
+    with world.listeners.added(server=of_servers.add, set_=set_changed):
         for item in world.sets.lister:
             of_sets.add(item.key)
+            of_scales.add(item.key)
         for server in world.servers.lister:
             of_servers.add(server.key)
         async with asyncio.TaskGroup() as group:
             group.create_task(recorder.run(), name="operator.events")
             group.create_task(of_sets.run(), name="operator.sets")
             group.create_task(of_servers.run(), name="operator.servers")
+            group.create_task(of_scales.run(), name="operator.scales")
+            if operator.certificates is not None:
+                group.create_task(_entrusted(operator), name="operator.trust")
+
+
+async def _entrusted(operator: Operator) -> None:
+    """Have the API server trust our webhooks, whatever it takes."""
+    settings, certificates = operator.settings, operator.certificates
+    assert certificates is not None
+    while True:
+        try:
+            await webhooks.entrust(
+                operator.transport, gate=operator.leader.gate, manager=MANAGER,
+                ca=certificates.ca, service=settings.webhook_service,
+                own_namespace=settings.own_namespace, watched=settings.watch_namespace,
+            )  # fmt: skip
+        except errors.KubeError as error:
+            log.warning("webhooks are not known yet: %s", error)
+            await asyncio.sleep(TRUST_RETRY_S)
+        else:
+            return

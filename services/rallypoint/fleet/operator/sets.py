@@ -88,6 +88,10 @@ class Sets:
         """Return what is remembered of a set."""
         return self._notes.setdefault(key, Notes())
 
+    def known_notes(self, key: str) -> Notes | None:
+        """Return what is remembered of a set, if it is one that we know."""
+        return self._notes.get(key)
+
     async def reconcile(self, key: str) -> float | None:
         """Bring a set nearer to what is wanted; return when to look again."""
         item = self._world.sets.lister.by_key(key)
@@ -100,7 +104,7 @@ class Sets:
             self._acts.tell_set(item, "NameTaken", clash, warning=True)
             return IDLE_LOOK_S
         await self._guard(item, notes)
-        view = await self._view(item, notes)
+        view = await self._view(item)
         failures = await self._count_failures(view, notes)
         planned = self._plan(view, notes, failures)
         await self._act(view, planned, notes)
@@ -138,19 +142,26 @@ class Sets:
         )
         notes.guarded = True
 
-    async def _view(self, item: GameServerSet, notes: Notes) -> View:
-        template = await self._revising.ensure(item)
-        look = await self._slots.look(SetName(item.metadata.name))
-        servers = self._world.of_set(item)
+    async def look(self, item: GameServerSet) -> list[Server]:
+        """Return a set's servers as they are at this moment."""
+        return self._seen_now(item, await self._slots.look(SetName(item.metadata.name)))
+
+    def _seen_now(self, item: GameServerSet, look: Look) -> list[Server]:
+        servers, notes = self._world.of_set(item), self.notes(item.key)
         present = {one.metadata.uid for one in servers}
         notes.gone = {uid: name for uid, name in notes.gone.items() if uid in present}
         seen = [self._server(one, look, notes) for one in servers]
-        seen += [_stray(pod) for pod in self._world.stray_pods(item, servers)]
+        return seen + [_stray(pod) for pod in self._world.stray_pods(item, servers)]
+
+    async def _view(self, item: GameServerSet) -> View:
+        template = await self._revising.ensure(item)
+        look = await self._slots.look(SetName(item.metadata.name))
+        seen = self._seen_now(item, look)
         before = item.status.current_revision if item.status else ""
         return View(
             item=item,
             template=template,
-            servers={one.metadata.name: one for one in servers},
+            servers={one.metadata.name: one for one in self._world.of_set(item)},
             seen=seen,
             look=look,
             wanted=set_status.wanted(item),
@@ -341,7 +352,7 @@ class Sets:
             scaled = (now, notes.reason or f"spec.replicas is {view.wanted}")
         found = set_status.status(
             Report(
-                item=item, wanted=view.wanted, servers=view.seen, players=self._players(view),
+                item=item, wanted=view.wanted, servers=view.seen, players=self.players(view.seen),
                 plan=planned, update=view.template.name, current=view.current,
                 failed_updates=failures, trouble=notes.trouble,
                 owned_elsewhere=notes.owned_elsewhere, scaled=scaled, now=now,
@@ -381,8 +392,9 @@ class Sets:
             note = f"to {found.update_revision}"
             self._acts.tell_set(item, "UpdateBegan", note)
 
-    def _players(self, view: View) -> dict[str, int]:
-        heard = {name: self._world.registry.sighting(name) for name in view.servers}
+    def players(self, servers: Sequence[Server]) -> dict[str, int]:
+        """Return the players of each server."""
+        heard = {one.name: self._world.registry.sighting(one.name) for one in servers}
         return {name: one.load.players for name, one in heard.items() if one}
 
     def _measure(self, name: str, servers: Sequence[Server], wanted: int) -> None:
