@@ -83,6 +83,7 @@ def service(name: str, folder: Path, environment: Mapping[str, str]) -> Iterator
 class Fleet:
     """What a test sees of it, and does to it."""
 
+    cluster: ApiServer
     transport: Transport
     brokers: Brokers
     namespace: str
@@ -90,6 +91,7 @@ class Fleet:
     kubeconfig: Path
     folder: Path
     sets: Api[GameServerSet]
+    servers_api: Api[GameServer]
     servers: Informer[GameServer]
     pods: Informer[Pod]
     watched: Informer[GameServerSet]
@@ -303,6 +305,7 @@ async def fleet(
         pods = informers.informer(PODS, scope)
         pods.on_change(troupe.on_pod)
         made = Fleet(
+            cluster=cluster,
             transport=transport,
             brokers=brokers,
             namespace=namespace,
@@ -310,6 +313,7 @@ async def fleet(
             kubeconfig=cluster.kubeconfig,
             folder=folder,
             sets=Api(transport, resources.GAME_SERVER_SETS, manager="person"),
+            servers_api=Api(transport, resources.GAME_SERVERS, manager="person"),
             servers=informers.informer(resources.GAME_SERVERS, scope),
             pods=pods,
             watched=informers.informer(resources.GAME_SERVER_SETS, scope),
