@@ -47,6 +47,8 @@ class RuntimeSettings:
     instance: str = ""
     """The stable name of this process, such as gateway-1; empty: the service's name and -1."""
     nats_url: str = "nats://127.0.0.1:4222"
+    nats_replicas: int = 1
+    """On how many servers of a NATS cluster streams and buckets are kept: 1, 3 or 5."""
     redis_url: str = "redis://127.0.0.1:6379/0"
     otlp_endpoint: str = ""
     """Where telemetry goes (OTLP/gRPC, host:port); empty: nowhere, `/metrics` and standard error
@@ -302,7 +304,7 @@ async def _connect_bus(runtime: Runtime) -> None:
         runtime.settings.nats_url, name=runtime.settings.instance, access=runtime.access.nats
     )
     try:
-        await bus.ensure_topology()
+        await bus.ensure_topology(replicas=runtime.settings.nats_replicas)
     except BaseException:
         await bus.close()
         raise
