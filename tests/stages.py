@@ -40,6 +40,11 @@ def pytest(*paths: str, reruns: int = 0) -> Step:
     return Step("pytest " + " ".join(paths), command)
 
 
+def images() -> Step:
+    """Return a step that builds the images of this checkout."""
+    return Step("build images", (sys.executable, "-m", "tests.support.images"))
+
+
 STAGES: dict[str, tuple[Step, ...]] = {
     "lint": (
         python_tool("ruff", "check", "."),
@@ -57,6 +62,8 @@ STAGES: dict[str, tuple[Step, ...]] = {
     ),
     "kernel": (pytest("tests/kernel", reruns=1),),
     "e2e": (pytest("tests/e2e", reruns=1),),
+    # Built once for each state of the sources: some four minutes where nothing is cached.
+    "images": (images(), pytest("tests/images", reruns=1)),
     # A real Kubernetes, built once from Go modules: some ten minutes where nothing is cached.
     "kube": (
         Step("build Kubernetes", (sys.executable, "-m", "tests.support.cluster", "build")),

@@ -18,6 +18,7 @@ BENCHES: Mapping[str, tuple[str, str]] = {
     "fleet": ("rallypoint.cli.bench_fleet", "ten thousand GameServers on a real API server"),
     "chaos": ("rallypoint.cli.bench_chaos", "processes killed and frozen while matches go on"),
     "probe": ("rallypoint.cli.bench_probe", "what the probe costs sockets and itself"),
+    "image": ("rallypoint.cli.bench_image", "what the images weigh, and from exec to ready"),
     "start": ("rallypoint.cli.bench_start", "from exec to ready, each service and the stack"),
 }
 

@@ -1,0 +1,72 @@
+# syntax=docker/dockerfile:1
+# Targets: runtime (all services), probe, dev (source beside its tools, for live updates).
+# The same file builds where the two bases can be pulled and, in tests, on stand-ins made of Debian's packages
+# (tests/support/images): keep to what both BuildKit and buildah 1.28 understand.
+ARG PYTHON_BASE=docker.io/library/python:3.13-slim-trixie
+ARG RUNTIME_BASE=gcr.io/distroless/python3-debian13:nonroot
+
+FROM ${RUNTIME_BASE} AS base
+
+FROM ${PYTHON_BASE} AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONDONTWRITEBYTECODE=1
+RUN apt-get update \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends binutils clang gcc libbpf1 libc6-dev \
+ && rm -rf /var/lib/apt/lists/*
+RUN python3 -m venv /tools
+ENV PATH=/tools/bin:$PATH
+WORKDIR /src
+COPY requirements/ requirements/
+RUN pip install -q --no-cache-dir --no-compile --require-hashes -r requirements/build.txt -r requirements/node.txt
+RUN pip install -q --no-cache-dir --no-compile --no-deps --require-hashes --only-binary :all: \
+      --target /app/lib -r requirements/image.txt \
+ && pip install -q --no-cache-dir --no-compile --no-deps --require-hashes --only-binary :all: \
+      --target /probe/lib -r requirements/probe.txt
+COPY protos/ protos/
+COPY clients/ clients/
+RUN PYTHONPATH=/app/lib python clients/web/build.py && cp -r clients/web/dist /app/web
+COPY pyproject.toml ./
+COPY services/ services/
+RUN python protos/generate.py \
+ && pip install -q --no-cache-dir --no-compile --no-deps --no-build-isolation --target /app/lib . \
+ && mkdir /probe/bpf && PYTHONPATH=services python -m rallypoint.probe.build /probe/bpf
+COPY images/ images/
+COPY --from=base /usr/lib/python3.13 /base/lib/python3.13
+COPY --from=base /var/lib/dpkg/status.d /base/status.d
+RUN python images/pack.py
+
+FROM build AS dev
+ENV PYTHONPATH=/src/services:/app/lib RALLYPOINT_WEB_ROOT=/app/web RALLYPOINT_DATA_DIR=/tmp/rallypoint
+RUN cd /app/lib && find rallypoint -name '*.so' -exec cp --parents '{}' /src/services ';'
+USER 65532:65532
+ENTRYPOINT ["python3", "-m", "rallypoint"]
+CMD ["--help"]
+
+FROM ${RUNTIME_BASE} AS probe
+COPY --from=build /stdlib/ /usr/lib/python3.13/
+COPY --from=build /probe/ /app/
+# A pod may give capabilities to root only: the probe starts as root with BPF and PERFMON and nothing else.
+ENV PYTHONPATH=/app/lib PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 RALLYPOINT_PROBE_OBJECTS=/app/bpf
+WORKDIR /app
+USER 0:0
+ENTRYPOINT ["/usr/bin/python3.13", "-P", "-m", "rallypoint", "probe"]
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="Rallypoint probe" \
+      org.opencontainers.image.description="What sockets wait for, measured in the kernel, per pod" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.base.name="gcr.io/distroless/python3-debian13:nonroot"
+
+FROM ${RUNTIME_BASE} AS runtime
+COPY --from=build /stdlib/ /usr/lib/python3.13/
+COPY --from=build /app/ /app/
+ENV PYTHONPATH=/app/lib PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
+    RALLYPOINT_WEB_ROOT=/app/web RALLYPOINT_DATA_DIR=/tmp/rallypoint
+WORKDIR /app
+USER 65532:65532
+EXPOSE 8080 8090 9090 9400
+ENTRYPOINT ["/usr/bin/python3.13", "-P", "-m", "rallypoint"]
+CMD ["--help"]
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="Rallypoint" \
+      org.opencontainers.image.description="A multiplayer game backend: every service" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.base.name="gcr.io/distroless/python3-debian13:nonroot"

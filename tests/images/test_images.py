@@ -1,0 +1,130 @@
+"""Images as pods run them: no capability, a read-only root, PID 1 that ends when asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rallypoint.cli import bench_image, container, plan
+
+END_S = 30.0
+LARGEST_BYTES = {"services": 70_000_000, "probe": 40_000_000}
+"""A guard against a mistake, not the promise: `rallypoint bench image` has that."""
+WRITES = """
+import errno, pathlib
+try:
+    pathlib.Path("/app/written").touch()
+except OSError as error:
+    print(errno.errorcode[error.errno])
+"""
+IMPORTS = """
+import importlib, os, sys
+for name in ("gateway", "matchmaking", "fleet", "room_state"):
+    importlib.import_module(f"rallypoint.{name}.serve")
+specs = [module.__spec__ for module in list(sys.modules.values()) if module.__spec__]
+files = [spec for spec in specs if spec.has_location and spec.cached]
+print([spec.origin for spec in files if not os.path.exists(spec.cached)])
+import rallypoint.games._sections, rallypoint.gateway._edge, rallypoint.room_state._attach
+"""
+
+
+@pytest.mark.parametrize("kind", bench_image.KINDS)
+def test_service_serves_without_any_right(
+    services: container.Image, processes: dict[str, plan.Process], kind: str
+) -> None:
+    with bench_image.started(services, processes[kind]) as running:
+        bench_image.until_ready(processes[kind], running)
+        told = running.status()
+        assert {told[name] for name in told if name.startswith("Cap")} == {"0000000000000000"}
+        assert told["NoNewPrivs"] == "1"
+        assert told["Uid"].split()[0] == "65532"
+        assert told["NSpid"].split()[-1] == "1"
+
+        running.signal(signal.SIGTERM)
+
+        assert running.wait(END_S) == 0, running.output.read_text()
+
+
+@pytest.mark.parametrize("name", ["services", "probe"])
+def test_nothing_in_the_image_runs_a_shell_or_rises(
+    request: pytest.FixtureRequest, name: str
+) -> None:
+    image: container.Image = request.getfixturevalue(name)
+    files = [path for path in image.root.rglob("*") if path.is_file() and not path.is_symlink()]
+    names = {path.name for path in files}
+    assert not names & {"sh", "bash", "dash", "busybox", "apt-get", "pip", "gcc", "clang"}
+    assert not [path for path in files if path.stat().st_mode & (stat.S_ISUID | stat.S_ISGID)]
+    assert not [path for path in files if path.stat().st_mode & stat.S_IWOTH]
+
+
+def test_root_cannot_be_written(services: container.Image) -> None:
+    python = container.Image(
+        services.root, ("/usr/bin/python3.13", "-c", WRITES), (), {}, (0, 0), "/", {}
+    )
+    with python.started() as running:
+        assert running.wait(END_S) == 0
+        assert running.output.read_text() == "EROFS\n"
+
+
+def test_byte_code_is_there_for_all_that_a_service_imports(services: container.Image) -> None:
+    python = container.Image(
+        services.root, ("/usr/bin/python3.13", "-P", "-c", IMPORTS), (), services.environment,
+        (65532, 65532), "/app", {},
+    )  # fmt: skip
+    with python.started() as running:
+        code = running.wait(END_S)
+        assert (code, running.output.read_text()) == (0, "[]\n")
+
+
+def test_page_is_in_the_image(services: container.Image) -> None:
+    web = services.root / "app" / "web"
+    assert "<script" in (web / "index.html").read_text()
+
+
+def test_probe_measures_from_its_image(probe: container.Image) -> None:
+    with probe.started(["--once", "--json", "--seconds", "0.2"]) as running:
+        code, said = running.wait(END_S), running.output.read_text()
+    assert code == 0, said
+    assert json.loads(said)["mode"] in ("inet_diag", "snmp")  # no capability: the ladder's foot
+    objects = list((probe.root / "app" / "bpf").glob("*.bpf.o"))
+    assert len(objects) == len(list(_bpf_sources().glob("*.bpf.c")))
+
+
+def _bpf_sources() -> Path:
+    return Path(__file__).resolve().parents[2] / "services/rallypoint/probe/bpf"
+
+
+@pytest.mark.parametrize("name", ["services", "probe"])
+def test_image_lists_what_it_is_made_of(request: pytest.FixtureRequest, name: str) -> None:
+    image: container.Image = request.getfixturevalue(name)
+    document = json.loads((image.root / "app" / "sbom.cdx.json").read_text())
+    assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
+    purls = {one["purl"].partition("@")[0] for one in document["components"]}
+    assert {"pkg:deb/debian/python3.13-minimal", "pkg:deb/debian/libc6"} <= purls
+    folders = {path.name for path in (image.root / "app" / "lib").glob("*.dist-info")}
+    assert len(folders) == sum(purl.startswith("pkg:pypi/") for purl in purls) + 1  # and ours
+    assert document["metadata"]["component"]["name"] == "rallypoint"
+
+
+def test_labels_tell_what_it_is(services: container.Image) -> None:
+    assert services.labels["org.opencontainers.image.title"] == "Rallypoint"
+    assert services.labels["org.opencontainers.image.version"]
+
+
+def test_images_stay_small(listed: dict[str, Any]) -> None:
+    for name, most in LARGEST_BYTES.items():
+        assert listed[name]["compressed_bytes"] < most
+
+
+def test_brokers_run_without_any_right(built: Path, tmp_path: Path) -> None:
+    os.chown(tmp_path, 65532, 65532)
+    for name, words in (("nats", ["--version"]), ("redis", ["redis-server", "--version"])):
+        with container.unpacked(built, name) as image, image.started(words) as running:
+            assert running.wait(END_S) == 0
+            assert "v" in running.output.read_text()

@@ -1,0 +1,207 @@
+"""Build the images that the chart names, without a Docker engine and without a registry.
+
+    python -m tests.support.images                  # build what is not cached, tell where it is
+    python -m tests.support.images <command …>      # … and run a command with RALLYPOINT_IMAGES
+
+`built()` returns a folder with `images.json` and, for each image, an OCI layout (what a registry
+would serve) and an archive for `ctr images import`. The cache lies outside the checkout and is
+keyed by every file that goes in. Needs root, buildah and debootstrap.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support import go
+from tests.support.images import bases
+from tests.support.images.buildah import Buildah, fresh
+
+HERE = Path(__file__).resolve().parent
+SOURCES = (
+    "Dockerfile", ".dockerignore", "clients/web", "images", "protos", "pyproject.toml",
+    "requirements", "services", "tests/support/images",
+)  # fmt: skip
+VERSION = tomllib.loads((go.ROOT / "pyproject.toml").read_text())["project"]["version"]
+KEPT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image: what it is called here and in the chart, and the target that makes it."""
+
+    name: str
+    reference: str
+    file: Path = go.ROOT / "Dockerfile"
+
+    @property
+    def target(self) -> str:
+        """The stage of its Dockerfile."""
+        return "runtime" if self.name == "services" else self.name
+
+
+BROKERS = HERE / "brokers" / "Dockerfile"
+IMAGES = (
+    Image("services", f"rallypoint.dev/rallypoint:{VERSION}"),
+    Image("probe", f"rallypoint.dev/probe:{VERSION}"),
+    Image("nats", "docker.io/library/nats:2.15.1", BROKERS),
+    Image("redis", "docker.io/library/redis:6.2.14", BROKERS),
+)
+DEV = Image("dev", f"rallypoint.dev/dev:{VERSION}")
+
+
+def missing() -> str:
+    """Say what this machine lacks to build images; nothing if it can."""
+    if os.geteuid() != 0:
+        return "building images needs root"
+    lacking = [name for name in ("buildah", "debootstrap") if not shutil.which(name)]
+    return f"building images needs {', '.join(lacking)}" if lacking else ""
+
+
+def fingerprint() -> str:
+    """Return a short hash of everything that goes into the images."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *SOURCES]
+    listed = subprocess.run(command, cwd=go.ROOT, check=True, capture_output=True, text=True).stdout
+    digest = hashlib.sha256()
+    for name in sorted(filter(None, listed.split("\0"))):
+        path = go.ROOT / name
+        if path.is_file():
+            digest.update(f"{name}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def built(*, dev: bool = False) -> Path:
+    """Return the folder of the images of this checkout, built when they are not in the cache."""
+    folder = go.cache() / "images"
+    wanted = (*IMAGES, DEV) if dev else IMAGES
+    with _alone(folder):
+        before = fingerprint()
+        made = folder / "built" / before
+        listed = _listed(made)
+        for image in wanted:
+            if image.name not in listed:
+                listed[image.name] = _made(image, made)
+                if fingerprint() != before:
+                    raise RuntimeError("sources changed while an image was built: build again")
+                (made / "images.json").write_text(json.dumps(listed, indent=1))
+        os.utime(made)
+        _forget(folder / "built")
+    return made
+
+
+def _listed(made: Path) -> dict[str, dict[str, object]]:
+    made.mkdir(parents=True, exist_ok=True)
+    path = made / "images.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _forget(folder: Path) -> None:
+    for old in sorted(folder.iterdir(), key=lambda path: -path.stat().st_mtime)[KEPT:]:
+        shutil.rmtree(old)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process build at a time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _made(image: Image, made: Path) -> dict[str, object]:
+    """Build one image and write it in both forms."""
+    if reason := missing():
+        raise RuntimeError(reason)
+    storage = Buildah(go.cache() / "images" / "storage")
+    begin = time.monotonic()
+    go.say(f"building image {image.reference}")
+    _bases(storage)
+    with _context(image) as context:
+        storage.build(
+            context, image.file, target=image.target, tag=image.reference,
+            arguments={"VERSION": VERSION} if image.file != BROKERS else {},
+        )  # fmt: skip
+    layout, archive = made / image.name, made / f"{image.name}.tar"
+    shutil.rmtree(layout, ignore_errors=True)
+    archive.unlink(missing_ok=True)
+    storage.push(image.reference, f"oci:{layout}:latest")
+    storage.push(image.reference, f"docker-archive:{archive}:{image.reference}")
+    size = compressed_bytes(layout)
+    go.say(f"built {image.name}: {size / 1e6:.1f} MB, {time.monotonic() - begin:.0f} s")
+    return {
+        "reference": image.reference,
+        "archive": archive.name,
+        "layout": layout.name,
+        "compressed_bytes": size,
+        "id": storage.identity(image.reference),
+    }
+
+
+def _bases(storage: Buildah) -> None:
+    """Make the bases unless they are there, as this version of their recipe makes them."""
+    marker = f"localhost/rallypoint-bases:{bases.recipe()}"
+    if storage.has(marker) and storage.has(bases.PYTHON):
+        storage.trim()
+        if storage.has(marker):
+            return
+    go.say("making the base images from Debian's packages")
+    with fresh(go.cache() / "images" / "bases") as folder:
+        tools, runtime = folder / "slim", folder / "distroless"
+        bases.slim(tools)
+        bases.distroless(runtime, tools)
+        path = "PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+        storage.import_root(tools, bases.PYTHON, env=path, cmd="python3")
+        storage.import_root(
+            runtime, bases.DISTROLESS, env="LANG=C.UTF-8", user="65532",
+            entrypoint='["/usr/bin/python3.13"]', workingdir="/home/nonroot",
+        )  # fmt: skip
+    storage.does("tag", bases.DISTROLESS, marker)
+
+
+@contextmanager
+def _context(image: Image) -> Iterator[Path]:
+    """Return the folder that an image is built from: the checkout, or the brokers' programs."""
+    if image.file != BROKERS:
+        yield go.ROOT
+        return
+    with fresh(go.cache() / "images" / "context") as folder:
+        for name in ("nats-server", "redis-server"):
+            shutil.copy(Path(sys.executable).parent / name, folder / name)
+        yield folder
+
+
+def compressed_bytes(layout: Path) -> int:
+    """Return what a registry would serve of an OCI layout: the sum of its layers."""
+    blobs = layout / "blobs" / "sha256"
+    index = json.loads((layout / "index.json").read_text())
+    (manifest,) = index["manifests"]
+    described = json.loads((blobs / manifest["digest"].removeprefix("sha256:")).read_text())
+    return sum(layer["size"] for layer in described["layers"])
+
+
+def main(command: list[str]) -> int:
+    """Build, tell, and run a command with the images if one is given."""
+    if not command and (reason := missing()):
+        print(f"no images: {reason}")  # the tests that want them are skipped, and say so
+        return 0
+    dev = command[:1] == ["--dev"]
+    folder = built(dev=dev)
+    if words := command[1:] if dev else command:
+        environment = {**os.environ, "RALLYPOINT_IMAGES": str(folder)}
+        return subprocess.run(words, env=environment, check=False).returncode
+    for name, told in json.loads((folder / "images.json").read_text()).items():
+        print(f"{name:10} {told['compressed_bytes'] / 1e6:6.1f} MB  {told['reference']}")
+    print(folder)
+    return 0

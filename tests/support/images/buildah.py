@@ -1,0 +1,97 @@
+"""buildah without a daemon, with its storage in our cache."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+LAYERS_MOST = 250
+"""Some 10 GB; a change of the sources adds a handful."""
+MOUNTED = (Path("/etc/ssl/certs"), Path("/etc/pip.conf"))
+"""What a machine may need to reach its registries: seen by the build, left in no image."""
+NPM = Path.home() / ".npmrc"
+
+
+class Buildah:
+    """One storage of images and layers."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def build(
+        self, context: Path, file: Path, *, target: str, tag: str, arguments: Mapping[str, str]
+    ) -> None:
+        """Build a target of a Dockerfile; layers are kept for the next time."""
+        seen = {path: path for path in MOUNTED if path.exists()} | {self._npm(): NPM}
+        mounts = [word for item in seen.items() for word in ("-v", f"{item[0]}:{item[1]}:ro")]
+        given = [word for item in arguments.items() for word in ("--build-arg", "=".join(item))]
+        command = ["bud", "--layers", "--timestamp", "0", "--pull-never", "--network", "host"]
+        command += ["--format", "oci", *mounts, *given, "--target", target, "--tag", tag]
+        self.does(*command, "--file", str(file), str(context))
+
+    def _npm(self) -> Path:
+        """Write how npm reaches its registry: as it does here, with the CA that Node is told."""
+        own = NPM.read_text() if NPM.exists() else ""
+        authority = os.environ.get("NODE_EXTRA_CA_CERTS", "")
+        path = self._folder / "npmrc"
+        path.write_text(own + (f"\ncafile={authority}\n" if authority else ""))
+        return path
+
+    def import_root(self, root: Path, tag: str, **settings: str) -> None:
+        """Make an image of one layer from a folder."""
+        container = self.does("from", "scratch").strip()
+        self.does("add", container, f"{root}/", "/")
+        flags = [f"--{name}={value}" for name, value in settings.items()]
+        self.does("config", *flags, container)
+        self.does("commit", "--rm", "--timestamp", "0", "--format", "oci", container, tag)
+
+    def push(self, tag: str, target: str) -> None:
+        """Write an image to a place such as oci:<folder>."""
+        self.does("push", tag, target)
+
+    def has(self, tag: str) -> bool:
+        """Tell whether the storage holds an image."""
+        return self._run("inspect", "--type", "image", tag).returncode == 0
+
+    def identity(self, tag: str) -> str:
+        """Return the digest of an image's configuration: equal for equal images."""
+        return self.does("inspect", "--type", "image", "--format", "{{.FromImageID}}", tag).strip()
+
+    def trim(self) -> None:
+        """Forget everything once there are too many layers."""
+        layers = self._folder / "root" / "overlay"
+        if layers.exists() and sum(1 for _ in layers.iterdir()) > LAYERS_MOST:
+            self.does("rmi", "--all", "--force")
+
+    def does(self, *words: str) -> str:
+        """Run buildah, which must succeed, and return what it printed."""
+        done = self._run(*words)
+        if done.returncode:
+            said = (done.stdout + done.stderr)[-6000:]
+            raise RuntimeError(f"buildah {words[0]} ended with {done.returncode}\n{said}")
+        return done.stdout
+
+    def _run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "BUILDAH_ISOLATION": "chroot", "STORAGE_DRIVER": "overlay"}
+        places = ["--root", str(self._folder / "root"), "--runroot", str(self._folder / "run")]
+        command: Sequence[str] = ["buildah", *places, *words]
+        return subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+
+
+@contextmanager
+def fresh(folder: Path) -> Iterator[Path]:
+    """Return an empty folder that is removed afterwards."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
