@@ -1,0 +1,238 @@
+"""The chart over its matrix of values: what must hold for every pod, whatever is set."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.support import chart
+
+from rallypoint.cli import service
+from rallypoint.gateway import config as gateway_config
+from rallypoint.gateway import tokens_keys
+from rallypoint.gateway.admin_access import AdminSettings
+from rallypoint.kit import security, settings
+
+cases = pytest.mark.parametrize("case", chart.CASES)
+FREE = (".affinity", ".autoscaling", ".scrapedFrom")
+"""Values that are handed on as they are."""
+
+
+@cases
+def test_chart_passes_strict_lint(case: str) -> None:
+    done = chart.helm("lint", "--strict", str(chart.CHART), "-f", str(chart.values(case)))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "gateway.replica=2",
+        "gateway.replicas=many",
+        "nats.replicas=2",
+        "rooms.set=Arena",
+        "settings.trace_ratio=1",
+        "tls.mode=existing",
+        "image.pullPolicy=Sometimes",
+    ],
+)
+def test_schema_refuses(wrong: str) -> None:
+    done = chart.helm("template", "demo", str(chart.CHART), "--set", wrong)
+    assert done.returncode != 0
+    assert "values don't meet the specifications of the schema" in done.stderr
+
+
+def test_every_value_has_a_line_of_schema() -> None:
+    def compared(given: Any, told: dict[str, Any], path: str) -> None:
+        told = schema["$defs"][told["$ref"].rpartition("/")[2]] if "$ref" in told else told
+        if told.get("additionalProperties") is False:
+            assert set(given) <= set(told["properties"]), path
+            for name, value in given.items():
+                compared(value, told["properties"][name], f"{path}.{name}")
+        elif isinstance(given, dict) and path != ".global":
+            assert "additionalProperties" in told or path.endswith(FREE), path
+
+    schema = json.loads((chart.CHART / "values.schema.json").read_text())
+    compared(yaml.safe_load((chart.CHART / "values.yaml").read_text()), schema, "")
+
+
+@cases
+def test_pods_have_no_right_they_do_not_need(case: str) -> None:
+    for name, pod in chart.pods(case):
+        spec = pod["spec"]
+        (container,) = spec["containers"]
+        security = container["securityContext"]
+        assert security["readOnlyRootFilesystem"] is True, name
+        assert security["allowPrivilegeEscalation"] is False, name
+        assert security["capabilities"]["drop"] == ["ALL"], name
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys(), name
+        if container["name"] == "probe":
+            assert security["capabilities"]["add"] == ["BPF", "PERFMON"]
+            continue
+        assert spec["securityContext"]["runAsNonRoot"] is True, name
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert "add" not in security["capabilities"], name
+        assert spec["automountServiceAccountToken"] is (container["name"] == "operator"), name
+        assert not [v for v in spec["volumes"] if "hostPath" in v], name
+
+
+@cases
+def test_pods_are_probed_bounded_and_ended_in_time(case: str) -> None:
+    for name, pod in chart.pods(case):
+        (container,) = pod["spec"]["containers"]
+        assert {"livenessProbe", "readinessProbe", "startupProbe"} <= container.keys(), name
+        assert container["resources"]["requests"].keys() >= {"cpu", "memory"}, name
+        assert "memory" in container["resources"]["limits"], name
+        sleeps = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {})
+        environment = {e["name"]: e.get("value") for e in container["env"]}
+        drain = int(environment.get("RALLYPOINT_DRAIN_S", 0)) + sleeps.get("seconds", 0)
+        assert pod["spec"]["terminationGracePeriodSeconds"] >= drain + 10, name
+        ports = {port["name"] for port in container["ports"]}
+        used = {container[p].get("httpGet", container[p].get("tcpSocket"))["port"]
+                for p in ("livenessProbe", "readinessProbe", "startupProbe")}  # fmt: skip
+        assert used <= ports, name
+
+
+@cases
+def test_pods_are_spread_and_budgeted(case: str) -> None:
+    budgets = chart.of_kind(case, "PodDisruptionBudget")
+    for one in chart.of_kind(case, "Deployment", "StatefulSet"):
+        spec = one["spec"]["template"]["spec"]
+        assert len(spec["topologySpreadConstraints"]) == 2
+        labels = one["spec"]["template"]["metadata"]["labels"]
+        found = [b for b in budgets if chart.selects(b["spec"]["selector"]["matchLabels"], labels)]
+        replicated = one["spec"].get("replicas", 2) > 1
+        assert len(found) == 1 or not replicated, one["metadata"]["name"]
+
+
+@cases
+def test_every_selector_takes_the_pods_of_one_workload(case: str) -> None:
+    pods = chart.pods(case)
+    services = [(o["metadata"]["name"], o["spec"]["selector"])
+                for o in chart.of_kind(case, "Service")]  # fmt: skip
+    kinds = ("Deployment", "StatefulSet", "DaemonSet")
+    workloads = [(o["metadata"]["name"], o["spec"]["selector"]["matchLabels"])
+                 for o in chart.of_kind(case, *kinds)]  # fmt: skip
+    for name, selector in (*services, *workloads):
+        taken = [pod for pod, made in pods if chart.selects(selector, made["metadata"]["labels"])]
+        assert len(taken) == 1, (name, taken)
+
+
+@cases
+def test_what_pods_refer_to_is_there(case: str) -> None:
+    made = {(o["kind"], o["metadata"]["name"]) for o in chart.rendered(case)}
+    given = {("Secret", "my-keys"), ("Secret", "my-certificates")}
+    given |= {("Secret", f"{chart.RELEASE}-rallypoint-tls")}  # cert-manager's
+    for name, pod in chart.pods(case):
+        spec = pod["spec"]
+        wanted = {("ServiceAccount", spec["serviceAccountName"])}
+        for volume in spec["volumes"]:
+            if "configMap" in volume:
+                wanted.add(("ConfigMap", volume["configMap"]["name"]))
+            if "secret" in volume:
+                wanted.add(("Secret", volume["secret"]["secretName"]))
+        for entry in spec["containers"][0]["env"]:
+            if key := entry.get("valueFrom", {}).get("secretKeyRef"):
+                wanted.add(("Secret", key["name"]))
+        assert wanted <= made | given, name
+
+
+@cases
+def test_names_are_unique_and_owned_by_the_release(case: str) -> None:
+    objects = chart.rendered(case)
+    keys = [(o["apiVersion"], o["kind"], o["metadata"]["name"]) for o in objects]
+    assert len(keys) == len(set(keys))
+    cluster = {"ClusterRole", "ClusterRoleBinding"} | {"ValidatingAdmissionPolicy"}
+    cluster |= {"ValidatingAdmissionPolicyBinding"}
+    for one in objects:
+        inside = one["metadata"].get("namespace") == chart.NAMESPACE
+        assert inside or one["kind"] in cluster, one["metadata"]["name"]
+
+
+@cases
+def test_policies_are_the_picture(case: str) -> None:
+    """Every way that one pod takes out, another lets in, and nothing else comes in."""
+    policies = {o["metadata"]["name"]: o["spec"] for o in chart.of_kind(case, "NetworkPolicy")}
+    if not policies:
+        return
+    by_selector = {json.dumps(p["podSelector"]["matchLabels"]): n for n, p in policies.items()}
+
+    def ways(kind: str, peers: str) -> set[tuple[str, str, int]]:
+        found = set()
+        for name, rule in ((n, r) for n, p in policies.items() for r in p[kind]):
+            for peer, port in itertools.product(rule.get(peers, ()), rule["ports"]):
+                if "podSelector" in peer:
+                    other = by_selector[json.dumps(peer["podSelector"]["matchLabels"])]
+                    pair = (name, other) if kind == "egress" else (other, name)
+                    found.add((*pair, port["port"]))
+        return found
+
+    out, into = ways("egress", "to"), ways("ingress", "from")
+    assert out == into
+    assert not [way for way in out if "gateway" in way[1]]  # nobody of ours calls a gateway
+    label = "app.kubernetes.io/component"
+    components = {pod["metadata"]["labels"][label] for _, pod in chart.pods(case)}
+    assert {json.loads(selector)[label] for selector in by_selector} == components - {"probe"}
+
+
+@cases
+def test_services_understand_their_settings(case: str) -> None:
+    for name, pod in chart.pods(case):
+        (container,) = pod["spec"]["containers"]
+        words = container["args"]
+        if not words or words[0] not in service.SERVICES:
+            continue
+        known = dict(settings.variables(service._settings_class(service.SERVICES[words[0]])))
+        given = {e["name"] for e in container["env"] if e["name"].startswith("RALLYPOINT_")}
+        foreign = {"RALLYPOINT_REDIS_PASSWORD", "RALLYPOINT_REDIS_USER"}
+        assert given - foreign <= known.keys(), name
+
+
+def test_operator_may_do_nothing_with_everything() -> None:
+    for role in chart.of_kind("everything", "Role", "ClusterRole"):
+        for rule in role["rules"]:
+            words = [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+            assert "*" not in words, role["metadata"]["name"]
+            assert "secrets" not in rule["resources"], role["metadata"]["name"]
+
+
+def test_keys_of_the_chart_are_usable() -> None:
+    (secret,) = [o for o in chart.of_kind("default", "Secret") if "cluster-key" in o["data"]]
+    keys = {name: base64.b64decode(text).decode() for name, text in secret["data"].items()}
+    assert tokens_keys.parse(keys["signing-key.pem"], origin="the chart")
+    assert gateway_config.Settings(cluster_key=keys["cluster-key"]).cluster_key_bytes()
+    assert AdminSettings(admin_token=keys["admin-token"]).token()
+    assert keys["nats-password"][0].isalpha()
+
+
+def test_certificate_of_the_chart_is_for_both_ends(tmp_path: Path) -> None:
+    (secret,) = [o for o in chart.of_kind("default", "Secret") if "tls.key" in o["data"]]
+    files = {}
+    for name, text in secret["data"].items():
+        files[name] = tmp_path / name
+        files[name].write_bytes(base64.b64decode(text))
+    wanted = security.SecuritySettings(
+        grpc_ca_file=files["ca.crt"], grpc_cert_file=files["tls.crt"],
+        grpc_key_file=files["tls.key"], grpc_server_name="rallypoint",
+    )  # fmt: skip
+    loaded = security.load(wanted, nats_url="nats://a:1", redis_url="redis://a:1/0")
+    assert loaded.grpc is not None
+
+
+def test_keys_differ_from_release_to_release() -> None:
+    (first,) = [o for o in chart.of_kind("default", "Secret") if "cluster-key" in o["data"]]
+    done = chart.helm("template", "other", str(chart.CHART))
+    assert first["data"]["cluster-key"] not in done.stdout
+    assert first["data"]["admin-token"] not in done.stdout
+
+
+def test_dashboards_and_alerts_ship_unchanged() -> None:
+    for folder, kind in (("dashboards", "ConfigMap"), ("alerts", "PrometheusRule")):
+        files = list(Path(chart.CHART, folder).glob("*.*"))
+        names = {o["metadata"]["name"] for o in chart.of_kind("everything", kind)}
+        assert {f"{chart.RELEASE}-rallypoint-{f.stem}" for f in files} <= names

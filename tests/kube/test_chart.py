@@ -1,0 +1,125 @@
+"""The chart's objects at a real API server: schemas, CEL of our CRDs, Pod Security admission."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rallypoint.fleet import resources
+from tests.kube.conftest import Fleets, Runs
+from tests.support import chart
+from tests.support.kubernetes import ApiServer
+
+FOREIGN = {
+    "cert-manager.io",
+    "gateway.networking.k8s.io",
+    "keda.sh",
+    "monitoring.coreos.com",
+}
+"""Groups whose CRDs are somebody else's: this server does not know them."""
+
+
+@pytest.fixture(scope="module")
+def server_with_kinds(server: ApiServer) -> ApiServer:
+    server.does("apply", "--server-side", "-f", "-", stdin="---\n".join(resources.files().values()))
+    names = [f"crd/{resource.name}" for resource in resources.ALL]
+    server.does("wait", "--for=condition=Established", "--timeout=30s", *names)
+    return server
+
+
+def moved(one: dict[str, Any], namespace: str) -> dict[str, Any]:
+    """The object in another namespace, if it is in one."""
+    meta = one["metadata"]
+    return {**one, "metadata": {**meta, "namespace": namespace}} if "namespace" in meta else one
+
+
+def listed(items: list[dict[str, Any]]) -> str:
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+
+
+@pytest.mark.parametrize("case", chart.CASES)
+def test_api_server_takes_every_object(
+    server_with_kinds: ApiServer, namespace: str, case: str
+) -> None:
+    known = [one for one in chart.rendered(case)
+             if one["apiVersion"].partition("/")[0] not in FOREIGN]  # fmt: skip
+    text = listed([moved(one, namespace) for one in known])
+    done = server_with_kinds.kubectl(
+        "apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-", stdin=text
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr, done.stderr  # a warning tells of something deprecated or unsafe
+    assert len(done.stdout.splitlines()) == len(known)
+
+
+@pytest.mark.parametrize("case", chart.CASES)
+def test_pods_are_admitted_under_the_restricted_standard(
+    server_with_kinds: ApiServer, namespace: str, case: str
+) -> None:
+    level = "pod-security.kubernetes.io/enforce=restricted"
+    server_with_kinds.does("label", "namespace", namespace, level)
+    for name, made in chart.pods(case):
+        spec = {key: value for key, value in made["spec"].items() if key != "serviceAccountName"}
+        mounts = spec["containers"][0]["volumeMounts"]
+        if any(mount["name"] == "data" for mount in mounts):  # a claim's, which a set adds
+            spec["volumes"] = [*spec["volumes"], {"name": "data", "emptyDir": {}}]
+        meta = {**made["metadata"], "name": name, "namespace": namespace}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
+        done = server_with_kinds.kubectl(
+            "create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod)
+        )
+        if spec["containers"][0]["name"] == "probe":
+            assert "violates PodSecurity" in done.stderr  # so the NOTES say what it needs
+            assert '"restricted:latest"' in done.stderr
+        else:
+            assert done.returncode == 0, done.stderr
+
+
+def test_operator_does_its_work_with_the_rights_of_the_chart(
+    runs: Runs, fleets: Fleets, controlled: ApiServer, tmp_path: Path
+) -> None:
+    account = f"{chart.RELEASE}-rallypoint-operator"
+
+    async def scenario() -> None:
+        async with fleets() as fleet:
+            controlled.does("apply", "-f", "-", stdin=rights(account, fleet.namespace))
+            token = controlled.does("create", "token", account, "-n", fleet.namespace).strip()
+            process = fleet.operator(kubeconfig=as_account(controlled, token, tmp_path))
+            await fleet.apply(replicas=3)
+            await fleet.ready(3)
+            await fleet.scale(1)
+            await fleet.ready(1)
+            await fleet.until(lambda: fleet.status("ready_replicas") == 1, "the status")
+            assert {"Scaled", "Ready"} <= {one.reason for one in await fleet.events()}
+            assert "forbidden" not in process.log.read_text().lower()
+
+    try:
+        runs(scenario())
+    finally:
+        names = [f"{kind}/{chart.NAMESPACE}-{account}"
+                 for kind in ("clusterrole", "clusterrolebinding")]  # fmt: skip
+        controlled.kubectl("delete", "--ignore-not-found", *names)
+
+
+def rights(account: str, namespace: str) -> str:
+    """The operator's account and its roles, in a namespace of a test."""
+    made = [one for one in chart.of_kind(
+                "everything", "ServiceAccount", "Role", "RoleBinding", "ClusterRole",
+                "ClusterRoleBinding",
+            ) if one["metadata"]["name"].endswith(account)]  # fmt: skip
+    for one in made:
+        for subject in one.get("subjects", ()):
+            subject["namespace"] = namespace
+    return listed([moved(one, namespace) for one in made])
+
+
+def as_account(server: ApiServer, token: str, folder: Path) -> Path:
+    """A kubeconfig with the token of an account."""
+    config = json.loads(server.kubeconfig.read_text())
+    config["users"] = [{"name": "admin", "user": {"token": token}}]
+    path = folder / "kubeconfig"
+    path.write_text(json.dumps(config))
+    return path

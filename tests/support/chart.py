@@ -1,0 +1,60 @@
+"""The chart as Helm renders it, as objects."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "helm" / "rallypoint"
+HELM = Path(sys.executable).parent / "helm"
+CASES = tuple(sorted(path.name.removesuffix("-values.yaml") for path in CHART.glob("ci/*.yaml")))
+NAMESPACE = "play"
+RELEASE = "demo"
+
+Object = dict[str, Any]
+
+
+def values(case: str) -> Path:
+    """The file of a case of the matrix."""
+    return CHART / "ci" / f"{case}-values.yaml"
+
+
+def helm(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run Helm; the caller looks at the exit code."""
+    return subprocess.run(
+        [str(HELM), *words], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@functools.cache
+def rendered(case: str) -> tuple[Object, ...]:
+    """The objects of a case, without the CRDs."""
+    done = helm("template", RELEASE, str(CHART), "--namespace", NAMESPACE, "-f", str(values(case)))
+    assert done.returncode == 0, done.stderr
+    return tuple(one for one in yaml.safe_load_all(done.stdout) if one)
+
+
+def of_kind(case: str, *kinds: str) -> list[Object]:
+    """The objects of some kinds."""
+    return [one for one in rendered(case) if one["kind"] in kinds]
+
+
+def pods(case: str) -> list[tuple[str, Object]]:
+    """Every pod that is made, with the name of what makes it."""
+    found = [
+        (one["metadata"]["name"], one["spec"]["template"])
+        for one in of_kind(case, "Deployment", "StatefulSet", "DaemonSet")
+    ]
+    sets = of_kind(case, "GameServerSet")
+    return found + [(s["metadata"]["name"], s["spec"]["template"]["spec"]["pod"]) for s in sets]
+
+
+def selects(selector: Object, labels: Object) -> bool:
+    """Whether a label selector of equalities takes these labels."""
+    return selector.items() <= labels.items()
