@@ -232,7 +232,13 @@ def test_keys_differ_from_release_to_release() -> None:
 
 
 def test_dashboards_and_alerts_ship_unchanged() -> None:
-    for folder, kind in (("dashboards", "ConfigMap"), ("alerts", "PrometheusRule")):
-        files = list(Path(chart.CHART, folder).glob("*.*"))
+    release = f"{chart.RELEASE}-rallypoint"
+    kinds = (
+        ("dashboards/*.json", "ConfigMap", "dashboard-"),
+        ("alerts/*.yaml", "PrometheusRule", ""),
+    )
+    for pattern, kind, prefix in kinds:
         names = {o["metadata"]["name"] for o in chart.of_kind("everything", kind)}
-        assert {f"{chart.RELEASE}-rallypoint-{f.stem}" for f in files} <= names
+        files = list(chart.CHART.glob(pattern))
+        assert files
+        assert {f"{release}-{prefix}{file.stem}" for file in files} <= names
