@@ -13,7 +13,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 TARGET = ROOT.parent / "services"
-PACKAGES = ("rallypoint/v1", "rallypoint/internal", "rallypoint/internal/v1")
+PACKAGES = (
+    "rallypoint/v1", "rallypoint/internal", "rallypoint/internal/v1", "rallypoint/internal/keda",
+)  # fmt: skip
 
 
 def stale(sources: list[Path]) -> bool:

@@ -8,6 +8,7 @@ with a higher epoch, which fences whatever the first may still have made.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -89,6 +90,7 @@ class Allocator:
         self._claiming = Claiming(claims, registry, clock, later=later)
         self._bind = Batcher(claims.bind_many, later=later, name="claims.bind")
         self._confirm = Batcher(claims.confirm_many, later=later, name="claims.confirm")
+        self._unmet = Batcher(claims.note_unmet, later=later, name="claims.unmet")
         self._parked = 0
         self._ownership = ownership
         self._codes = codes
@@ -108,7 +110,11 @@ class Allocator:
             try:
                 return await self._once(request)
             except errors.ResourceExhausted as error:
-                if error.reason != FULL or self._clock.monotonic() >= until:
+                if error.reason != FULL:
+                    raise
+                with contextlib.suppress(errors.Unavailable):
+                    await self._unmet(Binding(request.room_id, request.set_name))
+                if self._clock.monotonic() >= until:
                     raise
                 await self._park(error)
 

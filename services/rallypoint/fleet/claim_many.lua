@@ -1,5 +1,5 @@
 -- Keep the claims of several requests, or take slots for them where it is fullest.
--- KEYS: claims, expiry, used, built, fenced
+-- KEYS: claims, expiry, used, built, fenced, unmet
 -- ARGV: now ms, ttl ms, P (fill the fullest) or D (spread over the emptiest), number of candidates,
 --       pairs of place and capacity, best first where equal, then pairs of room and epoch
 -- returns {'unbuilt'}, or {'built', for each room one of 'K' .. claim kept, 'N' .. new claim and ''
@@ -51,6 +51,7 @@ for i = 1, count do
   index[places[i]] = i
 end
 
+local missed = redis.call('EXISTS', KEYS[6]) == 1
 local answers = {'built'}
 for i = 5 + 2 * count, #ARGV, 2 do
   local room, epoch = ARGV[i], tonumber(ARGV[i + 1])
@@ -85,6 +86,9 @@ for i = 5 + 2 * count, #ARGV, 2 do
       redis.call('HSET', KEYS[1], room, claim)
       redis.call('HINCRBY', KEYS[3], places[chosen], 1)
       redis.call('ZADD', KEYS[2], now + ttl, room)
+      if missed then
+        redis.call('ZREM', KEYS[6], room)
+      end
       answer = 'N' .. claim
     end
   end

@@ -21,6 +21,9 @@ from rallypoint.kit.subjects import DAY_S
 _PACKAGE = "rallypoint.fleet"
 _SWEEP_LIMIT = 100
 _ADOPT_BATCH = 1000
+_MOST_UNMET = 10_000
+UNMET_MS = 15_000
+"""How long one who found no slot counts, unless asked again or served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class Claims:
         self._claim = store.load(_PACKAGE, "claim.lua")
         self._claim_many = store.load(_PACKAGE, "claim_many.lua")
         self._view = store.load(_PACKAGE, "view.lua")
+        self._unmet = store.load(_PACKAGE, "unmet.lua")
         self._confirm = store.load(_PACKAGE, "confirm.lua")
         self._release = store.load(_PACKAGE, "release.lua")
         self._closing = store.load(_PACKAGE, "closing.lua")
@@ -130,7 +134,8 @@ class Claims:
         await self._remember(set_name)
         reply: list[Any] = await self._claim_many(
             keys=[
-                *self._keys(set_name), keys.fleet_built(set_name), keys.fleet_fenced(set_name)
+                *self._keys(set_name), keys.fleet_built(set_name), keys.fleet_fenced(set_name),
+                keys.fleet_unmet(set_name),
             ],
             args=[
                 self._now_ms(), self._ttl_ms, "D" if spread else "P", len(candidates),
@@ -145,17 +150,36 @@ class Claims:
 
     async def view(self, set_name: SetName) -> View:
         """Return what the set's servers hold."""
-        used, fenced, last = await self._view(
+        used, fenced, last, unmet = await self._view(
             keys=[
-                keys.fleet_used(set_name), keys.fleet_fenced(set_name), keys.fleet_last(set_name)
-            ]
+                keys.fleet_used(set_name), keys.fleet_fenced(set_name), keys.fleet_last(set_name),
+                keys.fleet_unmet(set_name),
+            ],
+            args=[self._now_ms() - UNMET_MS],
         )  # fmt: skip
         counts = zip(used[::2], used[1::2], strict=True)
         return View(
             used={place.decode(): int(count) for place, count in counts},
             fenced=frozenset(place.decode() for place in fenced),
             last=frozenset(place.decode() for place in last),
+            unmet=unmet,
         )
+
+    async def note_unmet(self, refused: Sequence[Binding]) -> list[None]:
+        """Remember for a while who found no slot, so that autoscaling counts them as well."""
+        by_set: dict[SetName, list[RoomId]] = {}
+        for one in refused:
+            by_set.setdefault(one.set_name, []).append(one.room_id)
+        await self._store.script_many(
+            [
+                self._unmet.call(
+                    keys=[keys.fleet_unmet(set_name)],
+                    args=[self._now_ms(), UNMET_MS, _MOST_UNMET, *rooms],
+                )
+                for set_name, rooms in by_set.items()
+            ]
+        )
+        return [None] * len(refused)
 
     async def take(
         self,

@@ -22,6 +22,8 @@ from rallypoint.fleet.moving import Mover
 from rallypoint.fleet.node_watch import NodeWatch
 from rallypoint.fleet.ownership import Ownership
 from rallypoint.fleet.recovery import Recovery
+from rallypoint.fleet.scaler import ExternalScaler
+from rallypoint.internal.keda import externalscaler_pb2_grpc
 from rallypoint.internal.v1 import allocation_pb2_grpc, fleet_admin_pb2_grpc
 from rallypoint.kit import errors, metrics, rpc, subjects
 from rallypoint.kit.names import SetName
@@ -117,6 +119,15 @@ async def serve(settings: Settings, runtime: Runtime) -> None:
             cleanup=fleet.cleanup,
             claims=fleet.claims,
             registry=fleet.registry,
+        ),
+        server,
+    )
+    externalscaler_pb2_grpc.add_ExternalScalerServicer_to_server(
+        ExternalScaler(
+            claims=fleet.claims,
+            registry=fleet.registry,
+            clock=runtime.clock,
+            stopping=runtime.stopping,
         ),
         server,
     )

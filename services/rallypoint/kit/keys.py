@@ -117,6 +117,11 @@ def fleet_last(set_name: SetName) -> str:
     return _fleet(set_name, "last")
 
 
+def fleet_unmet(set_name: SetName) -> str:
+    """ZSET: room that found no slot by the Unix milliseconds of its last try."""
+    return _fleet(set_name, "unmet")
+
+
 def fleet_bind(room_id: RoomId) -> str:
     """HASH: the set and the highest epoch of a request. Its own hash tag: it knows no set yet."""
     return f"fleet:bind:{{{room_id}}}"

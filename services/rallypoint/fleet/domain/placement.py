@@ -18,6 +18,8 @@ class View:
     """Places that take nothing more."""
     last: Collection[str] = frozenset()
     """Places that shall empty by themselves: they are filled after all others."""
+    unmet: int = 0
+    """Requests that found no slot lately and have none yet."""
 
 
 def rank(
