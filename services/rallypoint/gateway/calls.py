@@ -43,6 +43,8 @@ class Call:
     """The W3C `traceparent` of this call's span, "" without one."""
     transport: asyncio.BaseTransport | None = None
     """The client's connection, for the span alone; None on the native edge, which hides its own."""
+    connection: str = ""
+    """On the native edge where it comes from, `ipv4:127.0.0.1:5000`, for the span alone."""
     session: Any = None
     """Who calls: whatever the guard knows of the session."""
     headers: list[tuple[str, str]] = field(default_factory=list)

@@ -42,7 +42,12 @@ def to_error(fault: Exception, call: Call, now: float) -> errors.RallypointError
 
 def tell_socket(span: telemetry.Span, call: Call) -> None:
     """Have a recorded span name its socket as the node probe's events do."""
-    if telemetry.enabled() and (cookie := cookies.of_transport(call.transport)):
+    if not telemetry.enabled():
+        return
+    cookie = cookies.of_transport(call.transport)
+    if not cookie and (peer := cookies.peer_of(call.connection)):
+        cookie = cookies.PEERS.cookie(peer)
+    if cookie:
         span.set_attribute(cookies.ATTRIBUTE, cookie)
 
 

@@ -129,12 +129,14 @@ class NativeEdge:
         wish = context.time_remaining()
         if wish is not None:  # the library takes the header away
             metadata["grpc-timeout"] = f"{min(int(wish * 1000) + 1, _MOST_MS)}m"
+        peer = context.peer()
         return calls.Call(
             method.path,
             metadata,
-            _ip(context.peer()),
+            _ip(peer),
             self._loop.time() + self._timeout_s(wish, method),
             telemetry.edge_parent(metadata.get("traceparent", "")),
+            connection=peer,
         )
 
     def _timeout_s(self, wish: float | None, method: calls.Method) -> float:

@@ -16,12 +16,12 @@ from opentelemetry import context, propagate, trace
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.instrumentation.grpc import aio_client_interceptors, aio_server_interceptor
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from rallypoint.kit import telemetry, telemetry_signals
+from rallypoint.kit import cookies, telemetry, telemetry_signals
 
 _KINDS = {
     "internal": trace.SpanKind.INTERNAL,
@@ -30,7 +30,21 @@ _KINDS = {
     "producer": trace.SpanKind.PRODUCER,
     "consumer": trace.SpanKind.CONSUMER,
 }
+_PEER_IP, _PEER_PORT = "net.peer.ip", "net.peer.port"  # as the instrumentation of gRPC writes them
 _PROPAGATOR = TraceContextTextMapPropagator()
+
+
+class SocketCookies(SpanProcessor):
+    """Has the spans of internal servers name the socket of their call, which gRPC hides."""
+
+    def on_start(self, span: Span, parent_context: context.Context | None = None) -> None:
+        """Called for recorded spans alone."""
+        told = span.attributes or {}
+        address, port = told.get(_PEER_IP), told.get(_PEER_PORT)
+        if span.kind is trace.SpanKind.SERVER and address and port:
+            peer = cookies.peer_of(f"ipv4:{address}:{port}")
+            if peer is not None and (cookie := cookies.PEERS.cookie(peer)):
+                span.set_attribute(cookies.ATTRIBUTE, cookie)
 
 
 class Otlp:
@@ -125,6 +139,7 @@ def start(
     provider = TracerProvider(
         resource=resource, sampler=ParentBasedTraceIdRatio(share), shutdown_on_exit=False
     )
+    provider.add_span_processor(SocketCookies())
     exporter = OTLPSpanExporter(endpoint=where, insecure=True, timeout=5)
     provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=1000))
     trace.set_tracer_provider(provider)
