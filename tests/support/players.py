@@ -38,9 +38,9 @@ class Seen:
         """The room's, as last seen."""
         return self.steps[-1][1] if self.steps else 0
 
-    def next(self) -> tuple[float, int]:
-        """When, and at which tick, the epoch after the first began."""
-        return next((at, tick) for at, epoch, tick, _ in self.steps if epoch > 1)
+    def next(self, after: int = 1) -> tuple[float, int]:
+        """When, and at which tick, the epoch after that one began."""
+        return next((at, tick) for at, epoch, tick, _ in self.steps if epoch > after)
 
     def last(self, epoch: int) -> tuple[float, int]:
         """When, and at which tick, an epoch was seen last."""
@@ -111,13 +111,16 @@ def resumed(players: tuple[Player, Player], epoch: int) -> Callable[[], bool]:
     )
 
 
-def assert_resumed(players: tuple[Player, Player]) -> None:
+def assert_resumed(players: tuple[Player, Player], after: int = 1) -> None:
     """Play went on within the caps, on the streams of before, in the seats of before."""
     for slot, player in enumerate(players):
         player.seen.check()
         assert player.room.joins == 1, player.room.breaks
         assert player.room.ended is None
-        (left_at, left_tick), (back_at, back_tick) = player.seen.last(1), player.seen.next()
+        (left_at, left_tick), (back_at, back_tick) = (
+            player.seen.last(after),
+            player.seen.next(after),
+        )
         assert back_at - left_at < RESUME_CAP_S
         assert (left_tick - back_tick) * TICK_S < LOST_CAP_S
         assert back_tick > 1
