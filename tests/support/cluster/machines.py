@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support import go
-from tests.support.cluster import cgroups, images, network, node, plane
+from tests.support.cluster import cgroups, dns, images, network, node, plane
 from tests.support.cluster.network import Network, Unavailable
 from tests.support.cluster.node import Node
 from tests.support.kubernetes import ApiServer, api_server
 
 READY_S = 90.0
-PROGRAMS = (*plane.PROGRAMS, "pause", *node.PROGRAMS)
+PROGRAMS = (*plane.PROGRAMS, "coredns", "pause", *node.PROGRAMS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,7 @@ def cluster(folder: Path, *, nodes: int = 2) -> Iterator[Cluster]:
             one.start()
             stack.callback(one.reap)
         stack.enter_context(plane.controllers(server))
+        stack.enter_context(dns.core_dns(server))
         pause = images.pause(folder)
         for one in started:
             one.wait_containerd()

@@ -15,12 +15,12 @@ from typing import Any, Final
 
 from tests.support import go
 from tests.support.cluster import cgroups
+from tests.support.cluster.dns import DOMAIN
 from tests.support.cluster.images import PAUSE
 from tests.support.cluster.network import PODS, STOP_S, Host, Unavailable, children, run
 from tests.support.cluster.places import flags, start
 from tests.support.kubernetes import ApiServer
 
-DOMAIN: Final = "cluster.local"
 CNI_PROGRAMS: Final = Path("/usr/lib/cni")
 PROGRAMS: Final = (
     "containerd", "containerd-shim-runc-v2", "ctr", "kubelet", "kube-proxy",
@@ -101,6 +101,13 @@ class Node:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         process.wait(timeout=STOP_S)
+
+    def kill_containers(self, pod: str) -> None:
+        """Kill a pod's containers with SIGKILL."""
+        labels = f'labels."io.kubernetes.pod.name"=={pod},'
+        labels += 'labels."io.cri-containerd.kind"==container'
+        for container in self.ctr("containers", "list", "--quiet", labels).split():
+            self.ctr("tasks", "kill", "--signal", "SIGKILL", container)
 
     def ctr(self, *words: str) -> str:
         """Run containerd's own client on the node's pods and images."""
