@@ -1,9 +1,13 @@
-"""One real API server for all tests of this stage, a namespace of its own for each."""
+"""One real API server for all tests of this stage, a namespace of its own for each.
+
+With KUBECONFIG it is the one named there (docs/cluster.md).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import secrets
 import sys
 import tempfile
@@ -21,10 +25,11 @@ from tests.support import loops
 from tests.support.cluster import fakes, machines, plane
 from tests.support.cluster.network import Unavailable
 from tests.support.collector import free_port
-from tests.support.kubernetes import ApiServer, temporary_api_server
+from tests.support.kubernetes import ApiServer, Unusable, given, temporary_api_server
 
 _numbers = itertools.count()
 HERE = Path(__file__).parent
+KUBECONFIG = "KUBECONFIG"
 LIMIT_S = 120
 GOODBYE_S = 0.1
 
@@ -40,11 +45,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[ApiServer]:
-    """A real API server that all tests share."""
+    """A real API server that all tests share: that of KUBECONFIG, or one of our own."""
+    if kubeconfig := os.environ.get(KUBECONFIG):
+        with tempfile.TemporaryDirectory(prefix="rallypoint-given-") as name:
+            yield _given(Path(kubeconfig), Path(name))
+        return
     if sys.platform != "linux":
         pytest.skip("kube-apiserver is started with Linux's parent-death signal")
     with temporary_api_server() as running:
         yield running
+
+
+def _given(kubeconfig: Path, folder: Path) -> ApiServer:
+    try:
+        return given(kubeconfig, folder)
+    except Unusable as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture
+def calls_us(server: ApiServer) -> None:
+    """Skip where the API server cannot call this machine, as it calls webhooks."""
+    if os.environ.get(KUBECONFIG):
+        pytest.skip("the API server of KUBECONFIG cannot call this machine's loopback")
+
+
+@pytest.fixture
+def uncontrolled() -> None:
+    """Skip where controllers make objects in every namespace."""
+    if os.environ.get(KUBECONFIG):
+        pytest.skip("the cluster of KUBECONFIG has controllers, whose ConfigMaps would be counted")
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +89,8 @@ def can_run_nodes() -> None:
 @pytest.fixture(scope="session")
 def cluster(can_run_nodes: None) -> Iterator[machines.Cluster]:
     """A real cluster of two nodes that all tests share."""
+    if os.environ.get(KUBECONFIG):
+        pytest.skip("the nodes of KUBECONFIG are not ours to break")
     with (
         tempfile.TemporaryDirectory(prefix="rallypoint-nodes-", ignore_cleanup_errors=True) as name,
         machines.cluster(Path(name)) as running,
@@ -127,11 +159,13 @@ def fleets(controlled: ApiServer, brokers: Brokers, allocator: str, tmp_path: Pa
 
 
 @pytest.fixture
-def namespace(server: ApiServer) -> str:
+def namespace(server: ApiServer) -> Iterator[str]:
     """A namespace that no other test uses."""
     name = f"test-{secrets.token_hex(3)}-{next(_numbers)}"
     server.does("create", "namespace", name)
-    return name
+    yield name
+    if os.environ.get(KUBECONFIG):
+        server.does("delete", "namespace", name, "--wait=false")
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ from tests.kube.stack import (
 )
 from tests.support.kubernetes import ApiServer
 
+pytestmark = pytest.mark.usefixtures("uncontrolled")
+
 TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]")
 
 

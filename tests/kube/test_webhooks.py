@@ -93,6 +93,7 @@ async def kubectl(server: ApiServer, *words: str, stdin: str | None = None) -> t
     return done.stdout, done.stderr
 
 
+@pytest.mark.usefixtures("calls_us")
 def test_admission_changes_warns_and_refuses(runs: Runs, server: ApiServer, namespace: str) -> None:
     async def scenario() -> None:
         async with serving(server, namespace) as (_, port, ca):
@@ -133,6 +134,7 @@ def set_of(version: str, namespace: str, **scale_in: Any) -> str:
     return json.dumps(item)
 
 
+@pytest.mark.usefixtures("calls_us")
 def test_sets_of_the_old_version_are_read_as_new_and_back(
     runs: Runs, server: ApiServer, namespace: str
 ) -> None:

@@ -25,6 +25,8 @@ from tests.kube.conftest import Runs
 from tests.kube.stack import config_map, config_maps, connected, informed, until
 from tests.support.kubernetes import ApiServer
 
+pytestmark = pytest.mark.usefixtures("uncontrolled")
+
 
 def test_an_informer_is_shared_and_tells_all_its_readers(
     runs: Runs, server: ApiServer, namespace: str

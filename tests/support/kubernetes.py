@@ -9,6 +9,7 @@ behind. What acts on it is added by tests/support/cluster, to one that is starte
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import ssl
@@ -32,6 +33,10 @@ SERVICES = "10.96.0.0/16"
 FIRST_SERVICE = "10.96.0.1"
 
 
+class Unusable(Exception):
+    """A cluster that was given cannot be used; the text says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class ApiServer:
     """A running API server and who may do anything there."""
@@ -41,8 +46,9 @@ class ApiServer:
     admin: Pair
     kubeconfig: Path
     folder: Path
-    authority: Authority
-    accounts: Pair
+    authority: Authority | None = None
+    """Who vouches for its parts; absent: it is somebody else's."""
+    accounts: Pair | None = None
     place: Place = HERE
 
     def client(self, name: str, *, organization: str = "") -> Path:
@@ -50,6 +56,7 @@ class ApiServer:
         path = self.folder / f"{name}.kubeconfig"
         if path.exists():
             return path
+        assert self.authority is not None
         pair = self.authority.issue(name, organization=organization)
         return write_kubeconfig(path, url=self.url, ca_file=self.ca_file, admin=pair)
 
@@ -165,6 +172,7 @@ def _prepared(folder: Path, place: Place) -> tuple[ApiServer, dict[str, object]]
 
 def _controlled(server: ApiServer) -> dict[str, object]:
     """Return the flags of a server with controllers, nodes and servers of further APIs."""
+    assert server.authority is not None
     calls = server.authority.issue("kube-apiserver-calls", organization="system:masters")
     front = Authority(server.folder, "front-proxy-ca")
     proxy = front.issue("front-proxy-client")
@@ -206,6 +214,27 @@ def _failure(url: str, context: ssl.SSLContext) -> str:
             return ""
     except OSError as error:
         return str(error)
+
+
+def given(kubeconfig: Path, folder: Path) -> ApiServer:
+    """Return the API server that a kubeconfig names, whose user has a client certificate."""
+    shown = [str(go.tool("kubectl")), "--kubeconfig", str(kubeconfig), "config", "view"]
+    done = subprocess.run(
+        [*shown, "--raw", "--minify", "--flatten", "-o", "json"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    config = json.loads(done.stdout)
+    cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+    files = {}
+    wanted = {"certificate-authority": cluster, "client-certificate": user, "client-key": user}
+    for name, parts in wanted.items():
+        if f"{name}-data" not in parts:
+            raise Unusable(f"{kubeconfig} has no {name}, which these tests need")
+        files[name] = folder / name
+        files[name].touch(mode=0o600)
+        files[name].write_bytes(base64.b64decode(parts[f"{name}-data"]))
+    admin = Pair(files["client-certificate"], files["client-key"])
+    return ApiServer(cluster["server"], files["certificate-authority"], admin, kubeconfig, folder)
 
 
 @contextmanager
