@@ -160,3 +160,34 @@ def test_kubectl_watches_what_we_write(runs: Runs, server: ApiServer, namespace:
             assert shown == ["<none>", "Starting", "Ready"]
 
     runs(scenario())
+
+
+def test_kubectl_waits_for_our_conditions_and_describes_them(
+    runs: Runs, server: ApiServer, namespace: str
+) -> None:
+    mine = ("-n", namespace)
+
+    async def scenario() -> None:
+        async with connected(server) as transport:
+            await install_crds(transport)
+            sets = Api(transport, resources.GAME_SERVER_SETS, manager="fleet-operator")
+            await sets.apply("arena", {"spec": {"replicas": 2}}, namespace=namespace)
+            wait = ("wait", "--for=condition=Available", "rgss/arena", "--timeout=50s")
+            waiting = asyncio.create_task(asyncio.to_thread(server.does, *mine, *wait))
+            condition = {
+                "type": "Available",
+                "status": "True",
+                "reason": "AllReady",
+                "message": "2 of 2 servers are ready",
+                "lastTransitionTime": "2026-11-26T12:00:00Z",
+            }
+            fields = {
+                "status": {"observedGeneration": 1, "readyReplicas": 2, "conditions": [condition]}
+            }
+            await sets.apply("arena", fields, namespace=namespace, subresource="status")
+            assert await waiting == "gameserverset.rallypoint.dev/arena condition met\n"
+            described = await asyncio.to_thread(server.does, *mine, "describe", "rgss", "arena")
+            assert "AllReady" in described.split()
+            assert "2 of 2 servers are ready" in described
+
+    runs(scenario())
