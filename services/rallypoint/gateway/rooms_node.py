@@ -22,8 +22,8 @@ from rallypoint.v1 import room_pb2
 
 # Refusals that say "not here" rather than "not you".
 _ELSEWHERE = {Code.NOT_FOUND, Code.UNAVAILABLE, Code.FAILED_PRECONDITION}
-MOST_AT_ONCE = 256
-"""Frames written before others have their turn: some 1.3 ms."""
+MOST_AT_ONCE = 512
+"""Frames written before others have their turn: some 2 ms."""
 ROOM_MOVING = "ROOM_MOVING"
 """A node's refusal while the room moves: what was asked is asked again when it has."""
 

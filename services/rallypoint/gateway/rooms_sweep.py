@@ -68,15 +68,19 @@ class Sweep:
 
     def once(self, now: float) -> None:
         """One sweep at loop time `now`."""
-        self._look_after_slow(now)
-        self._keep_alive(now)
+        silent = now - self._settings.quiet_s
+        # Most rooms are well: this line is all that they cost.
+        unwell = [room for room in self._rooms() if room.unsettled or room.full_at <= silent]
+        if unwell:
+            self._look_after_slow(unwell, now)
+            self._keep_alive(unwell, now)
         if now >= self._sessions_at:
             self._sessions_at = now + self._settings.sessions_every_s
             self._end_sessions()
         self._publish()
 
-    def _keep_alive(self, now: float) -> None:
-        due = [stream for room in self._rooms() for stream in self._due(room, now)]
+    def _keep_alive(self, rooms: list[Room], now: float) -> None:
+        due = [stream for room in rooms for stream in self._due(room, now)]
         if not due:
             return
         slots = [stream.slot for stream in due]
@@ -120,9 +124,9 @@ class Sweep:
             return False
         return stream.phase is sync.Phase.FRESH or self._board.ladder.wants_keyframe(stream)
 
-    def _look_after_slow(self, now: float) -> None:
+    def _look_after_slow(self, rooms: list[Room], now: float) -> None:
         ladder = self._board.ladder
-        unsettled = [stream for room in self._rooms() for stream in room.unsettled]
+        unsettled = [stream for room in rooms for stream in room.unsettled]
         slow = [stream for stream in unsettled if stream.slow is not None and stream.slot >= 0]
         for stream in slow:
             if ladder.is_over(stream, now):
