@@ -74,7 +74,7 @@ def test_websocket_and_plain_clients_play_one_match(
     runs(scenario())
 
 
-def test_commands_are_answered_over_the_same_socket(
+def test_inputs_and_commands_go_over_the_same_socket(
     runs: Runs, brokers: Brokers, fresh: Fresh, tmp_path: Path
 ) -> None:
     async def scenario() -> None:
@@ -86,6 +86,9 @@ def test_commands_are_answered_over_the_same_socket(
                 await until(lambda: room.held)
                 peer.tick(room, data=b"\0")
                 await player.wait_joined()
+                player.send_packed(b"\1", view_tick=1.5)
+                await until(lambda: room.inputs)
+                assert room.inputs[0].view_ms == round(1500 / player.seat.tick_hz)
                 assert await player.send_message(1, b"hello") == b"echo hello"
                 with pytest.raises(errors.InvalidArgument) as refused:
                     await player.send_message(9, b"cheat")

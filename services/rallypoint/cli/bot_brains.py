@@ -108,7 +108,7 @@ class Skirmish:
         clock = send_clock.SendClock(tick_s=1 / welcome.tick_hz)
         heard = 0
         while True:
-            connection.send_input(self._act(connection))
+            connection.send_input(self._act(connection), view_tick=connection.seat.tick)
             if self._rng.random() < period_s / 2:  # turn the other way every two seconds or so
                 self._side = -self._side
             second = connection.seat.tick // welcome.tick_hz

@@ -70,6 +70,8 @@ class RoomConnection:
         self._backoff = retry.Backoff()
         self._listener: _Listener | None = None
         self._in_flight = 0
+        self._view_tick = 0.0
+        """The moment that the newest input was made for."""
         self.next_request_id = next_request_id
         self._open = contextlib.AsyncExitStack()
         self._group: asyncio.TaskGroup | None = None
@@ -112,14 +114,20 @@ class RoomConnection:
 
     # -- up
 
-    def send_input(self, values: Mapping[str, float]) -> int:
-        """Send one input by its columns' names, with all unacknowledged ones; its seq."""
+    def send_input(self, values: Mapping[str, float], *, view_tick: float = 0) -> int:
+        """Send one input by its columns' names, with all unacknowledged ones; its seq.
+
+        For games that judge by what a player saw, `view_tick` is that moment: a tick with its
+        fraction; `seat.tick` for who goes by the newest tables.
+        """
         if self.seat.schema is None:
             raise errors.FailedPrecondition("NOT_JOINED", "inputs need a schema: join first")
-        return self.send_packed(codec.pack_input(self.seat.schema.input, values))
+        packed = codec.pack_input(self.seat.schema.input, values)
+        return self.send_packed(packed, view_tick=view_tick)
 
-    def send_packed(self, packed: bytes) -> int:
+    def send_packed(self, packed: bytes, *, view_tick: float = 0) -> int:
         """Send one packed input. With two calls in flight it waits for the next one to carry it."""
+        self._view_tick = view_tick
         seq = self.seat.push_input(packed)
         if self._in_flight < INPUTS_IN_FLIGHT:
             self._flush()
@@ -156,7 +164,7 @@ class RoomConnection:
         return await self._session.channel.unary(f"{SERVICE}/{method}", request, token=token)
 
     def _flush(self) -> None:
-        request = self.seat.input_request()
+        request = self.seat.input_request(view_tick=self._view_tick)
         if request is None:
             return
         channel, path = self._session.channel, f"{SERVICE}/SendInput"
