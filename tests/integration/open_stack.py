@@ -12,6 +12,7 @@ from tests.integration import fleet_stack, gateway_stack, rooms_stack
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.gateway.admin_access import AdminSettings
+from rallypoint.gateway.replays import ReplaySettings
 from rallypoint.gateway.rooms_open import OpenRoomSettings
 from rallypoint.v1 import room_pb2
 
@@ -40,6 +41,7 @@ async def open_stack(
     *,
     games: Any = None,
     admin: AdminSettings | None = None,
+    replays: ReplaySettings | None = None,
     **settings: Any,
 ) -> AsyncIterator[OpenStack]:
     """Run it until the block ends; `settings` are those of open rooms."""
@@ -55,6 +57,7 @@ async def open_stack(
                 fleet_address=fleet.address,
                 open_rooms=OpenRoomSettings(open_rooms_set=set_name, **settings),
                 admin=admin or AdminSettings(),
+                replays=replays or ReplaySettings(),
             ),
         ) as gateway,
     ):

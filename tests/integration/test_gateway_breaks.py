@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +13,11 @@ from tests.integration.gateway_peer import OTHER, TOKEN, Peer, PeerRoom, a_room,
 from tests.integration.gateway_stack import (
     ROOM,
     Player,
-    Running,
     gateway,
     settings,
     until,
 )
+from tests.integration.slow_reader import SlowReader
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.internal.v1 import events_pb2
@@ -181,49 +180,8 @@ def test_node_that_forgot_the_room_is_given_up_in_time(
     runs(scenario())
 
 
-class SlowReader:
-    """A raw connection that opens a stream and reads only when told."""
-
-    def __init__(self, running: Running, player: Player, room_id: str) -> None:
-        self.socket = socket.socket()
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        self.socket.connect(("127.0.0.1", running.settings.web_port))
-        self.socket.setblocking(False)
-        body = room_pb2.JoinRequest(room_id=room_id, seat_tokens=[OTHER]).SerializeToString()
-        head = (
-            f"POST {ROOM}Join HTTP/1.1\r\nhost: x\r\ncontent-type: application/grpc-web+proto\r\n"
-            f"authorization: Bearer {player.session.access_token}\r\n"
-            f"content-length: {len(body) + 5}\r\n\r\n"
-        )
-        self.socket.send(head.encode() + b"\0" + len(body).to_bytes(4, "big") + body)
-        self.received = b""
-
-    def read(self) -> None:
-        """Take what is there."""
-        try:
-            while data := self.socket.recv(1 << 20):
-                self.received += data
-        except BlockingIOError:
-            return
-
-    def frames(self) -> list[room_pb2.Frame]:
-        """Decode what came so far."""
-        found, data = [], self.received.partition(b"\r\n\r\n")[2]
-        body = b""
-        while b"\r\n" in data:  # chunks
-            size, _, data = data.partition(b"\r\n")
-            if len(data) < int(size, 16):
-                break
-            body += data[: int(size, 16)]
-            data = data[int(size, 16) + 2 :]
-        while len(body) >= 5:
-            size = int.from_bytes(body[1:5], "big")
-            if body[0] == 0 and len(body) >= 5 + size:
-                message = room_pb2.JoinResponse.FromString(body[5 : 5 + size])
-                if message.HasField("frame"):
-                    found.append(message.frame)
-            body = body[5 + size :]
-        return found
+def frames(slow: SlowReader) -> list[room_pb2.Frame]:
+    return [m.frame for m in slow.messages(room_pb2.JoinResponse) if m.HasField("frame")]
 
 
 def test_slow_reader_is_skipped_then_gets_a_keyframe(
@@ -234,7 +192,8 @@ def test_slow_reader_is_skipped_then_gets_a_keyframe(
             room = await a_room(peer, running, fresh("room"))
             player = await Player(running.url, b"quick player here").open()
             quick = await player.join(room.room_id, TOKEN)
-            slow = SlowReader(running, player, room.room_id)
+            join = room_pb2.JoinRequest(room_id=room.room_id, seat_tokens=[OTHER])
+            slow = SlowReader(running, player.session.access_token, ROOM + "Join", join)
             await until(lambda: len(room.held) == 2)
             sent = 0
             while not running.runtime.health.statistics()["slow"]:
@@ -252,12 +211,12 @@ def test_slow_reader_is_skipped_then_gets_a_keyframe(
             for _ in range(3):
                 peer.tick(room)
             async with asyncio.timeout(10):
-                while not slow.frames() or slow.frames()[-1].tick != room.tick:
+                while not frames(slow) or frames(slow)[-1].tick != room.tick:
                     slow.read()
                     await asyncio.sleep(0.01)
-            _assert_unbroken(slow.frames())
+            _assert_unbroken(frames(slow))
             _assert_unbroken(quick.frames())
-            assert len(slow.frames()) < len(quick.frames())
+            assert len(frames(slow)) < len(quick.frames())
             slow.socket.close()
             await player.channel.close()
 

@@ -14,23 +14,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from tests.integration.conftest import Runs
 from tests.integration.gateway_stack import ROOM, Player, until
 from tests.integration.moves_stack import moving_world
 from tests.integration.open_stack import OpenStack, create, enter, listed, open_stack
+from tests.integration.slow_reader import SlowReader
 
 from rallypoint.cli import datadir
 from rallypoint.cli.brokers import Brokers
 from rallypoint.client import RoomConnection, Session, WebChannel, replay
 from rallypoint.client.replay import Mark, Marked, Playback, Step, Word
 from rallypoint.client.seat import Stepped
+from rallypoint.games import ColumnGame, GameInfo, Rooms, Table, u32
+from rallypoint.games.definition import define
 from rallypoint.gateway.admin_access import AdminSettings
+from rallypoint.gateway.replays import ReplaySettings
 from rallypoint.internal.v1 import allocation_pb2
 from rallypoint.kit import errors
 from rallypoint.kit.clock import SystemClock
 from rallypoint.v1 import replay_pb2, room_pb2
 
 Fresh = Callable[[str], str]
+SPECTATE = "/rallypoint.v1.ReplayService/SpectateRoom"
 SECRET = "an operator's secret"
 ADMIN = AdminSettings(admin_token=SECRET)
 RECORDING = allocation_pb2.Recording(max_bytes=1 << 24)
@@ -123,6 +129,13 @@ async def until_listed(player: Player) -> list[room_pb2.RoomListing]:
     return rooms
 
 
+async def refusal(session: Session, room_id: str) -> str:
+    """Why somebody may not see a replay now."""
+    with pytest.raises(errors.RallypointError) as refused:
+        await anext(replay.play(session, room_id))
+    return refused.value.reason
+
+
 async def close(stack: OpenStack, room_id: str) -> None:
     from rallypoint.internal.v1 import room_host_pb2 as host
 
@@ -134,7 +147,9 @@ def test_players_and_operators_see_what_was_played_and_strangers_do_not(
 ) -> None:
     async def scenario() -> None:
         async with (
-            open_stack(brokers, fresh("set"), tmp_path, admin=ADMIN) as stack,
+            open_stack(
+                brokers, fresh("set"), tmp_path, admin=ADMIN, replays=ReplaySettings(replays_max=1)
+            ) as stack,
             match(stack, fresh) as playing,
         ):
             await until(lambda: len(playing.seen) > 100)
@@ -146,8 +161,6 @@ def test_players_and_operators_see_what_was_played_and_strangers_do_not(
             assert words[-1].control.reason == "TEST"
 
             channel = playing.session.channel
-            watched = [c async for c in replay.watch(channel, SECRET, playing.room_id)]
-            assert watched == chunks
             later = [c async for c in replay.watch(channel, SECRET, playing.room_id, from_tick=60)]
             assert later[0].last_tick >= 60
             assert later == chunks[-len(later) :]
@@ -157,8 +170,16 @@ def test_players_and_operators_see_what_was_played_and_strangers_do_not(
                 await anext(replay.play(playing.session, playing.room_id, speed=0.06))
 
             stranger = await guest(stack)
-            with pytest.raises(errors.PermissionDenied, match="REPLAY_REFUSED"):
+            slow = replay.play(playing.session, playing.room_id, speed=1 / 16)
+            await anext(slow)
+            with pytest.raises(errors.ResourceExhausted, match="REPLAYS_EXCEEDED"):
                 await anext(replay.play(stranger, playing.room_id))
+            watched = [c async for c in replay.watch(channel, SECRET, playing.room_id)]
+            assert watched == chunks  # operators have places of their own
+            await slow.aclose()
+            async with asyncio.timeout(10):
+                while (why := await refusal(stranger, playing.room_id)) != "REPLAY_REFUSED":
+                    assert why == "REPLAYS_EXCEEDED"
             with pytest.raises(errors.NotFound, match="REPLAY_UNKNOWN"):
                 await anext(replay.play(stranger, fresh("room")))
             for secret in ("", "wrong", await stranger.token()):
@@ -252,6 +273,95 @@ def test_spectator_sees_the_room_late_and_can_send_nothing(
                 await anext(replay.spectate(second, playing.room_id))
             for session in (spectator, second):
                 await session.channel.close()
+
+    runs(scenario())
+
+
+class Crowd(Table, rows=1024):
+    """Much that changes at every tick."""
+
+    one = u32()
+    two = u32()
+    three = u32()
+    four = u32()
+
+
+class Bulky(ColumnGame):
+    """A chunk every second or so is full, and more than a connection holds unread."""
+
+    info = GameInfo(name="bulky", max_players=2, tick_hz=20, late_join=True)
+    tables = (Crowd,)
+
+    def on_tick(self, rooms: Rooms) -> None:
+        crowd = rooms.table(Crowd)
+        for column in (crowd.one, crowd.two, crowd.three, crowd.four):
+            column += 1
+
+
+def watch_slowly(stack: OpenStack, token: str, room_id: str) -> SlowReader:
+    request = replay_pb2.SpectateRoomRequest(room_id=room_id)
+    return SlowReader(stack.gateway, token, SPECTATE, request)
+
+
+def spectators() -> float | None:
+    """How many watch now, as the gateway tells Prometheus."""
+    return REGISTRY.get_sample_value("rallypoint_gateway_spectators_count")
+
+
+def numbers(chunks: Chunks) -> list[int]:
+    return [chunk.number for chunk in chunks]
+
+
+def test_slow_spectator_misses_chunks_is_sent_away_and_slows_nobody(
+    runs: Runs, brokers: Brokers, fresh: Fresh, tmp_path: Path
+) -> None:
+    def seen_by(reader: SlowReader) -> Chunks:
+        said = reader.messages(replay_pb2.SpectateRoomResponse)
+        return [answer.chunk for answer in said if answer.HasField("chunk")]
+
+    async def scenario() -> None:
+        async with (
+            open_stack(
+                brokers,
+                fresh("set"),
+                tmp_path,
+                games={"bulky": define(Bulky)},
+                replays=ReplaySettings(spectator_behind_max_s=4.0),
+                spectate_delay_s=3.0,
+            ) as stack,
+            match(
+                stack,
+                fresh,
+                game="bulky",
+                max_spectators=3,
+                visibility=room_pb2.ROOM_VISIBILITY_LISTED,
+            ) as playing,
+        ):
+            await until_listed(stack.players[0])
+            session = await guest(stack)
+            token, quick = await session.token(), []
+            late = watch_slowly(stack, token, playing.room_id)
+            stuck = watch_slowly(stack, token, playing.room_id)
+            async with asyncio.timeout(40):
+                async for chunk in replay.spectate(session, playing.room_id):
+                    quick.append(chunk)
+                    if len(quick) == 3:
+                        reading = asyncio.create_task(late.keep_reading())
+                    if spectators() == 2:
+                        break
+                await stuck.keep_reading()
+                reading.cancel()
+            assert b"chunks were read too slowly" in stuck.received[-1000:]
+            whole = seen_by(late)
+            assert set(numbers(whole)) < set(numbers(quick))
+            assert whole[-1] in quick[3:]
+            played_back(whole)
+            assert numbers(quick) == list(range(quick[0].number, quick[0].number + len(quick)))
+            assert max(playing.seen)[1] > quick[-1].last_tick
+            assert (playing.connection.joins, playing.connection.breaks) == (1, [])
+            for reader in (late, stuck):
+                reader.socket.close()
+            await session.channel.close()
 
     runs(scenario())
 

@@ -51,6 +51,10 @@ class Outlet:
         self._fan_out = fan_out
         self._on_close: Callable[[], None] = lambda: None
 
+    @property
+    def unsent(self) -> int:
+        return self.pipe.get_write_buffer_size()
+
     def send(self, message: bytes) -> fanout.Problem | None:
         self.pipe.write(message)
         return None

@@ -67,6 +67,10 @@ class Outlet(Protocol):
     def closed(self) -> bool:
         """True once the stream has ended or the client has left."""
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that its connection has not taken yet."""
+
     def send(self, message: bytes) -> Problem | None:
         """Send one serialized message, in order with those of the fan-out.
 

@@ -85,6 +85,11 @@ class StreamOutlet:
         """True once ended or left."""
         return self._closed
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait in the transport."""
+        return self._transport.get_write_buffer_size()
+
     def run(self, handler: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run the handler as a task."""
         contained = calls_faults.contained(lambda: self._run(handler), self._transport.abort)

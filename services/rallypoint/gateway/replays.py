@@ -50,6 +50,8 @@ class ReplaySettings:
     """The longest pause of paced play: the rest of a longer one is left out."""
     spectators_max: int = 1000
     """Spectators of all rooms at this gateway."""
+    spectator_behind_max_s: float = 10.0
+    """How long a spectator may be without a chunk because it reads too slowly: then it must go."""
 
 
 class Replays:

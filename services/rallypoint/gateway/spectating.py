@@ -2,7 +2,8 @@
 
 Spectators never reach a room's node: what they see comes from the stream REPLAY, read once per room
 and gateway however many watch. A chunk is sent once its last frame is as old as the room's delay.
-A spectator who reads too slowly misses chunks, each of which is whole by itself.
+A spectator who reads too slowly misses chunks, each of which is whole by itself, and is sent away
+when that goes on: neither the room nor who else watches waits for it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Final
 
 from rallypoint.gateway import calls, limits
-from rallypoint.gateway.fanout import Problem
 from rallypoint.gateway.replays import SERVICE, ReplaySettings
 from rallypoint.gateway.rooms_list import RoomList
 from rallypoint.gateway.tokens import Session
@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 LOOK_BACK_S: Final = 5.0
 """Longer than a chunk takes to be made and stored: a spectator's first picture is there at once."""
 SILENCE_S: Final = 3.0
+NOT_BEHIND: Final = 0.0
+LINGER_S: Final = 2.0
+"""How long the connection of a spectator that must go is kept for the last word."""
 Spawn = Callable[[Coroutine[Any, Any, None], str], "asyncio.Task[None]"]
 
 
@@ -93,7 +96,11 @@ class Spectating:
             )
         if tail is None:
             tail = self._tails[room_id] = _Tail(
-                room_id, info.listing.spectate_delay_ms, self._clock, self._rooms
+                room_id,
+                info.listing.spectate_delay_ms,
+                self._clock,
+                self._rooms,
+                behind_max_s=self._settings.spectator_behind_max_s,
             )
             tail.task = self._spawn(self._follow(tail), f"spectate {room_id}")
         try:
@@ -130,10 +137,13 @@ class Spectating:
 class _Tail:
     """One room's recording on its way to those who watch; `outlets` are their streams."""
 
-    def __init__(self, room_id: str, delay_ms: int, clock: Clock, rooms: RoomList) -> None:
+    def __init__(
+        self, room_id: str, delay_ms: int, clock: Clock, rooms: RoomList, *, behind_max_s: float
+    ) -> None:
         self.room_id = room_id
-        self.outlets: dict[calls.Outlet, bool] = {}
-        """Whether each is behind."""
+        self.outlets: dict[calls.Outlet, float] = {}
+        """Since when each is behind, unix time; 0 for who is not."""
+        self._behind_max_s = behind_max_s
         self.task: asyncio.Task[None] | None = None
         self._delay_ms = delay_ms
         self._clock = clock
@@ -143,7 +153,7 @@ class _Tail:
 
     def enter(self, outlet: calls.Outlet) -> None:
         """Let a spectator watch from the newest chunk on."""
-        self.outlets[outlet] = False
+        self.outlets[outlet] = NOT_BEHIND
         hello = replay_pb2.SpectateRoomResponse(delay_ms=self._delay_ms).SerializeToString()
         outlet.send(self._newest or hello)
 
@@ -169,7 +179,7 @@ class _Tail:
             if done:
                 return coming.result()
             for outlet in tuple(self.outlets):
-                outlet.send(b"")
+                self._send(outlet, b"")
             if self._rooms.spectated(self.room_id) is None:
                 return None
 
@@ -185,19 +195,21 @@ class _Tail:
         await asyncio.sleep(max(0.0, _end_s(chunk) + self._delay_ms / 1000 - self._clock.now()))
         answer = replay_pb2.SpectateRoomResponse(chunk=chunk, delay_ms=self._delay_ms)
         self._newest = answer.SerializeToString()
-        for outlet, behind in tuple(self.outlets.items()):
-            self._send(outlet, behind=behind)
+        for outlet in tuple(self.outlets):
+            self._send(outlet, self._newest)
         return chunk.last
 
-    def _send(self, outlet: calls.Outlet, *, behind: bool) -> None:
-        """Send the newest chunk, unless the one before is still on its way."""
-        try:
-            sent = outlet.send(b"" if behind else self._newest)
-        except errors.ResourceExhausted as error:
-            outlet.end(error)
+    def _send(self, outlet: calls.Outlet, message: bytes) -> None:
+        """Send a message, unless something before it is still on its way."""
+        if not outlet.unsent:
+            self.outlets[outlet] = NOT_BEHIND
+            outlet.send(message)
             return
-        if outlet in self.outlets:
-            self.outlets[outlet] = sent is Problem.BEHIND
+        now_s = self._clock.now()
+        since_s = self.outlets[outlet] = self.outlets[outlet] or now_s
+        if now_s - since_s >= self._behind_max_s:
+            outlet.end(errors.ResourceExhausted("SLOW_CONSUMER", "chunks were read too slowly"))
+            outlet.abandon(within_s=LINGER_S)
 
 
 def _make_nameless(chunk: replay_pb2.ReplayChunk) -> None:
