@@ -395,6 +395,53 @@ static PyObject *fly(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssiz
     return list;
 }
 
+/* Set rows of one flat column to values of the same type: one value each, or one for all. */
+static int put_column(Arrays *arrays, PyObject *column, PyObject *given, const int64_t *at,
+                      Py_ssize_t rows)
+{
+    Py_buffer *into = &arrays->views[arrays->held];
+    if (PyObject_GetBuffer(column, into, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | PyBUF_WRITABLE) < 0)
+        return -1;
+    arrays->held++;
+    Py_buffer *from = &arrays->views[arrays->held];
+    if (PyObject_GetBuffer(given, from, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) < 0)
+        return -1;
+    arrays->held++;
+    Py_ssize_t size = into->itemsize, count = into->len / size;
+    if (from->itemsize != size || strcmp(from->format, into->format) != 0 ||
+        (from->len != size && from->len != rows * size))
+        return -1;
+    Py_ssize_t step = from->len == size ? 0 : size;
+    for (Py_ssize_t row = 0; row < rows; row++) {
+        if (at[row] < 0 || at[row] >= count)
+            return -1;
+        memcpy((char *)into->buf + at[row] * size, (char *)from->buf + row * step, (size_t)size);
+    }
+    return 0;
+}
+
+/* put_rows(at, ((column, values), …)): `at` is of int64. */
+static PyObject *put_rows(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    Arrays arrays = {.held = 0};
+    Py_ssize_t rows = -1;
+    if (nargs != 2 || !PyTuple_Check(args[1]))
+        return PyErr_Format(PyExc_TypeError, "an array and a tuple are needed");
+    const int64_t *at = view(&arrays, args[0], sizeof(int64_t), &rows);
+    for (Py_ssize_t n = 0; at != NULL && n < PyTuple_GET_SIZE(args[1]); n++) {
+        PyObject *pair = PyTuple_GET_ITEM(args[1], n);
+        if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2 ||
+            put_column(&arrays, PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1), at, rows) < 0)
+            at = NULL;
+        while (arrays.held > 1)
+            PyBuffer_Release(&arrays.views[--arrays.held]);
+    }
+    if (at == NULL)
+        return leave(&arrays);
+    release(&arrays);
+    Py_RETURN_TRUE;
+}
+
 #define FAST(function) ((PyCFunction)(void (*)(void))(function))
 
 static PyMethodDef functions[] = {
@@ -403,6 +450,7 @@ static PyMethodDef functions[] = {
     {"first_met", FAST(first_met), METH_FASTCALL, "Say whom steps meet first."},
     {"walk", FAST(walk), METH_FASTCALL, "Move who walks, within bounds and around circles."},
     {"fly", FAST(fly), METH_FASTCALL, "Move what flies; say whom it meets."},
+    {"put_rows", FAST(put_rows), METH_FASTCALL, "Set rows of many columns."},
     {"touching", FAST(touching), METH_FASTCALL, "Say who is near what."},
     {NULL, NULL, 0, NULL},
 };

@@ -219,6 +219,14 @@ class Ground:
         return list(zip(*(each[hit].tolist() for each in (room, row, met)), strict=True))
 
 
+def put_rows(at: Array, *columns: tuple[Array, Array]) -> None:
+    """Set the rows `at` of flat columns, each given with its values, of the column's own type: one
+    for each row, or one for all of them. Cheaper than an assignment for each column."""
+    if not (COMPILED and _geometry.put_rows(at, columns)):
+        for column, values in columns:
+            column[at] = values
+
+
 def touching(
     one: tuple[Array, Array], other: tuple[Array, Array], *, radius: float
 ) -> list[tuple[int, int, int]]:

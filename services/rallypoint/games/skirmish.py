@@ -40,6 +40,7 @@ from rallypoint.games import geometry
 from rallypoint.games.chat import Chat
 from rallypoint.games.columns import Input, Table, flag, hidden, i8, q16, u8, u16, u32
 from rallypoint.games.game import ColumnGame, GameInfo, Refused
+from rallypoint.games.geometry import put_rows
 from rallypoint.games.room import Placement, Room, Rooms, SeatState
 from rallypoint.games.schema import Array
 
@@ -82,7 +83,14 @@ _FLOOR = geometry.Ground(
     (RADIUS, RADIUS), (WIDTH - RADIUS, HEIGHT - RADIUS), OBSTACLES, wider=RADIUS
 )
 _AIR = geometry.Ground((0.0, 0.0), (WIDTH, HEIGHT), OBSTACLES)
-_ANGLE = 2 * np.pi / 65536
+_ANGLES = np.arange(65536) * (2 * np.pi / 65536)
+_STEP_X = np.cos(_ANGLES) * SHOT_STEP
+_STEP_Y = np.sin(_ANGLES) * SHOT_STEP
+_NEXT_SHOT = (np.arange(SHOTS_EACH, dtype=np.int32) + 1) % SHOTS_EACH
+_DAMAGE = np.array([DAMAGE, 2 * DAMAGE], np.int32)
+"""By `boost`."""
+_COOLDOWN, _LEFT = np.array(FIRE_TICKS, np.int32), np.array(SHOT_TICKS, np.int32)
+_LIVE = np.array(1, np.uint8)
 
 
 class Players(Table):
@@ -217,22 +225,17 @@ def _fire(rooms: Rooms, players: Players, shots: Shots, wanting: Array) -> None:
     if not len(who):
         return
     player, shot = players.flat, shots.flat
-    number, aim = player.next_shot[who], player.aim[who]
-    at = who * SHOTS_EACH + number
-    player.next_shot[who] = (number + 1) % SHOTS_EACH
-    player.cooldown[who] = FIRE_TICKS
-    shot.x[at] = shot.now_x[at] = player.x[who]
-    shot.y[at] = shot.now_y[at] = player.y[who]
-    shot.aim[at] = aim
-    angle = aim * _ANGLE
-    shot.step_x[at] = np.cos(angle) * SHOT_STEP
-    shot.step_y[at] = np.sin(angle) * SHOT_STEP
+    number, aim, x, y = player.next_shot[who], player.aim[who], player.x[who], player.y[who]
     room, seat = np.divmod(who, players.x.shape[1])
-    shot.delay[at] = rooms.rewind(Players).delay(room, seat)
-    shot.born[at] = rooms.tick[room] & 0xFFFF
-    shot.left[at] = SHOT_TICKS
-    shot.damage[at] = DAMAGE * (1 + player.boost[who].astype(np.int32))
-    shot.live[at] = 1
+    put_rows(who, (player.next_shot, _NEXT_SHOT[number]), (player.cooldown, _COOLDOWN))
+    put_rows(
+        who * SHOTS_EACH + number,
+        (shot.x, x), (shot.now_x, x), (shot.step_x, _STEP_X[aim]),
+        (shot.y, y), (shot.now_y, y), (shot.step_y, _STEP_Y[aim]),
+        (shot.aim, aim), (shot.born, rooms.tick.astype(np.uint16)[room]), (shot.left, _LEFT),
+        (shot.delay, rooms.rewind(Players).delay(room, seat)),
+        (shot.damage, _DAMAGE[player.boost[who]]), (shot.live, _LIVE),
+    )  # fmt: skip
 
 
 def _fly(rooms: Rooms, players: Players, shots: Shots) -> None:

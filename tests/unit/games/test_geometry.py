@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rallypoint.games.geometry import Circles, Flight, Ground, Steps, Targets, touching
+from rallypoint.games.geometry import Circles, Flight, Ground, Steps, Targets, put_rows, touching
 from rallypoint.games.schema import Array
 
 SEEDS = st.integers(0, 2**32)
@@ -176,3 +176,25 @@ def test_step_in_no_room_is_an_error() -> None:
     step = Steps(np.full(1, 3), np.full(1, -1), one, one, one, one, 1.0)
     with pytest.raises(IndexError):
         step.first_met(np.zeros((2, 2)), np.zeros((2, 2)), np.ones((2, 2), np.uint8), radius=1.0)
+
+
+@settings(max_examples=50)
+@given(SEEDS, st.integers(0, 9))
+def test_rows_are_put_as_by_assignment(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    at = rng.permutation(12)[:count]
+    for dtype in (np.uint8, np.uint16, np.int32, np.float64):
+        column, other = np.zeros(12, dtype), spread(np.zeros(12, dtype))
+        each, one = rng.integers(0, 99, count).astype(dtype), np.array(7, dtype)
+        expected = np.zeros((2, 12), dtype)
+        expected[0, at], expected[1, at] = each, one
+        put_rows(at, (column, each), (other, one))
+        assert [column.tolist(), other.tolist()] == expected.tolist()
+
+
+def test_rows_that_are_not_there_are_refused() -> None:
+    column = np.zeros(3)
+    with pytest.raises(IndexError):
+        put_rows(np.array([0, 3]), (column, np.ones(2)))
+    put_rows(np.array([-1]), (column, np.array([2], np.int32)))
+    assert column[2] == 2.0, "what C does not know is left to numpy"
