@@ -54,6 +54,8 @@ class RoomTable(Decisions):
         """One more than the highest slot taken."""
         self.tick = 0
         self.rollbacks = 0
+        self.has_wished = False
+        """Whether a room has ever asked for players of its queue."""
         self.layout = layout_hash(definition)
         self.arena = Arena(definition.layouts, capacity)
         self.writer = FrameWriter(definition, self.arena)
@@ -178,6 +180,7 @@ class RoomTable(Decisions):
         room = self._make_room(slot, spec, tick=saved.tick, age=saved.age)
         room.locked, room.metadata = saved.locked, dict(saved.metadata)
         room.backfill = saved.backfill
+        self.has_wished |= bool(saved.backfill)
         try:
             self.arena.load_room(slot, saved.columns)
             for seat, inputs in enumerate(saved.inputs):
@@ -438,6 +441,7 @@ class RoomTable(Decisions):
             entry.room.metadata = effects.metadata
         if effects.backfill is not None:
             entry.room.backfill = effects.backfill
+            self.has_wished = True
         if effects.events:
             self.writer.emit(slot, self.tick, effects.events)
         tick_hz = self.definition.info.tick_hz

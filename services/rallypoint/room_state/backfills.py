@@ -16,7 +16,6 @@ from rallypoint.internal.v1 import events_pb2
 from rallypoint.kit import errors, subjects
 from rallypoint.kit.bus import Bus, Conflict
 from rallypoint.kit.names import QueueName, RoomId
-from rallypoint.room_state.hosted import HostedRoom
 from rallypoint.room_state.runner import Placed
 
 logger = logging.getLogger(__name__)
@@ -47,8 +46,7 @@ class Backfills:
     async def look(self) -> None:
         """Write what changed, and what would expire."""
         now = asyncio.get_running_loop().time()
-        rooms = [placed for placed in self._rooms() if _may_matter(placed.room)]
-        here = {placed.room.identity.room_id: placed for placed in rooms}
+        here = {placed.room.identity.room_id: placed for placed in self._rooms()}
         self._said = {room_id: said for room_id, said in self._said.items() if room_id in here}
         for room_id, placed in here.items():
             seats = wanted(placed)
@@ -70,11 +68,6 @@ class Backfills:
             await self._kv.put(key, record.SerializeToString(), ttl_s=ttl_s, fence=fence)
         except Conflict:
             logger.info("backfill_fenced", extra={"room": room_id})
-
-
-def _may_matter(room: HostedRoom) -> bool:
-    """Whether a room wants players now, or has said so once: most never do."""
-    return room.wished or bool(room.state.backfill)
 
 
 def wanted(placed: Placed) -> int:

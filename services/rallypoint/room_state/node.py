@@ -106,6 +106,12 @@ class Node:
         """Players connected."""
         return sum(placed.room.book.connected for placed in self.rooms.values())
 
+    def wishful(self) -> list[Placed]:
+        """The rooms of tables in which one has ever asked for players: mostly none."""
+        if not any(runner.table.has_wished for runner in self._tables):
+            return []
+        return [placed for placed in self.rooms.values() if placed.runner.table.has_wished]
+
     @property
     def closing(self) -> int:
         """Rooms that have ended and whose end is not stored yet."""

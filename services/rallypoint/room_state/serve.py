@@ -71,7 +71,7 @@ async def run(settings: Settings, runtime: Runtime, definitions: Mapping[str, De
     await registration.register()
     listings = Listings(runtime.bus, lambda: [placed.room for placed in node.rooms.values()])
     runtime.spawn(facts.run(), name="facts")
-    backfills = Backfills(runtime.bus, lambda: list(node.rooms.values()), record.address)
+    backfills = Backfills(runtime.bus, node.wishful, record.address)
     runtime.spawn(listings.run(), name="listings")
     runtime.spawn(backfills.run(), name="backfills")
     runtime.spawn(node.snapshots.run(), name="snapshots")
