@@ -12,6 +12,7 @@ The value is `rallypoint.internal.v1.LeaseRecord`, encoded here since kit knows 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
 
@@ -67,6 +68,13 @@ class Lease:
     def is_held(self) -> bool:
         """Whether this process may act as the leader now."""
         return not self.lost.is_set() and self._clock.monotonic() < self._good_until
+
+    async def wait_over(self) -> None:
+        """Return when the lease is not held any more."""
+        while self.is_held:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._good_until - self._clock.monotonic()):
+                    await self.lost.wait()
 
     async def acquire(self, *, at_least: int = 0) -> int:
         """Wait until the lease is ours; return the epoch, higher than `at_least` and all before."""

@@ -35,7 +35,6 @@ from rallypoint.matchmaking.ticket_store import Fenced
 logger = logging.getLogger(__name__)
 
 RETRY_S = 0.3
-CHECK_S = 0.5
 
 
 class LeadershipLost(Exception):
@@ -102,10 +101,7 @@ async def _term(lane: Lane, bus: Bus, assigner: Assigner, lease: Lease) -> None:
 
 
 async def _until_lost(lease: Lease) -> None:
-    while lease.is_held:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CHECK_S):
-                await lease.lost.wait()
+    await lease.wait_over()
     raise LeadershipLost
 
 
