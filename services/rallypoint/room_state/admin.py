@@ -89,16 +89,19 @@ class RoomAdminService(room_admin_pb2_grpc.RoomAdminServiceServicer):
             tick_ms=float(ticks.mean()) if len(ticks) else 0.0,
             tick_p99_ms=float(np.percentile(ticks, 99)) if len(ticks) else 0.0,
             lag_ms=max(0.0, meter.late_s * 1e3),
-            bytes_per_s=self._bytes_per_s(room),
+            bytes_per_s=self._bytes_per_s(placed),
             locked=state.locked,
             metadata=dict(state.metadata),
         )
 
-    def _bytes_per_s(self, room: HostedRoom) -> float:
-        now = asyncio.get_running_loop().time()
+    def _bytes_per_s(self, placed: Placed) -> float:
+        now, room = asyncio.get_running_loop().time(), placed.room
+        frame_bytes = placed.runner.frame_bytes(room)
         before, sent = self._seen.get(room, (0.0, 0))
-        self._seen[room] = (now, room.frame_bytes)
-        return (room.frame_bytes - sent) / (now - before) if before and now > before else 0.0
+        self._seen[room] = (now, frame_bytes)
+        if not before or now <= before:
+            return 0.0
+        return max(0.0, (frame_bytes - sent) / (now - before))  # it may have got another slot
 
     def _inspect(self, placed: Placed) -> admin_pb2.GetLiveRoomResponse:
         _check_place(placed)

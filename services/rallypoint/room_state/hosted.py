@@ -155,8 +155,6 @@ class HostedRoom:
         """Whether it has said that it wants players of its queue."""
         self.phase = zlib.crc32(identity.room_id.encode())
         """Spreads the snapshots of rooms over the second."""
-        self.frame_bytes = 0
-        """Bytes of the frames so far, as one client in step gets them."""
         self.changes = Changes()
         self._by_link: dict[GatewayLink, list[Stream]] = {}
         self._routes: dict[GatewayLink, bytes] = {}

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+import numpy as np
+
 from rallypoint.games.engine import RoomTable
 from rallypoint.room_state import attach, recording
 from rallypoint.room_state.domain import responses
@@ -53,6 +55,8 @@ class Publisher:
         self._known = NEVER
         self._rows: dict[GatewayLink, list[responses.Row]] = {}
         self._aheads: list[int] = []
+        self.frame_bytes = np.zeros(table.capacity, np.int64)
+        """Bytes of the frames so far of each slot, as one client in step gets them."""
 
     def publish(self, due: float) -> int:
         """Send every room's frame, of the tick that was due by `time.perf_counter`; the bytes of
@@ -60,8 +64,8 @@ class Publisher:
         deltas = self._table.deltas()
         if self._rooms.tapes:
             recording.roll(self._rooms.tapes, self._table, deltas)
-        for slot, room in self._rooms.items():
-            room.frame_bytes += len(deltas[slot])
+        count = len(deltas)
+        self.frame_bytes[:count] += np.fromiter(map(len, deltas), np.int64, count)
         if self._known == self._changes.count:
             tick = self._table.tick
             ticks = [responses.tick(tick + ahead) for ahead in self._aheads]

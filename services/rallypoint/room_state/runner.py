@@ -83,6 +83,10 @@ class TableRunner:
         """Rooms it can still take."""
         return self.table.capacity - self.table.rooms - self._kept
 
+    def frame_bytes(self, room: HostedRoom) -> int:
+        """Bytes sent from the room's slot so far to each client in step; only differences count."""
+        return int(self._publisher.frame_bytes[room.slot])
+
     def post(self, command: Callable[[], None]) -> None:
         """Have something done by the table's task, soon."""
         self._inbox.append(command)
