@@ -1,4 +1,8 @@
-"""What a table's ticks cost, for Prometheus and for /statusz: about a microsecond per tick."""
+"""What a table's ticks cost, for Prometheus and for /statusz.
+
+Prometheus is told of some ticks at once: one by one, with all else gone from the processor's caches
+in between, telling would cost as much as a small game.
+"""
 
 from typing import Final
 
@@ -8,6 +12,7 @@ from rallypoint.games.schema import Array
 from rallypoint.kit import metrics
 
 KEPT: Final = 1024
+TOLD_AT_ONCE: Final = 8
 
 
 class TableMeter:
@@ -25,17 +30,25 @@ class TableMeter:
         self._game = game
         self._recent = np.zeros(KEPT)
         self._count = 0
+        self._untold: list[tuple[float, float, int]] = []
         self.late_s = 0.0
         self._rolled_back = 0
 
     def ticked(self, seconds: float, *, late_s: float, frame_bytes: int) -> None:
         """One wake-up's ticks."""
-        self._seconds.observe(seconds)
-        self._late.observe(late_s)
+        self._untold.append((seconds, late_s, frame_bytes))
+        if len(self._untold) >= TOLD_AT_ONCE:
+            self._tell()
         self.late_s = late_s
-        self._bytes.inc(frame_bytes)
         self._recent[self._count % KEPT] = seconds
         self._count += 1
+
+    def _tell(self) -> None:
+        untold, self._untold = self._untold, []
+        for seconds, late_s, frame_bytes in untold:
+            self._seconds.observe(seconds)
+            self._late.observe(late_s)
+            self._bytes.inc(frame_bytes)
 
     def lost(self, *, dropped: int, rollbacks: int) -> None:
         """Ticks given up, and vectorised ticks that raised since the start."""
