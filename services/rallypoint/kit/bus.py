@@ -430,7 +430,7 @@ def _stored(subject: str, ack: bytes | Exception) -> int | errors.RallypointErro
         unavailable.__cause__ = ack
         return unavailable
     try:
-        return int(bus_wire.parse_reply(ack)["seq"])
+        return bus_wire.parse_ack(ack)
     except errors.RallypointError as refused:
         return refused
 

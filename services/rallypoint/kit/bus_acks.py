@@ -8,6 +8,7 @@ second that is most of what storing costs.
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import re
 import secrets
@@ -104,14 +105,9 @@ class Acks:
 
     def _command(self, message: Outgoing, number: str) -> bytes:
         """The protocol's HPUB."""
-        lines = ["NATS/1.0"]
-        for name, value in message.headers.items():
-            if not WORD.fullmatch(name) or "\r" in value or "\n" in value:
-                raise nats.errors.BadHeaderError(name)
-            lines.append(f"{name}: {value}")
+        head = _head(tuple(message.headers.items()))
         if not WORD.fullmatch(message.subject):
             raise nats.errors.BadSubjectError
-        head = ("\r\n".join(lines) + "\r\n\r\n").encode()
         reply = f"{self._inbox}.{number}"
         size = len(head) + len(message.data)
         if size > self._client.max_payload:  # the server would hang up
@@ -136,3 +132,14 @@ class Acks:
             batch.answer(place, NoAnswer(f"status {headers[STATUS]}"))
         else:
             batch.answer(place, message.data)
+
+
+@functools.lru_cache(maxsize=1024)  # those of a room's snapshots come again and again
+def _head(headers: tuple[tuple[str, str], ...]) -> bytes:
+    """Headers as the protocol has them; raises BadHeaderError."""
+    lines = ["NATS/1.0"]
+    for name, value in headers:
+        if not WORD.fullmatch(name) or "\r" in value or "\n" in value:
+            raise nats.errors.BadHeaderError(name)
+        lines.append(f"{name}: {value}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()

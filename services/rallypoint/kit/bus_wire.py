@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,8 @@ MESSAGE_MISSING = 10037
 
 _NANOSECONDS = 1_000_000_000
 _V1_TOKENS = 9
+_PLAIN_ACK = re.compile(rb'\{"stream":"[^"\\]+", ?"seq":(\d+)\}')
+"""Nearly every ack, read without JSON."""
 UNAVAILABLE = "BUS_UNAVAILABLE"
 
 
@@ -93,6 +96,12 @@ def parse_reply(data: bytes) -> dict[str, Any]:
     if error.get("code") == 503 or error.get("code") == 504:
         raise BusUnavailable(description)
     raise ApiRefused(err_code, description)
+
+
+def parse_ack(data: bytes) -> int:
+    """Return the sequence of what was stored; raises as `parse_reply`."""
+    plain = _PLAIN_ACK.fullmatch(data)
+    return int(plain[1] if plain else parse_reply(data)["seq"])
 
 
 def parse_position(reply: str) -> Position:

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
 
 from rallypoint.kit import errors, metrics, subjects
-from rallypoint.kit.bus import Bus, Conflict
+from rallypoint.kit.bus import Bus, Conflict, Fence
 from rallypoint.kit.bus_kv import Put
 from rallypoint.kit.clock import Clock
 from rallypoint.kit.names import RoomId
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 PERIOD_S: Final = 0.8
 """With the time to store one, at most a second of play is lost."""
-SLICES: Final = 4
+SLICES: Final = 2
 """More would spread the load better; rooms stored together share writes to the broker and reads."""
 WRITERS: Final = 4
 """Batches on their way at a time, so that one whose acks are lost does not hold up the others."""
@@ -54,6 +54,7 @@ class Snapshots:
         self._tasks: asyncio.TaskGroup | None = None
         """Where writers run; None while nobody runs us."""
         self._writers = 0
+        self._fenced = functools.lru_cache(maxsize=4096)(self._make_fenced)
         self._stored = metrics.ROOM_SNAPSHOTS.labels("stored")
         metrics.ROOM_SNAPSHOT_AGE_SECONDS.set_function(self.oldest_s)
 
@@ -226,6 +227,7 @@ class Snapshots:
         ]
         puts = [self._put(item) for _, item in due]
         failed: dict[str, tuple[Placed, errors.RallypointError]] = {}
+        stored_bytes = 0
         answers = await self._kv.put_all(puts)
         for (placed, item), put, answer in zip(due, puts, answers, strict=True):
             if isinstance(answer, errors.RallypointError):
@@ -233,17 +235,21 @@ class Snapshots:
                 metrics.ROOM_SNAPSHOTS.labels(outcome).inc()
                 failed[put.key] = placed, answer
                 continue
-            self._stored.inc()
-            metrics.ROOM_SNAPSHOT_BYTES.inc(len(put.value))
+            stored_bytes += len(put.value)
             placed.room.stored, placed.room.stored_at = item, item.at
             placed.room.book.written(item.head.book)
+        self._stored.inc(len(puts) - len(failed))
+        metrics.ROOM_SNAPSHOT_BYTES.inc(stored_bytes)
         return failed
 
     def _put(self, item: Packed) -> Put:
         identity = item.head.identity
-        room_id = RoomId(identity.room_id)
-        fence = self._kv.fence(subjects.own(room_id), identity.own_revision)
-        return Put(subjects.snapshot(room_id), item.to_bytes(), fence)
+        key, fence = self._fenced(RoomId(identity.room_id), identity.own_revision)
+        return Put(key, item.to_bytes(), fence)
+
+    def _make_fenced(self, room_id: RoomId, own_revision: int) -> tuple[str, Fence]:
+        """Where a room is stored, and as long as what."""
+        return subjects.snapshot(room_id), self._kv.fence(subjects.own(room_id), own_revision)
 
     def _supersede(self, placed: Placed) -> None:
         """The room is another's: it stops here."""
