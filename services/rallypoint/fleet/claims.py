@@ -22,6 +22,7 @@ _PACKAGE = "rallypoint.fleet"
 _SWEEP_LIMIT = 100
 _ADOPT_BATCH = 1000
 _MOST_UNMET = 10_000
+_MOST_PENDING = 1000
 UNMET_MS = 15_000
 """How long one who found no slot counts, unless asked again or served."""
 
@@ -57,6 +58,15 @@ class Wish:
 
     room_id: RoomId
     epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A claim that waits for its room, and when it ends, in Unix seconds."""
+
+    room_id: RoomId
+    claim: Claim
+    ends_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +353,20 @@ class Claims:
         """Return every claim of a set."""
         found = await self._store.hgetall(keys.fleet_claims(set_name))
         return {RoomId(room.decode()): claims.parse(text.decode()) for room, text in found.items()}
+
+    async def pending(self, set_name: SetName, *, older_than_s: float) -> list[Pending]:
+        """Return claims that have waited so long for their room, the oldest of them."""
+        latest_ms = self._now_ms() + self._ttl_ms - older_than_s * 1000
+        found = await self._store.zrange_scores(keys.fleet_expiry(set_name), 0, _MOST_PENDING - 1)
+        old = [(RoomId(room.decode()), ends) for room, ends in found if ends <= latest_ms]
+        if not old:
+            return []
+        texts = await self._store.hmget(keys.fleet_claims(set_name), [room for room, _ in old])
+        return [
+            Pending(room, claim, ends / 1000)
+            for (room, ends), text in zip(old, texts, strict=True)
+            if text is not None and (claim := claims.parse(text.decode())).state == "C"
+        ]
 
     async def sets(self) -> list[SetName]:
         """Return the sets that were ever used."""

@@ -12,6 +12,10 @@ class Settings:
     """One allocator; any number may run side by side."""
 
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
+    mirror_namespace: str = ""
+    """The namespace of the GameServers that tell of claims that hang; empty: none do."""
+    kube_context: str = ""
+    """A context of the kubeconfig; empty: the present one, or the pod's own account."""
     claim_ttl_s: float = 30.0
     """How long a claimed slot waits for its room; longer than an Allocate can take."""
     closing_s: float = 10.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -139,6 +140,8 @@ async def serve(settings: Settings, runtime: Runtime) -> None:
     )
     port = rpc.listen(server, settings.runtime.grpc_host, settings.runtime.grpc_port)
     await server.start()
+    if settings.mirror_namespace:
+        runtime.spawn(_mirror(settings, runtime, fleet), name="fleet.mirror")
     await fleet.watch.follow_heartbeats()
     runtime.spawn(fleet.watch.follow_registrations(), name="fleet.registrations")
     await fleet.watch.caught_up.wait()
@@ -167,6 +170,20 @@ def _spawn_tasks(settings: Settings, runtime: Runtime, fleet: Fleet) -> None:
     runtime.spawn(_bury(fleet), name="fleet.deaths")
     runtime.spawn(fleet.cleanup.follow_closed(), name="fleet.closed")
     runtime.spawn(fleet.drains.run(), name="fleet.drains")
+
+
+async def _mirror(settings: Settings, runtime: Runtime, fleet: Fleet) -> None:
+    """Tell Kubernetes of claims that hang."""
+    from rallypoint.fleet.mirror import Mirror  # its imports are for those with a cluster
+    from rallypoint.kube import config
+    from rallypoint.kube.transport import Transport
+
+    found = config.detect(os.environ, context=settings.kube_context or None)
+    async with Transport(found) as transport:
+        await Mirror(
+            transport, claims=fleet.claims, store=runtime.store,
+            namespace=settings.mirror_namespace, holder=runtime.incarnation,
+        ).run()  # fmt: skip
 
 
 async def _every(period_s: float, step: Callable[[], Awaitable[None]]) -> None:

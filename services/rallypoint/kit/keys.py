@@ -127,6 +127,9 @@ def fleet_bind(room_id: RoomId) -> str:
     return f"fleet:bind:{{{room_id}}}"
 
 
+FLEET_MIRROR = "fleet:mirror"
+"""STRING: the fleet process that tells Kubernetes of claims that hang."""
+
 FLEET_SETS = "fleet:sets"
 """SET: the sets that were ever used, so that a restarted fleet finds their claims."""
 

@@ -87,6 +87,9 @@ FLEET_MOVES = Counter(
 FLEET_CLAIMS_EXPIRED = Counter(
     "rallypoint_fleet_claims_expired_total", "Claims that were never confirmed"
 )
+FLEET_MIRRORED = Counter(
+    "rallypoint_fleet_mirrored_total", "Writes of GameServers that tell of claims that hang"
+)
 
 # --- fleet: the operator ---
 OPERATOR_SERVERS = Gauge(
