@@ -10,8 +10,8 @@ sync_s   from nothing to the whole list cached, indexed and handled
 burst_s  it was away while every server changed once: from the watch's opening to the last event
 rss_mb   the peak memory of that process, Python and all libraries included
 
-`--parts` chooses: servers (the above), claims and allocations (see `bench_claims` and
-`bench_allocations`; they start brokers and services of their own and need no cluster).
+`--parts` chooses: servers (the above), claims, allocations and writes (see `bench_claims`,
+`bench_allocations` and `bench_writes`). Claims and allocations need no cluster.
 """
 
 from __future__ import annotations
@@ -32,7 +32,14 @@ from typing import Any
 
 import uvloop
 
-from rallypoint.cli import bench_allocations, bench_claims, bench_run, machine
+from rallypoint.cli import (
+    bench_allocations,
+    bench_claims,
+    bench_cluster,
+    bench_run,
+    bench_writes,
+    machine,
+)
 from rallypoint.fleet import resources
 from rallypoint.fleet.domain.game_server import GameServer, GameServerSpec
 from rallypoint.kube import config, errors
@@ -40,12 +47,11 @@ from rallypoint.kube.api import Api, Scope
 from rallypoint.kube.config import ClusterConfig
 from rallypoint.kube.controller import Controller
 from rallypoint.kube.informer import Informer
-from rallypoint.kube.kinds import NAMESPACES
-from rallypoint.kube.objects import Namespace, ObjectMeta
+from rallypoint.kube.objects import ObjectMeta
 from rallypoint.kube.transport import Transport
 
 PROMISE = {"sync_s": 3.0, "rss_mb": 250.0, "burst_s": 2.0}
-PARTS = ("servers", "claims", "allocations")
+PARTS = ("servers", "claims", "allocations", "writes")
 CLAIMS_PER_S = 1000.0
 ALLOCATIONS_PER_S = 200.0
 SETS = 10
@@ -91,6 +97,10 @@ async def _parts(parsed: argparse.Namespace) -> dict[str, Any]:
             case "claims":
                 found = await bench_claims.measure(parsed.seconds, CLAIMS_PER_S)
                 promise = bench_claims.PROMISE
+            case "writes":
+                settings = config.detect(os.environ, context=parsed.context)
+                found = await bench_writes.measure(settings, max(30.0, 3 * parsed.seconds))
+                promise = bench_writes.PROMISE
             case _:
                 found = await bench_allocations.measure(parsed.seconds, ALLOCATIONS_PER_S)
                 promise = bench_allocations.PROMISE
@@ -99,19 +109,17 @@ async def _parts(parsed: argparse.Namespace) -> dict[str, Any]:
 
 
 async def _bench(settings: ClusterConfig, servers: int, rounds: int) -> dict[str, Any]:
-    async with Transport(settings) as transport:
-        namespace = f"rallypoint-bench-{secrets.token_hex(3)}"
-        spaces = Api(transport, NAMESPACES, manager="rallypoint-bench")
-        await _crds(transport)
-        await spaces.create(Namespace(metadata=ObjectMeta(name=namespace)))
+    async with (
+        Transport(settings) as transport,
+        bench_cluster.namespace(transport) as namespace,
+    ):
+        api = Api(transport, resources.GAME_SERVERS, manager="fleet-operator")
         try:
-            api = Api(transport, resources.GAME_SERVERS, manager="fleet-operator")
             begin = time.monotonic()
             await _for_all(servers, lambda n: _create(api, namespace, n))
             written_s = time.monotonic() - begin
             measured = [await _round(settings, api, namespace, servers) for _ in range(rounds)]
         finally:
-            await spaces.delete(namespace)
             await _for_all(servers, lambda n: _delete(api, namespace, n))
     return _report(servers, measured, writes_per_s=2 * servers / written_s)
 
@@ -179,17 +187,6 @@ async def _while_running(cache: Informer[GameServer], wait: Awaitable[None]) -> 
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def _crds(transport: Transport) -> None:
-    """Have the API server know our kinds; what is there already is left as it is."""
-    for custom in resources.ALL:
-        try:
-            await Api(transport, custom.kind, manager="rallypoint-bench").list()
-        except errors.NotFound:
-            from rallypoint.kube import crd
-
-            await crd.install(transport, custom, manager="rallypoint-bench")
 
 
 async def _for_all(count: int, call: Callable[[int], Awaitable[object]]) -> None:
