@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import os
 import secrets
+import shutil
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -20,8 +21,10 @@ import pytest
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.fleet import resources
+from rallypoint.kit import errors
+from rallypoint.probe import session, wish
 from tests.kube.fleet_stack import Fleet, fleet, service
-from tests.support import loops
+from tests.support import cgroups, loops
 from tests.support.cluster import fakes, machines, plane
 from tests.support.cluster.network import Unavailable
 from tests.support.collector import free_port
@@ -181,3 +184,18 @@ def runs() -> Runs:
         loops.run(whole(coroutine))
 
     return run
+
+
+@pytest.fixture
+def bpf() -> None:
+    """Skip where the probe cannot load its programs, with the reason."""
+    if os.geteuid():
+        pytest.skip("not root")
+    if not shutil.which("ip") or not Path("/dev/net/tun").exists():
+        pytest.skip("no ip (iproute2) or no /dev/net/tun")
+    if cgroups.unified_root() is None:
+        pytest.skip("no unified cgroup hierarchy")
+    try:
+        session.Session(wish.Wanted()).close()
+    except errors.FailedPrecondition as error:
+        pytest.skip(f"this machine refuses: {error.reason}")

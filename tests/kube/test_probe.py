@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -21,13 +20,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from rallypoint.fleet import resources
 from rallypoint.fleet.domain.game_server import NETWORK_HEALTHY
-from rallypoint.kit import errors
 from rallypoint.kube import config
 from rallypoint.kube import errors as kube_errors
 from rallypoint.kube.api import Api
 from rallypoint.kube.kinds import SECRETS
 from rallypoint.kube.transport import Transport
-from rallypoint.probe import cluster, session, wish
+from rallypoint.probe import cluster
 from rallypoint.probe.conditions import GAME_SERVERS, MANAGER
 from rallypoint.probe.domain import health
 from rallypoint.probe.domain.cgroups import Owner
@@ -254,19 +252,10 @@ def test_the_probes_account_can_write_nothing_else(
 
 
 @pytest.fixture
-def pods() -> Iterator[Path]:
-    """A place for cgroups of pods, where BPF is allowed."""
-    if os.geteuid():
-        pytest.skip("not root")
-    if not shutil.which("ip") or not Path("/dev/net/tun").exists():
-        pytest.skip("no ip (iproute2) or no /dev/net/tun")
+def pods(bpf: None) -> Iterator[Path]:
+    """A place for cgroups of pods."""
     root = cgroups.unified_root()
-    if root is None:
-        pytest.skip("no unified cgroup hierarchy")
-    try:
-        session.Session(wish.Wanted()).close()
-    except errors.FailedPrecondition as error:
-        pytest.skip(f"this machine refuses: {error.reason}")
+    assert root
     with cgroups.pods_folder(root) as folder:
         yield folder
 

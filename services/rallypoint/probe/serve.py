@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -13,11 +14,14 @@ from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
+from rallypoint.kit.settings import SettingsError
 from rallypoint.probe import config, exporter, owners, reading, rights, session, source, updating
 from rallypoint.probe.domain import health
 
 if TYPE_CHECKING:
     from rallypoint.probe import cluster as cluster_module
+
+logger = logging.getLogger(__name__)
 
 NO_FOLDER: Final = "/no cgroup hierarchy"
 """Tells why calls are not followed where there is none."""
@@ -50,7 +54,14 @@ def named(
         return
     from rallypoint.probe import cluster  # 24 MB that only they pay who use it
 
-    known = cluster.from_environment(os.environ, config.node_name(settings))
+    try:
+        known = cluster.from_environment(os.environ, config.node_name(settings))
+    except SettingsError as error:
+        if settings.probe_kubernetes == "on":
+            raise
+        logger.warning("pods have no names: %s", error)  # a pod without an account, say
+        yield None
+        return
     read.names = known.directory.of
     known.start()
     try:

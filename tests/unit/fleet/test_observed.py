@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from rallypoint.fleet.domain import observed
 from rallypoint.fleet.domain.ears import Ears
 from rallypoint.fleet.domain.game_server import (
+    NETWORK_HEALTHY,
+    Condition,
     DrainStatus,
     GameServer,
     GameServerSpec,
@@ -87,6 +90,9 @@ def test_a_status_is_written_at_edges_and_counts_only_now_and_then() -> None:
     assert not observed.worth_writing(one, two, NOW + 5)
     assert observed.worth_writing(one, two, NOW + 31)
     assert not observed.worth_writing(one, one, NOW + 31)
+    network = Condition(type=NETWORK_HEALTHY, status="False")  # the probe's, not ours to write
+    told = msgspec.structs.replace(one, conditions=(*one.conditions, network))
+    assert not observed.worth_writing(told, one, NOW + 31)
 
 
 def test_a_drain_keeps_its_beginning_and_tells_its_end() -> None:

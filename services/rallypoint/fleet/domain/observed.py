@@ -13,6 +13,7 @@ import msgspec
 
 from rallypoint.fleet.domain import phases, pods, workload
 from rallypoint.fleet.domain.game_server import (
+    NETWORK_HEALTHY,
     Condition,
     DrainStatus,
     GameServer,
@@ -199,7 +200,8 @@ def _edges(one: GameServerStatus) -> GameServerStatus:
     edge = None
     if known is not None:
         edge = Occupancy(rooms=min(known.rooms, 1), capacity_rooms=known.capacity_rooms)
-    return msgspec.structs.replace(one, claims=(), occupancy=edge)
+    ours = tuple(each for each in one.conditions if each.type != NETWORK_HEALTHY)
+    return msgspec.structs.replace(one, claims=(), occupancy=edge, conditions=ours)
 
 
 def server(sight: Sight, *, claims: int, fenced: bool) -> Server:
