@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, Command] = {
     "drain": Command("rallypoint.cli.drain", "empty a room node; its matches go on elsewhere"),
     "move": Command("rallypoint.cli.move", "have a room go on at another node"),
     "simulate": Command("rallypoint.cli.simulate", "try autoscaling out on a made-up day"),
+    "doctor": Command("rallypoint.cli.doctor", "look at this machine or a cluster: what to mend"),
     "crd": Command("rallypoint.cli.crd", "make the chart's CRDs from their types"),
     "probe": Command("rallypoint.cli.probe", "what sockets wait for, measured in the kernel"),
     "version": Command("rallypoint.cli.version", "print the version"),
