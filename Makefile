@@ -7,7 +7,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 LOCKS := requirements/runtime.txt requirements/build.txt
 COMPILED := $(wildcard services/rallypoint/*/*.[ch])
 
-.PHONY: up test test-fast lint chaos load load-ui cluster cluster-down protos web clean
+.PHONY: up test test-fast lint chaos load load-ui cluster cluster-down protos web docs audit clean
 
 up: $(VENV)/runtime.done protos web
 	@$(BIN)/rallypoint up $(ARGS)
@@ -58,6 +58,15 @@ $(VENV)/dev.done: requirements/dev.txt $(VENV)/runtime.done
 	@$(PIP) --require-hashes -r requirements/dev.txt
 	@touch $@
 
+# The site of docs/, in build/docs; a broken link or heading fails it.
+docs: $(VENV)/dev.done
+	@$(BIN)/properdocs build
+	@echo "build/docs/index.html"
+
+# Known vulnerabilities of the locked requirements; where the database cannot be asked, it says so.
+audit: $(VENV)/runtime.done
+	@$(BIN)/python tests/audit.py $(ARGS)
+
 # Locust patches what it runs in, and the services need nothing of it: an environment of its own.
 $(LOAD_VENV)/done: loadtest/requirements.txt $(VENV)/runtime.done
 	@echo "creating $(LOAD_VENV) and installing Locust"
@@ -66,4 +75,4 @@ $(LOAD_VENV)/done: loadtest/requirements.txt $(VENV)/runtime.done
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(LOAD_VENV) .rallypoint test-results clients/web/dist clients/web/node_modules
+	rm -rf $(VENV) $(LOAD_VENV) .venv-audit build/docs .rallypoint test-results clients/web/dist clients/web/node_modules

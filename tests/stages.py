@@ -52,6 +52,8 @@ STAGES: dict[str, tuple[Step, ...]] = {
         python_tool("mypy"),
         python_tool("lint-imports"),
         python_tool("buf", "lint"),
+        python_tool("properdocs", "build"),
+        Step("audit", (sys.executable, "tests/audit.py")),
     ),
     "fast": (pytest("tests/unit", "tests/architecture"),),
     "contract": (pytest("tests/contract"),),

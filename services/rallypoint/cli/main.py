@@ -45,6 +45,7 @@ COMMANDS: Mapping[str, Command] = {
     "doctor": Command("rallypoint.cli.doctor", "look at this machine or a cluster: what to mend"),
     "crd": Command("rallypoint.cli.crd", "make the chart's CRDs from their types"),
     "probe": Command("rallypoint.cli.probe", "what sockets wait for, measured in the kernel"),
+    "licenses": Command("rallypoint.cli.licenses", "what is installed, under which license"),
     "version": Command("rallypoint.cli.version", "print the version"),
 }
 
