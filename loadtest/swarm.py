@@ -100,17 +100,23 @@ class Swarm:
             playing = [player for player, _ in self._living.values() if player.input_hz]
             hz = self._spec.input_hz or (playing[0].input_hz if playing else DEFAULT_HZ)
             slices = max(1, round(1 / (hz * SLICE_S)))
-            group = [player for player in playing if player.number % slices == number % slices]
-            late_s = max(0.0, time.monotonic() - due_s)
-            if late_s < SKIP_S:
+            period_s = 1 / (hz * slices)
+            late_s = time.monotonic() - due_s
+            if late_s > SKIP_S:  # go on from now, else we should never catch up
+                missed = int(late_s / period_s)
+                self._missed(missed * len(playing) // slices)
+                number, due_s = number + missed, due_s + missed * period_s
+            while due_s <= (now_s := time.monotonic()):
+                group = [player for player in playing if player.number % slices == number % slices]
                 for player in group:
                     player.send()
-                self._pace(late_s, len(group))
-            elif group:
-                self._tally.failed("swarm", PACE, "NOT_SENT", times=len(group))
-            number += 1
-            due_s += 1 / (hz * slices)
-            await asyncio.sleep(max(0.0, due_s - time.monotonic()))
+                self._pace(now_s - due_s, len(group))
+                number, due_s = number + 1, due_s + period_s
+            await asyncio.sleep(due_s - now_s)
+
+    def _missed(self, inputs: int) -> None:
+        if inputs:
+            self._tally.failed("swarm", PACE, "NOT_SENT", times=inputs)
 
     def _pace(self, late_s: float, inputs: int) -> None:
         if inputs:
