@@ -16,6 +16,13 @@ _NOW = datetime.datetime.now(datetime.UTC)
 _HOUR = datetime.timedelta(hours=1)
 
 
+_SIGNS = x509.KeyUsage(
+    digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False,
+    key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False,
+    decipher_only=False,
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Pair:
     """Files of a certificate and its key."""
@@ -32,7 +39,11 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         constraints = x509.BasicConstraints(ca=True, path_length=0)
-        made = self._builder(self._name, self._key).add_extension(constraints, critical=True)
+        made = (
+            self._builder(self._name, self._key)
+            .add_extension(constraints, critical=True)
+            .add_extension(_SIGNS, critical=True)
+        )
         self.ca_file = directory / f"{name}.pem"
         self.ca_file.write_bytes(_pem(made.sign(self._key, hashes.SHA256())))
 
@@ -68,8 +79,13 @@ class Authority:
     def _builder(
         self, subject: x509.Name, key: ec.EllipticCurvePrivateKey
     ) -> x509.CertificateBuilder:
+        # Python 3.13 accepts no certificate that does not name its own key and its issuer's.
+        own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        issuers = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         return (
             x509.CertificateBuilder()
+            .add_extension(own, critical=False)
+            .add_extension(issuers, critical=False)
             .subject_name(subject)
             .issuer_name(self._name)
             .public_key(key.public_key())
