@@ -66,7 +66,7 @@ class ApiServer:
         command = [str(go.tool("kubectl")), "--kubeconfig", str(self.kubeconfig)]
         command += ["--cache-dir", str(self.folder / "kubectl"), *words]
         return subprocess.run(
-            command, input=stdin, capture_output=True, text=True, timeout=60, check=False
+            command, input=stdin, capture_output=True, text=True, timeout=120, check=False
         )
 
     def does(self, *words: str, stdin: str | None = None) -> str:
