@@ -12,7 +12,7 @@ from tests.support.kubernetes import ApiServer
 
 def test_the_bench_measures_and_cleans_up(server: ApiServer) -> None:
     words = ["-m", "rallypoint", "bench", "fleet", "--json", "--servers", "300", "--rounds", "1"]
-    words += ["--parts", "servers"]
+    words += ["--parts", "servers", "scale-up", "--scale-up", "30"]
     done = subprocess.run(
         [sys.executable, *words],
         env={**os.environ, "KUBECONFIG": str(server.kubeconfig)},
@@ -26,5 +26,6 @@ def test_the_bench_measures_and_cleans_up(server: ApiServer) -> None:
     assert report["servers"] == report["rounds"][0]["events"] == 300
     assert all(report[name] > 0 for name in ("sync_s", "rss_mb", "burst_s"))
     assert all(report[name] < 10 * most for name, most in report["promise"].items())
+    assert 0 < report["scale_up_made_s"] <= report["scale_up_s"] < 60
     where = "jsonpath={.items[*].metadata.namespace}"
     assert "rallypoint-bench" not in server.does("get", "rgs", "-A", "-o", where)

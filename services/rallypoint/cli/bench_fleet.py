@@ -10,8 +10,9 @@ sync_s   from nothing to the whole list cached, indexed and handled
 burst_s  it was away while every server changed once: from the watch's opening to the last event
 rss_mb   the peak memory of that process, Python and all libraries included
 
-`--parts` chooses: servers (the above), claims, allocations and writes (see `bench_claims`,
-`bench_allocations` and `bench_writes`). Claims and allocations need no cluster.
+`--parts` chooses: servers (the above), scale-up, claims, allocations and writes (see
+`bench_scale_up`, `bench_claims`, `bench_allocations` and `bench_writes`). Claims and allocations
+need no cluster.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from rallypoint.cli import (
     bench_claims,
     bench_cluster,
     bench_run,
+    bench_scale_up,
     bench_writes,
     machine,
 )
@@ -51,7 +53,7 @@ from rallypoint.kube.objects import ObjectMeta
 from rallypoint.kube.transport import Transport
 
 PROMISE = {"sync_s": 3.0, "rss_mb": 250.0, "burst_s": 2.0}
-PARTS = ("servers", "claims", "allocations", "writes")
+PARTS = ("servers", "scale-up", "claims", "allocations", "writes")
 CLAIMS_PER_S = 1000.0
 ALLOCATIONS_PER_S = 200.0
 SETS = 10
@@ -94,6 +96,10 @@ async def _parts(parsed: argparse.Namespace) -> dict[str, Any]:
                 settings = config.detect(os.environ, context=parsed.context)
                 found = await _bench(settings, parsed.servers, parsed.rounds)
                 promise = PROMISE
+            case "scale-up":
+                settings = config.detect(os.environ, context=parsed.context)
+                found = await _scale_up(settings, parsed.scale_up)
+                promise = {}
             case "claims":
                 found = await bench_claims.measure(parsed.seconds, CLAIMS_PER_S)
                 promise = bench_claims.PROMISE
@@ -106,6 +112,15 @@ async def _parts(parsed: argparse.Namespace) -> dict[str, Any]:
                 promise = bench_allocations.PROMISE
         report |= found | {"promise": report["promise"] | promise}
     return report | {"machine": machine.description()}
+
+
+async def _scale_up(settings: ClusterConfig, servers: int) -> dict[str, Any]:
+    """Have an operator scale a set, in a namespace of its own."""
+    async with (
+        Transport(settings) as transport,
+        bench_cluster.namespace(transport) as namespace,
+    ):
+        return await bench_scale_up.measure(settings, namespace, servers)
 
 
 async def _bench(settings: ClusterConfig, servers: int, rounds: int) -> dict[str, Any]:
@@ -298,6 +313,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--servers", type=int, default=10_000, help="GameServers (10,000)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds to take the median of")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
+    parser.add_argument("--scale-up", type=int, default=1000, help="servers to scale to (1,000)")
     parser.add_argument("--seconds", type=float, default=10.0, help="per phase of claims")
     parser.add_argument("--context", help="a context of the kubeconfig")
     return parser

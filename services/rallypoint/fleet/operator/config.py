@@ -24,8 +24,9 @@ class Settings:
     """How long a leader goes on without having renewed it."""
     retry_s: float = 2.0
     """How often the Lease is renewed, or looked at."""
-    creates_at_once: int = 64
-    deletes_at_once: int = 64
+    creates_per_pass: int = 256
+    """Servers of a set made in one go, at first 1, then 2, 4 … 64 at the same time."""
+    deletes_per_pass: int = 64
     pending_most: int = 500
     """Servers of a set that may be starting at the same time."""
     status_period_s: float = 1.0

@@ -21,6 +21,7 @@ from rallypoint.kit import metrics
 from rallypoint.kube import errors
 
 LOOK_AGAIN_S = 1.0
+FIRST_STATUS_S = 3.0
 
 
 class Servers:
@@ -44,7 +45,7 @@ class Servers:
         if self._needs_pod(sight):
             await self._make_pod(item)
         found = observed.status(sight, owner.spec, epoch=self._acts.epochs.known(owner.key))
-        if observed.worth_writing(item.status, found, sight.now):
+        if observed.worth_writing(item.status, found, sight.now) and not _is_coming(sight, found):
             await self._write(item, found)
         await self._protect(owner, sight)
         return LOOK_AGAIN_S if found.phase in ("Pending", "Starting") else None
@@ -135,6 +136,13 @@ class Servers:
                 await self._acts.pods.merge_patch(meta.name, change, namespace=meta.namespace)
             except errors.NotFound:
                 return
+
+
+def _is_coming(sight: Sight, found: GameServerStatus) -> bool:
+    """Whether a server is so new that its first status can wait to say that it is ready."""
+    created = pods.seconds(sight.server.metadata.creation_timestamp, sight.now)
+    young = sight.now - created < FIRST_STATUS_S
+    return sight.server.status is None and young and found.phase in ("Pending", "Starting")
 
 
 def protection(pod: Pod, *, protected: bool) -> Mapping[str, Any]:

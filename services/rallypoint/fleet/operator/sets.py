@@ -193,11 +193,11 @@ class Sets:
 
     def _plan(self, view: View, notes: Notes, failures: int) -> Plan:
         settings = self._settings
-        allowed = min(settings.creates_at_once, notes.slow.allowance(self._clock.monotonic()))
+        held = notes.slow.allowance(self._clock.monotonic()) == 0
         now = self._clock.now()
         limits = Limits(
-            creates=allowed,
-            deletes=0 if view.look.trouble else settings.deletes_at_once,
+            creates=0 if held else settings.creates_per_pass,
+            deletes=0 if view.look.trouble else settings.deletes_per_pass,
             pending=settings.pending_most,
         )
         return plan(
@@ -243,23 +243,29 @@ class Sets:
         """Make what is missing; what is refused is told, and tried again later each time."""
         if not planned.creates:
             return
-        pairs = list(zip(planned.creates, planned.revisions, strict=True))
-        made = await asyncio.gather(
-            *(self._create(view.item, number, revision) for number, revision in pairs),
-            return_exceptions=True,
-        )
-        refused = [one for one in made if isinstance(one, BaseException)]
-        versions = [one for one in made if isinstance(one, str) and one]
-        if versions:
-            await self._seen(max(versions, key=int))
-        if not refused:
+        left = list(zip(planned.creates, planned.revisions, strict=True))
+        version = ""
+        while left:
+            batch, left = left[: notes.slow.batch], left[notes.slow.batch :]
+            made = await asyncio.gather(
+                *(self._create(view.item, number, revision) for number, revision in batch),
+                return_exceptions=True,
+            )
+            version = max((one for one in made if isinstance(one, str)), key=_number, default="")
+            refused = [one for one in made if isinstance(one, BaseException)]
+            if refused:
+                self._refused(view.item, notes, refused)
+                return
             notes.slow = notes.slow.succeeded(len(made))
-            return
+        if version:
+            await self._seen(version)
+
+    def _refused(self, item: GameServerSet, notes: Notes, refused: Sequence[BaseException]) -> None:
         if not isinstance(refused[0], errors.Forbidden | errors.Invalid):
             raise refused[0]
         notes.slow = notes.slow.failed(self._clock.monotonic())
         notes.trouble = f"{len(refused)} servers cannot be made: {refused[0]}"
-        self._acts.tell_set(view.item, "CreateRefused", notes.trouble, warning=True)
+        self._acts.tell_set(item, "CreateRefused", notes.trouble, warning=True)
 
     async def _create(self, item: GameServerSet, number: int, revision: str) -> str:
         """Make one server; the name made from its number keeps it from being made twice."""
@@ -414,6 +420,10 @@ class Sets:
         if planned.creates or planned.retires or planned.drains:
             waits.append(1.0)
         return min(waits)
+
+
+def _number(version: str) -> int:
+    return int(version or 0)
 
 
 def _terminating(seen: Server) -> Server:

@@ -1,0 +1,247 @@
+"""The part of `rallypoint bench fleet` that scales: from no server to a thousand ready ones.
+
+The operator is a process of its own with its own brokers, as in a cluster. Where the cluster has
+nodes (KWOK's will do) they run the pods; where it has none, this process says that they run, as
+kubelets would. In either case it plays the rooms' processes: it registers and beats for each pod.
+
+scale_up_s      from `kubectl scale` to the last server being Ready
+scale_up_made_s until the last GameServer was there
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from rallypoint.cli.brokers import Brokers
+from rallypoint.fleet import resources
+from rallypoint.fleet.domain.game_server import GameServer
+from rallypoint.fleet.domain.observed import time_text
+from rallypoint.fleet.domain.pods import SET
+from rallypoint.fleet.domain.workload import Pod
+from rallypoint.fleet.operator.kinds import MACHINES, PODS
+from rallypoint.internal.v1 import events_pb2
+from rallypoint.kit import errors, subjects
+from rallypoint.kit.bus import Bus
+from rallypoint.kit.names import NodeId
+from rallypoint.kube.api import Api, Scope
+from rallypoint.kube.config import ClusterConfig
+from rallypoint.kube.domain.store import Change
+from rallypoint.kube.informer import Informers
+from rallypoint.kube.transport import Transport
+
+MANAGER = "rallypoint-bench"
+NAME = "bench"
+LIMIT_S = 600.0
+STOP_S = 20.0
+BEAT_S = 1.0
+WORKERS = 16
+
+
+class Nodes:
+    """Plays what runs in the pods, and the kubelets where there are none."""
+
+    def __init__(self, pods: Api[Pod], bus: Bus, *, kubelets: bool) -> None:
+        self._pods, self._bus, self._kubelets = pods, bus, kubelets
+        self._started: asyncio.Queue[Pod] = asyncio.Queue()
+        self._living: dict[str, str] = {}
+        self._seen: set[str] = set()
+
+    def on_pod(self, change: Change[Pod]) -> None:
+        """Start a pod once its node runs it; at once where there are no nodes."""
+        pod = change.new
+        if pod is None or pod.metadata.deletion_timestamp:
+            self._living.pop(change.present.metadata.name, None)
+            return
+        running = pod.status is not None and pod.status.phase == "Running"
+        if (running or self._kubelets) and pod.metadata.uid not in self._seen:
+            self._seen.add(pod.metadata.uid)
+            self._started.put_nowait(pod)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._beat())
+            for _ in range(WORKERS):
+                group.create_task(self._start())
+
+    async def _start(self) -> None:
+        while True:
+            pod = await self._started.get()
+            with contextlib.suppress(errors.RallypointError):
+                if self._kubelets:
+                    await self._say_running(pod)
+                await self._register(pod)
+
+    async def _say_running(self, pod: Pod) -> None:
+        now = time_text(time.time())
+        status = {"phase": "Running", "podIP": "10.0.0.1", "startTime": now}
+        meta = pod.metadata
+        await self._pods.merge_patch(
+            meta.name, {"status": status}, namespace=meta.namespace, subresource="status"
+        )
+
+    async def _register(self, pod: Pod) -> None:
+        name, nonce = pod.metadata.name, pod.metadata.uid[:8]
+        record = events_pb2.NodeRecord(
+            node_id=name, incarnation=nonce, address="127.0.0.1:9", capacity=8,
+            set=pod.metadata.labels[SET], pod_uid=pod.metadata.uid,
+        )  # fmt: skip
+        key = subjects.node(NodeId(name))
+        await self._bus.kv(subjects.NODES.name).put(key, record.SerializeToString())
+        self._living[name] = nonce
+        await self._say(name, nonce)
+
+    async def _say(self, name: str, nonce: str) -> None:
+        beat = events_pb2.Heartbeat(node_id=name, incarnation=nonce)
+        await self._bus.publish(subjects.heartbeat(NodeId(name)), beat.SerializeToString())
+
+    async def _beat(self) -> None:
+        while True:
+            for name, nonce in list(self._living.items()):
+                await self._say(name, nonce)
+            await asyncio.sleep(BEAT_S)
+
+
+async def measure(settings: ClusterConfig, namespace: str, servers: int) -> dict[str, Any]:
+    """Scale a set of a namespace from none to so many, and say how long it took."""
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        brokers = Brokers(folder)
+        brokers.start()
+        stack.callback(brokers.stop)
+        transport = await stack.enter_async_context(Transport(settings))
+        bus = await Bus.connect(brokers.nats.url, name="bench")
+        stack.push_async_callback(bus.close)
+        await bus.ensure_topology()
+        informers = await stack.enter_async_context(Informers(transport, manager=MANAGER))
+        cache = informers.informer(resources.GAME_SERVERS, Scope(namespace))
+        pods = Api(transport, PODS, manager=MANAGER)
+        has_nodes = bool(await Api(transport, MACHINES, manager=MANAGER).list())
+        nodes = Nodes(pods, bus, kubelets=not has_nodes)
+        informers.informer(PODS, Scope(namespace)).on_change(nodes.on_pod)
+        await informers.wait_synced()
+        playing = asyncio.create_task(nodes.run(), name="nodes")
+        try:
+            async with _operator(folder, brokers, namespace) as operator:
+                count, known = _Count(servers), asyncio.Event()
+                cache.on_change(count.on_server)
+                informers.informer(resources.GAME_SERVER_SETS, Scope(namespace)).on_change(
+                    lambda change: known.set() if change.new and change.new.status else None
+                )
+                result = await _scale(transport, namespace, servers, count=count, known=known)
+                result["operator_cpu_s"] = _cpu_s(operator.pid)
+        finally:
+            playing.cancel()
+            await asyncio.gather(playing, return_exceptions=True)
+            await _clean_up(transport, namespace)
+    return {**result, "scale_up_servers": servers, "scale_up_kubelets": not has_nodes}
+
+
+class _Count:
+    """When all servers were there, and when all were ready."""
+
+    def __init__(self, wanted: int) -> None:
+        self._wanted = wanted
+        self._there: set[str] = set()
+        self._ready: set[str] = set()
+        self.made_at = 0.0
+        self.done = asyncio.Event()
+
+    def on_server(self, change: Change[GameServer]) -> None:
+        """Count a server."""
+        item = change.new
+        if item is None:
+            return
+        self._there.add(change.key)
+        if len(self._there) == self._wanted and not self.made_at:
+            self.made_at = time.monotonic()
+        if item.status is not None and item.status.phase == "Ready":
+            self._ready.add(change.key)
+        if len(self._ready) == self._wanted:
+            self.done.set()
+
+
+async def _scale(
+    transport: Transport, namespace: str, servers: int, *, count: _Count, known: asyncio.Event
+) -> dict[str, Any]:
+    sets = Api(transport, resources.GAME_SERVER_SETS, manager=MANAGER)
+    anywhere = [{"operator": "Exists"}]
+    container = {"name": "rooms", "image": "rooms"}
+    pod = {"spec": {"containers": [container], "tolerations": anywhere}}
+    spec = {"replicas": 0, "scheduling": "Distributed", "template": {"spec": {"pod": pod}}}
+    await sets.apply(NAME, {"spec": spec}, namespace=namespace)
+    async with asyncio.timeout(LIMIT_S):
+        await known.wait()
+        begin = time.monotonic()
+        await sets.set_scale(NAME, servers, namespace=namespace)
+        await count.done.wait()
+    took_s = time.monotonic() - begin
+    return {
+        "scale_up_s": round(took_s, 2),
+        "scale_up_made_s": round(count.made_at - begin, 2),
+        "scale_up_per_s": round(servers / took_s, 1),
+    }
+
+
+@asynccontextmanager
+async def _operator(
+    folder: Path, brokers: Brokers, namespace: str
+) -> AsyncIterator[subprocess.Popen[bytes]]:
+    environment = {
+        **os.environ,
+        "RALLYPOINT_NATS_URL": brokers.nats.url,
+        "RALLYPOINT_REDIS_URL": brokers.redis.url,
+        "RALLYPOINT_WATCH_NAMESPACE": namespace,
+        "RALLYPOINT_OWN_NAMESPACE": namespace,
+        "RALLYPOINT_INSTANCE": f"bench-{secrets.token_hex(2)}",
+        "RALLYPOINT_METRICS_PORT": "0",
+        "RALLYPOINT_LOG_LEVEL": "warning",
+    }
+    command = [sys.executable, "-m", "rallypoint", "operator"]
+    with (folder / "operator.log").open("wb") as log:
+        process = await asyncio.to_thread(
+            subprocess.Popen, command, env=environment, stdout=log, stderr=log
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            await asyncio.to_thread(process.wait, STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _cpu_s(pid: int) -> float:
+    """Return what a process has used of a core so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return round((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), 2)
+
+
+async def _clean_up(transport: Transport, namespace: str) -> None:
+    """Remove what was made: without a controller manager nothing goes by itself."""
+    sets = Api(transport, resources.GAME_SERVER_SETS, manager=MANAGER)
+    servers = Api(transport, resources.GAME_SERVERS, manager=MANAGER)
+    pods = Api(transport, PODS, manager=MANAGER)
+    with contextlib.suppress(errors.RallypointError):
+        await sets.delete(NAME, namespace=namespace)
+    for api in (servers, pods):
+        names = iter([one.metadata.name for one in await api.list(Scope(namespace))])
+
+        async def some(api: Api[Any] = api, names: Any = names) -> None:
+            for name in names:
+                with contextlib.suppress(errors.RallypointError):
+                    await api.delete(name, namespace=namespace, grace_s=0)
+
+        await asyncio.gather(*(some() for _ in range(WORKERS)))
