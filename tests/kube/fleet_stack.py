@@ -39,6 +39,7 @@ from rallypoint.kube.transport import Transport
 from tests.integration.rooms_stack import RunningNode, room_node
 from tests.kube.stack import connected, until
 from tests.support.cluster.fakes import FOR_FAKES
+from tests.support.cluster.places import die_with_parent
 from tests.support.kubernetes import ApiServer
 
 LEASE = {"RALLYPOINT_LEASE_S": "6", "RALLYPOINT_RENEW_S": "4", "RALLYPOINT_RETRY_S": "0.5"}
@@ -66,7 +67,7 @@ def service(name: str, folder: Path, environment: Mapping[str, str]) -> Iterator
     with log.open("wb") as sink:
         popen = subprocess.Popen(
             [sys.executable, "-m", "rallypoint", name],
-            env={**os.environ, **given}, stdout=sink, stderr=sink,
+            env={**os.environ, **given}, stdout=sink, stderr=sink, preexec_fn=die_with_parent,
         )  # fmt: skip
     process = Process(popen, log)
     try:

@@ -183,13 +183,26 @@ class Sets:
         newest = [
             view.servers[one.name].metadata.uid
             for one in view.seen
-            if one.revision == view.template.name and _failed(one, view.servers.get(one.name))
+            if one.revision == view.template.name and self._let_down(one, view)
         ]
         if fresh := frozenset(newest) - notes.failed:
             notes.slow = notes.slow.failed(self._clock.monotonic())
             notes.failed = frozenset(newest)
             log.info("servers failed", extra={"set": view.item.key, "count": len(fresh)})
         return await self._revising.failed(view.item, view.template, newest)
+
+    def _let_down(self, seen: Server, view: View) -> bool:
+        """Whether a server failed by itself, or never came up in the time that it has for that.
+
+        One whose pod somebody else took away is replaced at once and speaks against no revision.
+        """
+        item = view.servers.get(seen.name)
+        if item is None:
+            return False
+        if seen.phase == "Failed":
+            return self._world.sight(item).pod is not None
+        never_heard = item.status is None or item.status.occupancy is None
+        return seen.phase == "Unhealthy" and never_heard
 
     def _plan(self, view: View, notes: Notes, failures: int) -> Plan:
         settings = self._settings
@@ -428,12 +441,6 @@ def _number(version: str) -> int:
 
 def _terminating(seen: Server) -> Server:
     return replace(seen, phase="Terminating")
-
-
-def _failed(seen: Server, item: GameServer | None) -> bool:
-    """Whether a server has failed, or never came up in the time that it has for that."""
-    never_heard = item is not None and (item.status is None or item.status.occupancy is None)
-    return seen.phase == "Failed" or (seen.phase == "Unhealthy" and never_heard)
 
 
 def _stray(pod: Pod) -> Server:
