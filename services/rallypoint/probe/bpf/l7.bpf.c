@@ -14,8 +14,7 @@
 
 struct bpf_sock;
 struct bpf_tcp_sock {
-    u32 before_una[6];
-    u32 snd_una, after_una[13];
+    u32 before_nxt[4], rcv_nxt, snd_nxt, snd_una, after_una[13];
     u64 bytes_received, bytes_acked;
 };
 struct packet {  // struct __sk_buff
@@ -258,6 +257,11 @@ INLINE int is_settings(struct walk *walk) {
 INLINE int begins(struct walk *walk, struct direction *way) {
     struct connection *connection = walk->connection;
     struct bpf_tcp_sock *tcp = tcp_of(walk->sk);
+    if (tcp && walk->way == IN && !tcp->bytes_received && tcp->rcv_nxt != walk->seq) {
+        total(GAPS);  // the first words come after the second
+        connection->verdict = OTHER;
+        return 0;
+    }
     int first = tcp && (walk->way == IN ? !tcp->bytes_received
                                         : tcp->bytes_acked <= 1 && tcp->snd_una == walk->seq);
     if (!first) {
