@@ -204,7 +204,7 @@ class Allocator:
             if request.message.HasField("open") and not request.code:
                 request.code = await self._codes.reserve(request.room_id)
             own = await self._ownership.settle(
-                request.room_id, node, claim.epoch, code=request.code
+                request.room_id, node, claim.epoch, code=request.code, is_new=claim.epoch == 1
             )
             if (own.place, own.epoch) == (claim.place, claim.epoch):
                 return Place(node, claim, own)

@@ -48,14 +48,17 @@ class Ownership:
         entry = await self._kv.get(subjects.own(room_id))
         return None if entry is None else _read(entry)
 
-    async def settle(self, room_id: RoomId, node: Node, epoch: int, *, code: str = "") -> Own:
+    async def settle(
+        self, room_id: RoomId, node: Node, epoch: int, *, code: str = "", is_new: bool = False
+    ) -> Own:
         """Make `node` the owner under `epoch`; return what is owned then.
 
         That is another owner when one of the same or a higher epoch is there. Repeating it is
-        safe, and finds what an earlier try wrote. A room keeps the code it has.
+        safe, and finds what an earlier try wrote. A room keeps the code it has. `is_new` saves a
+        look where there hardly is an owner yet.
         """
-        for _ in range(_TRIES):
-            found = await self.get(room_id)
+        for attempt in range(_TRIES):
+            found = None if is_new and not attempt else await self.get(room_id)
             code = (found.code if found else "") or code
             value = _write(node, epoch, code)
             try:
