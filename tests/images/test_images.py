@@ -96,6 +96,13 @@ def test_probe_measures_from_its_image(probe: container.Image) -> None:
     assert len(objects) == len(list(_bpf_sources().glob("*.bpf.c")))
 
 
+def test_probe_finds_what_asks_a_cluster(probe: container.Image) -> None:
+    words = ("/usr/bin/python3.13", "-P", "-c", "import rallypoint.probe.cluster")
+    python = container.Image(probe.root, words, (), probe.environment, (0, 0), "/app", {})
+    with python.started() as running:
+        assert running.wait(END_S) == 0, running.output.read_text()
+
+
 def _bpf_sources() -> Path:
     return Path(__file__).resolve().parents[2] / "services/rallypoint/probe/bpf"
 

@@ -39,6 +39,7 @@ class Buildah:
         own = NPM.read_text() if NPM.exists() else ""
         authority = os.environ.get("NODE_EXTRA_CA_CERTS", "")
         path = self._folder / "npmrc"
+        path.touch(mode=0o600)  # it may hold a token
         path.write_text(own + (f"\ncafile={authority}\n" if authority else ""))
         return path
 
