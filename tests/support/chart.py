@@ -25,10 +25,10 @@ def values(case: str) -> Path:
     return CHART / "ci" / f"{case}-values.yaml"
 
 
-def helm(*words: str) -> subprocess.CompletedProcess[str]:
+def helm(*words: str, within_s: float = 60) -> subprocess.CompletedProcess[str]:
     """Run Helm; the caller looks at the exit code."""
     return subprocess.run(
-        [str(HELM), *words], capture_output=True, text=True, timeout=60, check=False
+        [str(HELM), *words], capture_output=True, text=True, timeout=within_s, check=False
     )
 
 

@@ -7,14 +7,14 @@ The one template of every workload. Its argument is a dict:
   mounts, volumes        more of them, as YAML text
   image                  if it is not ours
   grace                  seconds until the kubelet kills
-  optional: host (YAML of the pod's spec), security (YAML of the container's), serviceName, claims, account, probes
+  optional: name, namespace, account, serviceName, claims, probes, lifecycle, checksum, tls, podSecurity, security
 */}}
 {{- define "rallypoint.workload" -}}
 apiVersion: apps/v1
 kind: {{ .kind }}
 metadata:
   name: {{ .name | default (include "rallypoint.name" (list .root .component)) }}
-  namespace: {{ .root.Release.Namespace }}
+  namespace: {{ .namespace | default .root.Release.Namespace }}
   labels: {{- include "rallypoint.labels" (list .root .component) | nindent 4 }}
 spec:
   {{- if ne .kind "DaemonSet" }}
@@ -75,7 +75,6 @@ spec:
     fsGroupChangePolicy: OnRootMismatch
     {{- end }}
     seccompProfile: {type: RuntimeDefault}
-  {{- with .host }}{{ . | nindent 2 }}{{ end }}
   {{- with .own.nodeSelector }}
   nodeSelector: {{- toYaml . | nindent 4 }}
   {{- end }}
