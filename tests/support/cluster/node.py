@@ -76,6 +76,7 @@ class Node:
         cgroups.make(self.cgroup)
         self._write_files()
         self.start_program("containerd")
+        self.wait_containerd()  # a kubelet that finds nobody gives up
         self.start_program("kubelet")
         self.start_program("kube-proxy")
 
