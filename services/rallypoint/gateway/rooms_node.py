@@ -177,6 +177,8 @@ class Node:
             stream.pace = host.PACE_FULL
             stream.asked_at = self._board.clock()
             self._board.found(stream.room)
+        elif joined.generation == stream.generation:
+            return  # answered twice, as a slow node does that was asked again
         else:
             # The seat goes on under another generation, so this stream's token is void.
             self.leave(stream)

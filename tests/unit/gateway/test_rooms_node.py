@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.support.backends import backends
 from tests.support.gateway_world import World, frame, run
 
-from rallypoint.gateway.domain.sync import Phase
+from rallypoint.gateway.domain.sync import Event, Phase
 from rallypoint.gateway.rooms_recovery import Recovery
 from rallypoint.gateway.rooms_registry import Place, Registry
 from rallypoint.internal.v1 import room_host_pb2 as host
@@ -239,6 +239,24 @@ def test_silent_room_is_looked_up_and_stays_unless_it_moved(place: Place) -> Non
         assert world.room.node is world.nodes[place.address]
         assert not outlet.closed
         assert stream.phase is (Phase.AWAY if place.epoch == 2 else Phase.IN_STEP)
+
+    run(scenario)
+
+
+def test_seat_that_is_given_back_twice_is_had_once() -> None:
+    """As by a slow node that was asked again."""
+
+    async def scenario(world: World) -> None:
+        stream, outlet = world.join()
+        world.frames(frame(1, 0, stream))
+        stream.step(Event.DETACHED)
+        world.welcome(stream)
+        world.frames(frame(2, 0, stream))
+        world.welcome(stream)
+        world.frames(frame(3, 2, stream))
+        assert outlet.kinds() == ["welcome", "0>1", "0>2", "2>3"]
+        world.welcome(stream, generation=2)
+        assert outlet.kinds()[-1] == "SEAT_CHANGED"
 
     run(scenario)
 
