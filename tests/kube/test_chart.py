@@ -104,8 +104,26 @@ def test_operator_does_its_work_with_the_rights_of_the_chart(
         controlled.kubectl("delete", "--ignore-not-found", *names)
 
 
+def test_fleet_may_tell_of_claims_and_nothing_else(
+    server_with_kinds: ApiServer, namespace: str
+) -> None:
+    account = f"{chart.RELEASE}-rallypoint-fleet"
+    server_with_kinds.does("apply", "-f", "-", stdin=rights(account, namespace))
+    user = f"--as=system:serviceaccount:{namespace}:{account}"
+
+    def may(*words: str) -> bool:
+        done = server_with_kinds.kubectl("auth", "can-i", user, "-n", namespace, *words)
+        return done.stdout.strip() == "yes"
+
+    servers = "gameservers.rallypoint.dev"
+    assert may("list", servers)
+    assert may("patch", servers, "--subresource=status")
+    assert not may("patch", servers)
+    assert not may("list", "pods")
+
+
 def rights(account: str, namespace: str) -> str:
-    """The operator's account and its roles, in a namespace of a test."""
+    """An account and its roles, in a namespace of a test."""
     made = [one for one in chart.of_kind(
                 "everything", "ServiceAccount", "Role", "RoleBinding", "ClusterRole",
                 "ClusterRoleBinding",
