@@ -334,7 +334,7 @@ def test_match_survives_a_kill_while_it_moves(tmp_path: Path, runs: Runs, victim
         async with (
             stack.Stack(wish) as running,
             whole.on_bus(running) as bus,
-            whole.playing(running, "duel", "skirmish") as players,
+            whole.playing(running.url, "duel", "skirmish") as players,
             rpc.channel(running.address("fleet/grpc"), name="test") as channel,
         ):
             stub: Any = fleet_admin_pb2_grpc.FleetAdminServiceStub(channel)
@@ -363,7 +363,7 @@ def test_terminated_node_hands_its_match_over(tmp_path: Path, runs: Runs) -> Non
         async with (
             stack.Stack(whole.wish(tmp_path, room_nodes=2)) as running,
             whole.on_bus(running) as bus,
-            whole.playing(running, "duel", "skirmish") as players,
+            whole.playing(running.url, "duel", "skirmish") as players,
         ):
             await asyncio.sleep(1.0)
             source = whole.process_of(await whole.own(bus, players[0].room.seat.room_id))
