@@ -83,7 +83,12 @@ class Allocation(Object, frozen=True, kw_only=True):
     """How slots are claimed."""
 
     claim_ttl_seconds: Annotated[
-        int, Field("When an unconfirmed claim is free again.", minimum=1, maximum=600)
+        int,
+        Field(
+            "When an unconfirmed claim is free again. Not read yet: a setting of fleet decides.",
+            minimum=1,
+            maximum=600,
+        ),
     ] = msgspec.field(name="claimTTLSeconds", default=30)
     prefer_updated: Annotated[bool, Field("Fill servers of the newest revision first.")] = True
 
