@@ -33,6 +33,11 @@
 - {name: RALLYPOINT_GRPC_SERVER_NAME, value: rallypoint}
 {{- end }}
 {{- range $name, $value := merge (dict) .own.settings $values.settings }}
-- {name: RALLYPOINT_{{ $name }}, value: {{ $value | quote }}}
+- {name: RALLYPOINT_{{ $name }}, value: {{ include "rallypoint.setting" $value | quote }}}
 {{- end }}
+{{- end }}
+
+{{/* A number as it was written: Helm's are floats, and a million would be 1e+06. */}}
+{{- define "rallypoint.setting" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) }}{{ int64 . }}{{ else }}{{ . }}{{ end }}
 {{- end }}
