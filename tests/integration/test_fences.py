@@ -74,6 +74,17 @@ def test_a_fenced_server_takes_no_claims_and_an_opened_one_does(play: Play) -> N
     play(scenario)
 
 
+def test_a_silent_server_may_have_rooms_until_redis_knows_better(play: Play) -> None:
+    async def scenario(fleet: Fleet) -> None:
+        node = NODE.partition("|")[0]
+        assert await fleet.fences.may_have_rooms(fleet.name, node)
+        await fleet.claims.adopt(fleet.name, [(RoomId(fleet.fresh("r")), OTHER, 1)])
+        assert not await fleet.fences.may_have_rooms(fleet.name, node)
+        assert await fleet.fences.may_have_rooms(fleet.name, OTHER.partition("|")[0])
+
+    play(scenario)
+
+
 def test_a_claimed_or_occupied_server_is_not_fenced(play: Play) -> None:
     async def scenario(fleet: Fleet) -> None:
         await fleet.claims.adopt(fleet.name, [(RoomId(fleet.fresh("r")), OTHER, 1)])

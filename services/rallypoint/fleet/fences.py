@@ -75,6 +75,16 @@ class Fences:
         """
         await self._last(keys=[keys.fleet_last(set_name)], args=sorted(places)[:_MOST_LAST])
 
+    async def may_have_rooms(self, set_name: SetName, node_id: str) -> bool:
+        """Tell whether a node that nobody hears may be claimed or played on all the same.
+
+        As far as Redis knows, which knows nothing while claims are rebuilt: then it may.
+        """
+        if await self._store.get(keys.fleet_built(set_name)) is None:
+            return True
+        used = await self._store.hgetall(keys.fleet_used(set_name))
+        return any(place.decode().partition("|")[0] == node_id for place in used)
+
     async def all(self, set_name: SetName) -> Mapping[str, int]:
         """Return the fenced places and the epoch each was fenced by."""
         found = await self._store.hgetall(keys.fleet_fenced(set_name))

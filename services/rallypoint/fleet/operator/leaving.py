@@ -80,9 +80,7 @@ class Leaving:
         item, heard = sight.server, sight.heard
         name = SetName(owner.metadata.name)
         if heard is None:
-            # Nothing can be claimed on a process that has not registered, and one that registers
-            # at this very moment refuses the room: it is told to end. The allocator goes elsewhere.
-            return True
+            return await self._unheard(owner, sight)
         place, epoch = heard.node.place, await self._acts.epochs.of(owner.key)
         try:
             if await self._acts.fences.fence(name, place, epoch=epoch) == "used":
@@ -96,6 +94,21 @@ class Leaving:
             # If we lead after all (Redis came back from a copy), we do so above that epoch.
             self._acts.epochs.forget(owner.key)
             raise
+        return True
+
+    async def _unheard(self, owner: GameServerSet, sight: Sight) -> bool:
+        """Judge a server that has no fence, since nobody knows its process.
+
+        Nothing can be claimed on a process that has not registered, and one that registers at this
+        very moment refuses the room: it is told to end, and the allocator goes elsewhere. But one
+        that a leader before us has heard may be cut off, with its players.
+        """
+        name, item = SetName(owner.metadata.name), sight.server
+        if sight.before.occupancy is None or sight.before.phase == "Failed":
+            return True
+        if await self._acts.fences.may_have_rooms(name, item.metadata.name):
+            self._refused(owner, item, "it is silent, and may have rooms")
+            return False
         return True
 
     async def _word(self, sight: Sight, node: Node, epoch: int) -> bool:
