@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -45,6 +46,16 @@ def test_the_example_of_the_rfc_is_no_grpc() -> None:
 def test_what_no_encoder_writes_is_refused(block: bytes) -> None:
     with pytest.raises(hpack.HpackError):
         hpack.Decoder().read(block)
+
+
+def test_a_coded_string_is_decoded_in_one_pass_without_looking_back() -> None:
+    assert hpack.huffman(bytes.fromhex("f1e3c2e5f23a6ba0ab90f4ff")) == b"www.example.com"
+    largest = calls.MOST_BLOCK // 5 * 5
+    assert hpack.huffman(iter(bytes(largest))) == b"0" * (largest * 8 // 5)
+    read = itertools.count()
+    with pytest.raises(hpack.HpackError):
+        hpack.huffman(0xFF for _ in read)
+    assert next(read) == 4  # bytes, as the longest code has 30 bits
 
 
 def test_a_table_forgets_as_its_encoder_does() -> None:

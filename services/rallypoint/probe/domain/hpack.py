@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -30,6 +31,7 @@ MOST_BYTES: Final = 65_536
 _OVERHEAD: Final = 32
 _METHOD: Final = re.compile(rb"/([A-Za-z_][\w.]{0,127}/[A-Za-z_]\w{0,63})")
 _GRPC: Final = b"application/grpc"
+_END: Final = 256
 # RFC 7541, appendix B: the code is canonical, so its lengths are all there is to know. Runs of them
 # as (length, how many symbols), from symbol 0 on.
 _RUNS: Final = (
@@ -73,36 +75,34 @@ def lengths() -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=1)
-def _symbols() -> dict[tuple[int, int], int]:
-    """Symbols by length and code."""
+def _symbols() -> dict[int, int]:
+    """Symbols by their code behind a 1, which keeps its leading zeros."""
     found, code, before = {}, 0, 0
     for symbol in sorted(range(257), key=lambda symbol: (lengths()[symbol], symbol)):
         length = lengths()[symbol]
         code <<= length - before
-        found[length, code] = symbol
+        found[1 << length | code] = symbol
         code, before = code + 1, length
     return found
 
 
-def huffman(data: bytes) -> bytes:
-    """Decode a string."""
-    symbols, each = _symbols(), sorted(set(lengths()))
-    bits, left, out = int.from_bytes(data, "big"), len(data) * 8, bytearray()
-    while left:
-        for length in each:
-            if length > left:
-                if left > 7 or bits != (1 << left) - 1:
-                    raise HpackError("a string ends within a symbol")
-                return bytes(out)
-            if (symbol := symbols.get((length, bits >> (left - length)))) is not None:
-                break
-        else:
-            raise HpackError("no such code")
-        if symbol > 0xFF:
-            raise HpackError("an end within a string")
-        out.append(symbol)
-        left -= length
-        bits &= (1 << left) - 1
+def huffman(data: Iterable[int]) -> bytes:
+    """Decode a string. Every bit is looked at once, whatever a client sends."""
+    symbols, longest, code, out = _symbols(), 1 << max(lengths()), 1, bytearray()
+    for byte in data:
+        for shift in range(7, -1, -1):
+            code = code << 1 | (byte >> shift & 1)
+            symbol = symbols.get(code)
+            if symbol is None:
+                if code >= longest:
+                    raise HpackError("no such code")
+                continue
+            if symbol == _END:
+                raise HpackError("an end within a string")
+            out.append(symbol)
+            code = 1
+    if code > 0xFF or code & (code + 1):  # more than 7 bits are left, or not only ones
+        raise HpackError("a string ends within a symbol")
     return bytes(out)
 
 
