@@ -138,6 +138,31 @@ def test_tables_have_their_bounds() -> None:
     assert follower.unrecognised["series_full"] == 2
 
 
+def test_invented_methods_of_one_cgroup_are_one_and_take_no_place_from_others() -> None:
+    follower, cookies = calls.Calls(), itertools.count()
+
+    def call(number: int, cgroup: int) -> None:
+        path = b"/a.B/c%d" % number
+        block = b"\x83\x04" + bytes([len(path)]) + path + b"\x0f\x10\x10application/grpc"
+        at = next(cookies)
+        whole = event(Kind.HEADERS, 0, 1, 0, cookie=at, cgroup=cgroup, block=block)
+        follower.take([whole, event(Kind.END, 9, 1, 1, cookie=at, cgroup=cgroup)])
+
+    for number in range(calls.MOST_SERIES + 5):
+        call(number, cgroup=3)
+    call(0, cgroup=3)
+    call(7000, cgroup=4)
+    found = {(key.cgroup, key.method): timed.values.count for key, timed in follower.series.items()}
+    assert len(found) == calls.MOST_METHODS + 2
+    assert found[3, "a.B/c0"] == 2
+    assert found[3, calls.OTHER] == calls.MOST_SERIES + 5 - calls.MOST_METHODS
+    assert found[4, "a.B/c7000"] == 1
+    for now in (0.0, 61.0):
+        follower.expire(lambda cgroup: cgroup == 4, now)
+    call(8000, cgroup=3)  # its number is given to another
+    assert {key.method for key in follower.series if key.cgroup == 3} == {"a.B/c8000"}
+
+
 def test_series_end_a_minute_after_their_pod_and_unknown_ones_are_one() -> None:
     follower = calls.Calls()
     for cgroup in (3, 4):

@@ -20,6 +20,10 @@ MOST_OPEN: Final = 512
 """Calls of one connection that go on at once."""
 MOST_QUESTIONS: Final = 4096
 MOST_SERIES: Final = 1024
+MOST_METHODS: Final = 64
+"""Names of one cgroup: who calls invents them, and they stay as long as the cgroup does."""
+OTHER: Final = "_OTHER"
+"""All further ones, as OpenTelemetry calls them."""
 MOST_BLOCK: Final = 65_536
 GONE_S: Final = 60.0
 DNS, GRPC, HTTP2 = "dns", "grpc", "http2"
@@ -132,6 +136,7 @@ class Calls:
         self.unrecognised: Counter[str] = Counter(dict.fromkeys(UNRECOGNISED, 0))
         self._connections: OrderedDict[int, _Connection] = OrderedDict()
         self._questions: OrderedDict[tuple[int, int, int], int] = OrderedDict()
+        self._methods: dict[int, set[str]] = {}
         self._gone: dict[int, float] = {}
 
     def take(self, events: Iterable[l7.Event]) -> None:
@@ -148,6 +153,7 @@ class Calls:
         self._gone = {cgroup: self._gone.get(cgroup, now) for cgroup in gone}
         ended = {cgroup for cgroup, since in self._gone.items() if now - since >= GONE_S}
         self.series = {key: one for key, one in self.series.items() if key.cgroup not in ended}
+        self._methods = {of: names for of, names in self._methods.items() if of not in ended}
 
     def _datagram(self, event: l7.Event) -> None:
         at = event.cookie, event.left, event.stream
@@ -231,12 +237,17 @@ class Calls:
             self._count(key, at_ns, event.at_ns)
 
     def _count(self, key: CallKey, begun_ns: int, ended_ns: int) -> None:
+        methods = self._methods.get(key.cgroup, ())
+        if key.method and key.method not in methods and len(methods) >= MOST_METHODS:
+            key = key._replace(method=OTHER)
         timed = self.series.get(key)
         if timed is None:
             if len(self.series) >= MOST_SERIES:
                 self.unrecognised["series_full"] += 1
                 return
             timed = self.series[key] = Timed(begun_ns)
+            if key.method:
+                self._methods.setdefault(key.cgroup, set()).add(key.method)
         timed.add(max(0, ended_ns - begun_ns))
 
 
