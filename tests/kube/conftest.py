@@ -1,6 +1,6 @@
 """One real API server for all tests of this stage, a namespace of its own for each.
 
-With KUBECONFIG it is the one named there (docs/cluster.md).
+With RALLYPOINT_TEST_KUBECONFIG it is the one named there (docs/cluster.md).
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from tests.support.kubernetes import ApiServer, Unusable, given, temporary_api_s
 
 _numbers = itertools.count()
 HERE = Path(__file__).parent
-KUBECONFIG = "KUBECONFIG"
+GIVEN = "RALLYPOINT_TEST_KUBECONFIG"
+"""Not KUBECONFIG: most who run clusters export that, and tests must not run there unasked."""
 LIMIT_S = 120
 GOODBYE_S = 0.1
 
@@ -48,8 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[ApiServer]:
-    """A real API server that all tests share: that of KUBECONFIG, or one of our own."""
-    if kubeconfig := os.environ.get(KUBECONFIG):
+    """A real API server that all tests share: the one given, or one of our own."""
+    if kubeconfig := os.environ.get(GIVEN):
         with tempfile.TemporaryDirectory(prefix="rallypoint-given-") as name:
             yield _given(Path(kubeconfig), Path(name))
         return
@@ -69,15 +70,15 @@ def _given(kubeconfig: Path, folder: Path) -> ApiServer:
 @pytest.fixture
 def calls_us(server: ApiServer) -> None:
     """Skip where the API server cannot call this machine, as it calls webhooks."""
-    if os.environ.get(KUBECONFIG):
-        pytest.skip("the API server of KUBECONFIG cannot call this machine's loopback")
+    if os.environ.get(GIVEN):
+        pytest.skip(f"the API server of {GIVEN} cannot call this machine's loopback")
 
 
 @pytest.fixture
 def uncontrolled() -> None:
     """Skip where controllers make objects in every namespace."""
-    if os.environ.get(KUBECONFIG):
-        pytest.skip("the cluster of KUBECONFIG has controllers, whose ConfigMaps would be counted")
+    if os.environ.get(GIVEN):
+        pytest.skip(f"the cluster of {GIVEN} has controllers, whose ConfigMaps would be counted")
 
 
 @pytest.fixture(scope="session")
@@ -92,8 +93,8 @@ def can_run_nodes() -> None:
 @pytest.fixture(scope="session")
 def cluster(can_run_nodes: None) -> Iterator[machines.Cluster]:
     """A real cluster of two nodes that all tests share."""
-    if os.environ.get(KUBECONFIG):
-        pytest.skip("the nodes of KUBECONFIG are not ours to break")
+    if os.environ.get(GIVEN):
+        pytest.skip(f"the nodes of {GIVEN} are not ours to break")
     with (
         tempfile.TemporaryDirectory(prefix="rallypoint-nodes-", ignore_cleanup_errors=True) as name,
         machines.cluster(Path(name)) as running,
@@ -167,7 +168,7 @@ def namespace(server: ApiServer) -> Iterator[str]:
     name = f"test-{secrets.token_hex(3)}-{next(_numbers)}"
     server.does("create", "namespace", name)
     yield name
-    if os.environ.get(KUBECONFIG):
+    if os.environ.get(GIVEN):
         server.does("delete", "namespace", name, "--wait=false")
 
 

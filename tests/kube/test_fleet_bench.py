@@ -1,4 +1,4 @@
-"""`rallypoint bench fleet` measures what it says, on any cluster that KUBECONFIG names."""
+"""`rallypoint bench fleet` measures what it says, on the cluster of these tests."""
 
 from __future__ import annotations
 
