@@ -148,6 +148,7 @@ def test_what_pods_refer_to_is_there(case: str) -> None:
 @cases
 def test_names_are_unique_and_owned_by_the_release(case: str) -> None:
     objects = chart.rendered(case)
+    probe = yaml.safe_load(chart.values(case).read_text()).get("probe", {})
     keys = [(o["apiVersion"], o["kind"], o["metadata"]["name"]) for o in objects]
     assert len(keys) == len(set(keys))
     cluster = {"ClusterRole", "ClusterRoleBinding"} | {"ValidatingAdmissionPolicy"}
@@ -158,9 +159,8 @@ def test_names_are_unique_and_owned_by_the_release(case: str) -> None:
             continue
         inside = one["metadata"].get("namespace")
         component = one["metadata"]["labels"]["app.kubernetes.io/component"]
-        of_probe = component == "probe"
-        wanted = "measured" if of_probe else chart.NAMESPACE
-        assert inside == wanted, one["metadata"]["name"]
+        wanted = probe.get("namespace") if component == "probe" else None
+        assert inside == (wanted or chart.NAMESPACE), one["metadata"]["name"]
 
 
 @cases
