@@ -14,8 +14,9 @@ import pytest
 from rallypoint.cli import bench_image, container, plan
 
 END_S = 30.0
-LARGEST_BYTES = {"services": 70_000_000, "probe": 40_000_000}
-"""A guard against a mistake, not the promise: `rallypoint bench image` has that."""
+LARGEST_BYTES = {"services": 70_000_000, "probe": 33_000_000}
+"""Little above what they have (66.4 and 30.4 MB), so that growth is seen. The promise of 35 and
+25 MB is not reached: `rallypoint bench image` says so."""
 WRITES = """
 import errno, pathlib
 try:
