@@ -71,3 +71,27 @@ def test_each_alert_has_its_runbook_and_nothing_else_has() -> None:
         where = f"docs/runbooks/alerts.md#{rule['alert'].lower()}"
         assert rule["annotations"]["runbook"] == where
         assert rule["labels"]["severity"] in ("critical", "warning")
+
+
+def of_made_up_series() -> set[str]:
+    """The alerts that promtool sees fire."""
+    found: set[str] = set()
+    document = yaml.safe_load((ROOT / "helm" / "observe" / "alerts_test.yaml").read_text())
+    for test in document["tests"]:
+        asked = test.get("alert_rule_test", ())
+        found |= {one["alertname"] for one in asked if one["exp_alerts"]}
+        for one in test.get("promql_expr_test", ()):
+            found |= set(re.findall(r'alertname="(\w+)"', str(one["exp_samples"])))
+    return found
+
+
+def of_a_running_stack() -> set[str]:
+    """The alerts that breaking a stack makes fire."""
+    source = (ROOT / "tests" / "integration" / "test_dashboards.py").read_text()
+    waited = " ".join(re.findall(r"await fires\((.+)\)", source))
+    return set(re.findall(r'"(Rallypoint\w+)"', waited))
+
+
+def test_each_alert_is_seen_to_fire() -> None:
+    names = {rule["alert"] for rule in rules()}
+    assert of_made_up_series() | of_a_running_stack() == names
