@@ -78,7 +78,8 @@ class World:
         self.slots: dict[tuple[str, int], Slots] = {}
         self.leaders = [Leader(1)]
         self.promises: dict[str, Promise] = {}
-        self.lost: dict[str, float] = {}  # requests whose answer nobody got, and since when
+        self.claimed: dict[str, float] = {}  # requests that were promised a slot, and when
+        self.lost = 0
         self.requests = 0
         self.deleted = 0
         self.steps = (
@@ -109,6 +110,7 @@ class World:
             self.slots[key], request, now=self.now, ttl_s=TTL_S
         )
         if not refusal:
+            self.claimed[request] = self.now
             self.promises[request] = Promise(name, key[1], self.now + TTL_S)
 
     def go_on(self) -> None:
@@ -120,7 +122,7 @@ class World:
         pod = self.pods.get(promise.name)
         if pod is None or pod.uid != promise.uid or self.rng.random() < 0.1:
             del self.promises[request]
-            self.lost[request] = self.now
+            self.lost += 1
         elif request not in pod.host.rooms and not promise.created:
             pod.host, refusal = pod.host.create(request)
             assert not refusal or not promise.stands(self.now), f"{request} was promised a slot"
@@ -262,11 +264,16 @@ class World:
         assert len(set(numbers)) == len(numbers)
         for (name, uid), slots in self.slots.items():
             assert self.pods[name].uid == uid
-            late = [r for r in slots.live_claims(self.now) if self.is_late(r)]
-            assert late == [], f"{name} keeps {late}"
+            self.check_claims(name, slots)
 
-    def is_late(self, request: str) -> bool:
-        return request in self.lost and self.now > self.lost[request] + TTL_S + 5
+    def check_claims(self, name: str, slots: Slots) -> None:
+        """Of all that is still written down, what is older than its time must hold nothing up."""
+        young = [r for r in slots.claims if self.now < self.claimed[r] + TTL_S]
+        if not slots.fenced_by:
+            free = CAPACITY - slots.rooms - len(young)
+            assert slots.free(self.now) == free, f"{name} is held by more than {young}"
+        _, refusal = retiring.fence(slots, epoch=self.epoch, set_epoch=self.epoch, now=self.now)
+        assert young or refusal != "CLAIMED", f"{name} is not let go for claims that ran out"
 
 
 @settings(max_examples=30)
@@ -284,3 +291,4 @@ def test_the_model_does_play_and_delete() -> None:
         world.step()
     assert world.started > 50
     assert world.deleted > 20
+    assert world.lost > 20
