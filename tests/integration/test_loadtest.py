@@ -26,12 +26,13 @@ QUEUE = {
     "options": {"time_limit_s": 3},
 }
 LONG = {**QUEUE, "queue": "long", "options": {"time_limit_s": 110}}
-# A crowded machine may be slow, and one stall of two seconds loses some inputs.
+# On a crowded machine one stall of two seconds loses some inputs, and one as the swarm begins
+# refuses a few sessions at once, which ask again. How slow it may be is not for this test to say.
 LIMITS = """
 objectives:
-  open session: {at_least: 6, failed_percent: 50}
+  open session: {at_least: 6, failed: 2}
   join: {at_least: 6, failed: 0}
-  input to echo: {at_least: 50, p99_ms: 4000, failed_percent: 20}
+  input to echo: {at_least: 50, failed_percent: 20}
   stream: {failed: 0}
 """
 SLOW = re.compile("NOT_ECHOED|NOT_SENT|STORE_UNAVAILABLE|CLIENT_DEADLINE")
