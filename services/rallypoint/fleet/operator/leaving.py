@@ -58,12 +58,20 @@ class Leaving:
     async def swap(
         self, owner: GameServerSet, item: GameServer, name: str, data: Mapping[str, Any]
     ) -> bool:
-        """Give an empty server the images of another revision, in the pod that it has."""
+        """Give an empty server the images of another revision, in the pod that it has.
+
+        True when its process goes for that.
+        """
         sight = self._world.sight(item)
-        if sight.blind or sight.pod is None or not await self._agreed(owner, sight):
+        if sight.blind or sight.pod is None:
             return False
         meta = item.metadata
         patch = _images(sight, name, data)
+        # A pass that ended between our two writes left a pod with the images already. Its process
+        # stays: fenced, it would take no room for ever.
+        goes = any(one["op"] == "replace" for one in patch)
+        if goes and not await self._agreed(owner, sight):
+            return False
         try:
             await self._acts.pods.json_patch(meta.name, patch, namespace=meta.namespace)
             change = {"metadata": {"uid": meta.uid}, "spec": {"revision": name}}
@@ -73,7 +81,7 @@ class Leaving:
             return False
         self._acts.tell_server(item, "UpdatedInPlace", f"now runs the images of {name}")
         metrics.OPERATOR_ACTIONS.labels(owner.metadata.name, "updated_in_place").inc()
-        return True
+        return goes
 
     async def _agreed(self, owner: GameServerSet, sight: Sight) -> bool:
         """Ask Redis, then the server."""
