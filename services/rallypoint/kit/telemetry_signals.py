@@ -26,6 +26,7 @@ from prometheus_client.samples import Sample
 
 from rallypoint.kit import logs
 
+log = logging.getLogger(__name__)
 STOP_S = 3.0
 _SCOPE = InstrumentationScope("rallypoint")
 _CUMULATIVE = export.AggregationTemporality.CUMULATIVE
@@ -56,6 +57,12 @@ class Logs(logging.Handler):
         """Queue one record; the trace and span are those of the current context."""
         if record.name.partition(".")[0] in _OWN:
             return
+        try:
+            self._queue(record)
+        except Exception:  # who logs is not to fail for it
+            self.handleError(record)
+
+    def _queue(self, record: logging.LogRecord) -> None:
         fields = {key: _plain(value) for key, value in logs.fields(record).items()}
         self._logger.emit(
             timestamp=int(record.created * 1e9),
@@ -91,8 +98,15 @@ class Metrics:
 
     def _run(self) -> None:
         while not self._stopping.wait(self._every_s):
+            self._try()
+        self._try()
+
+    def _try(self) -> None:
+        """Gauges read what the loop owns, and it may change meanwhile: the next time will do."""
+        try:
             self._send()
-        self._send()
+        except Exception as error:
+            log.warning("metrics are not sent this time: %r", error)
 
     def _send(self) -> None:
         moment = (self._began_ns, time.time_ns())

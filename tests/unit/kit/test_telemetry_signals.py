@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
 from opentelemetry.sdk.metrics import export
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from opentelemetry.sdk.resources import Resource
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from rallypoint.kit import telemetry, telemetry_signals
 
@@ -44,6 +51,46 @@ def test_labels_without_observations_are_left_out() -> None:
     registry = CollectorRegistry()
     Histogram("wait", "h", ["queue"], registry=registry)
     assert converted(registry) == {}
+
+
+class FailsOnce(Collector):
+    """As a gauge does that reads what changes meanwhile."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+        self.read_again = threading.Event()
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> list[Metric]:
+        self.reads += 1
+        if self.reads == 1:
+            raise RuntimeError("dictionary changed size during iteration")
+        self.read_again.set()
+        return []
+
+
+def test_metrics_go_on_after_a_read_that_failed() -> None:
+    collector = FailsOnce()
+    REGISTRY.register(collector)
+    refusing = grpc.server(ThreadPoolExecutor(1))  # where nobody listens is tried for seconds
+    port = refusing.add_insecure_port("127.0.0.1:0")
+    refusing.start()
+    try:
+        sent = telemetry_signals.Metrics(f"127.0.0.1:{port}", Resource({}), every_s=0.01)
+        assert collector.read_again.wait(10)
+        sent.stop()
+    finally:
+        refusing.stop(None)
+        REGISTRY.unregister(collector)
+
+
+def test_who_logs_does_not_fail_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    handler = telemetry_signals.Logs("127.0.0.1:1", Resource({}))
+    handler.handle(logging.LogRecord("a", logging.INFO, __file__, 1, "%d", ("no number",), None))
+    handler.stop()
+    assert "Logging error" in capsys.readouterr().err
 
 
 @pytest.fixture
