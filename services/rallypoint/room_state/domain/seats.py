@@ -113,7 +113,10 @@ class SeatBook:
         self._saves = saves
         self._saved: SavedBook | None = None
         """All seats while no time is running for any."""
-        self._connected: int | None = None
+        self._changes = 0
+        self._counted = (-1, 0)
+        """Who was connected after how many changes. Metrics count in a thread of their own: what
+        was counted beside a change, or is kept too late, belongs to changes that are past."""
         self._written: SavedBook | None = None
 
     @classmethod
@@ -197,10 +200,12 @@ class SeatBook:
     @property
     def connected(self) -> int:
         """Players with a stream."""
-        if self._connected is None:
-            states = [record.state for record in self._records]
-            self._connected = states.count(SeatState.CONNECTED)
-        return self._connected
+        changes = self._changes
+        known, count = self._counted
+        if known != changes:
+            count = [record.state for record in self._records].count(SeatState.CONNECTED)
+            self._counted = (changes, count)
+        return count
 
     def seats(self) -> list[Seat]:
         """Everybody with a seat."""
@@ -250,7 +255,7 @@ class SeatBook:
     def admit(self, player_id: str, display_name: str, *, team: int, reserve_until: float) -> Seat:
         """A seat for a player who has none; raises as `offered` does."""
         (slot,) = self.offered([player_id])
-        self._saved = self._connected = None
+        self._saved = None
         seat = Seat(slot, player_id, display_name, team)
         record = _Record(seat, deadline=reserve_until)
         if slot < len(self._records):
@@ -259,6 +264,7 @@ class SeatBook:
             self._records[slot] = record
         else:
             self._records.append(record)
+        self._changes += 1
         return seat
 
     def kick(self, slot: int) -> None:
@@ -379,11 +385,12 @@ class SeatBook:
         return token
 
     def _step(self, record: _Record, event: SeatEvent) -> None:
-        self._saved = self._connected = None
+        self._saved = None
         state = TRANSITIONS.get((record.state, event))
         if state is None:
             raise errors.PermissionDenied("SEAT_REFUSED", f"the seat is {record.state.name}")
         record.state = state
+        self._changes += 1
 
 
 def _expiry(state: SeatState) -> str:
