@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 import uvloop
@@ -69,6 +71,19 @@ def test_who_is_unknown_is_looked_for_a_twentieth_of_the_time() -> None:
         with socket.create_connection(listener.getsockname()) as near, listener.accept()[0] as far:
             told = [peers.cookie(near.getsockname()) for _ in range(30)]
             assert told == [""] * 18 + [own_cookie(far)] * 12
+
+
+def test_among_many_descriptors_nobody_looks() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as near,
+        listener.accept()[0] as far,
+    ):
+        with ExitStack() as many:
+            for _ in range(512):
+                many.callback(os.close, os.dup(far.fileno()))
+            assert cookies.Peers().cookie(near.getsockname()) == ""
+        assert cookies.Peers().cookie(near.getsockname()) == own_cookie(far)
 
 
 @pytest.mark.parametrize(
