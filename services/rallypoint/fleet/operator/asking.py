@@ -10,7 +10,7 @@ Redirects are not followed, answers are small and quick or none.
 from __future__ import annotations
 
 import asyncio
-import urllib.error
+import http.client
 import urllib.request
 from collections.abc import Mapping
 from typing import Any
@@ -37,9 +37,13 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         """Stay where we were sent."""
 
 
-async def ask(url: str, question: Mapping[str, Any]) -> int:
-    """Return how many servers are wanted; Refused without a usable answer."""
-    return await asyncio.to_thread(_ask, url, msgspec.json.encode(question))
+async def ask(url: str, question: Mapping[str, Any], *, within_s: float = 2 * TIMEOUT_S) -> int:
+    """Return how many servers are wanted; Refused without a usable answer in time."""
+    try:
+        async with asyncio.timeout(within_s):  # the other one is for each read: they may be many
+            return await asyncio.to_thread(_ask, url, msgspec.json.encode(question))
+    except TimeoutError as error:
+        raise Refused(f"no whole answer in {within_s} s") from error
 
 
 def _ask(url: str, body: bytes) -> int:
@@ -51,7 +55,7 @@ def _ask(url: str, body: bytes) -> int:
         with opener.open(request, timeout=TIMEOUT_S) as answer:
             text = answer.read(ANSWER_MAX_BYTES)
         servers = msgspec.json.decode(text, type=Answer).servers
-    except (OSError, ValueError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError, http.client.HTTPException, msgspec.MsgspecError) as error:
         raise Refused(f"{type(error).__name__}: {error}") from error
     if not 0 <= servers <= MOST:
         raise Refused(f"{servers} servers are out of bounds")

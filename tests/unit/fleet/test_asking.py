@@ -1,0 +1,54 @@
+"""A studio's webhook may answer what it likes, or nothing: it is refused, never an odd error."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from rallypoint.fleet.operator import asking
+
+GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n" + b'{"servers":7}'
+
+
+def asked(answer: bytes, *, within_s: float = 20.0) -> int:
+    """What comes of a webhook that says this, and then nothing until nobody waits any more."""
+
+    async def scenario() -> int:
+        over = asyncio.Event()
+
+        async def webhook(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(answer)
+            if not answer:
+                await over.wait()
+            writer.close()
+
+        server = await asyncio.start_server(webhook, "127.0.0.1", 0)
+        async with server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            try:
+                return await asking.ask(url, {"set": "arena"}, within_s=within_s)
+            finally:
+                over.set()
+
+    return asyncio.run(scenario())
+
+
+def test_a_number_of_servers_is_taken() -> None:
+    assert asked(GOOD) == 7
+
+
+@pytest.mark.parametrize("answer", [b"rubbish\r\n\r\n", GOOD[:-5], b"HTTP/1.1 200 OK\r\n" * 200])
+def test_rubbish_is_refused(answer: bytes) -> None:
+    with pytest.raises(asking.Refused):
+        asked(answer)
+
+
+def test_an_address_that_is_none_is_refused() -> None:
+    with pytest.raises(asking.Refused, match="InvalidURL"):
+        asyncio.run(asking.ask("http://127.0.0.1:port/", {}))
+
+
+def test_who_says_nothing_is_not_waited_for() -> None:
+    with pytest.raises(asking.Refused, match="no whole answer"):
+        asked(b"", within_s=0.1)
