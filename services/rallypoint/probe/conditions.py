@@ -71,6 +71,8 @@ class Conditions:
     async def run(self, transport: Transport) -> None:
         """Write until cancelled."""
         failures = 0
+        if self._wanted:  # by a session that ended while it wrote, or before it tried again
+            self._waiting.set()
         while True:
             await self._waiting.wait()
             self._waiting.clear()
