@@ -64,26 +64,6 @@ def test_images_of_empty_servers_change_in_place_and_occupied_ones_wait(
     runs(scenario())
 
 
-def test_a_pod_that_has_the_images_already_is_not_fenced(runs: Runs, fleets: Fleets) -> None:
-    """As after an update in place of which only the first write was done."""
-
-    async def scenario() -> None:
-        async with fleets() as fleet:
-            fleet.operator()
-            await fleet.apply(replicas=1, **QUICKLY)
-            await fleet.ready(1)
-            (pod,) = fleet.pods.lister
-            image = {"op": "replace", "path": "/spec/containers/0/image", "value": "room-state:2"}
-            await Api(fleet.transport, PODS, manager="test").json_patch(
-                pod.metadata.name, (image,), namespace=fleet.namespace
-            )
-            await fleet.apply(replicas=1, template=template("room-state:2"), **QUICKLY)
-            await updated(fleet, 1)
-            assert await fleet.allocate(f"{fleet.name}-r") == pod.metadata.name
-
-    runs(scenario())
-
-
 def test_other_changes_replace_pods_in_parts_and_a_pause_holds_them(
     runs: Runs, fleets: Fleets
 ) -> None:
