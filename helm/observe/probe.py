@@ -5,15 +5,14 @@ Series are picked by the pods' namespace, and drawn by pod; where no cluster nam
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from helm.observe import dashboards
-from helm.observe.dashboards import PER_S, SECONDS, SHARE, SHORT, Panel
+from helm.observe import page
+from helm.observe.page import PER_S, SECONDS, SHARE, SHORT, Panel
 
 PODS = 'pod_namespace=~"$namespace"'
 BY = "pod_namespace, pod_name, owner"
@@ -80,7 +79,7 @@ PANELS = (
         {
             "series": "sum(rallypoint_probe_series)",
             "pods known": "sum(rallypoint_probe_pods)",
-            "trouble {{kind}}": dashboards.rate("rallypoint_probe_trouble_total", "kind"),
+            "trouble {{kind}}": page.rate("rallypoint_probe_trouble_total", "kind"),
             "leaked": "sum(rallypoint_probe_leaked)",
         },
         "Trouble: what it could not count. Leaked must be 0.",
@@ -90,7 +89,7 @@ PANELS = (
 
 def _panel(number: int, panel: Panel) -> dict[str, Any]:
     """As the others are drawn, with the queries as they are."""
-    made = dashboards._panel(number, panel)
+    made = page.drawn(number, panel)
     for target, query in zip(made["targets"], panel.queries.values(), strict=True):
         target["expr"] = query
     return made
@@ -98,12 +97,12 @@ def _panel(number: int, panel: Panel) -> dict[str, Any]:
 
 def text() -> str:
     """The file."""
-    page = {**dashboards.dashboard("edge"), "uid": "rallypoint-probe"}
-    page |= {"title": "Rallypoint: Sockets", "panels": [_panel(*one) for one in enumerate(PANELS)]}
-    (namespace,) = (v for v in page["templating"]["list"] if v["name"] == "namespace")
+    panels = [_panel(*one) for one in enumerate(PANELS)]
+    made = {**page.dashboard("probe", "Sockets", ()), "panels": panels}
+    (namespace,) = (v for v in made["templating"]["list"] if v["name"] == "namespace")
     namespace["query"]["query"] = "label_values(rallypoint_tcp_rtt_seconds_count, pod_namespace)"
-    return json.dumps(page, indent=1) + "\n"
+    return page.as_text(made)
 
 
 if __name__ == "__main__":
-    (dashboards.FOLDER / "probe.json").write_text(text())
+    (page.FOLDER / "probe.json").write_text(text())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from helm.observe import dashboards
+from helm.observe import page as drawn
 from helm.observe import probe as page
 from tests.unit.probe.test_export import one
 
@@ -24,7 +24,7 @@ def told() -> set[str]:
 
 
 def test_every_query_names_what_there_is() -> None:
-    assert (dashboards.FOLDER / "probe.json").read_text() == page.text(), (
+    assert (drawn.FOLDER / "probe.json").read_text() == page.text(), (
         "run python helm/observe/probe.py"
     )
     queries = [query for panel in page.PANELS for query in panel.queries.values()]
