@@ -33,7 +33,9 @@ def test_two_tickets_become_a_match_with_seats(
         ):
             first = await ann.create()
             assert first.state == v1.TICKET_STATE_QUEUED
-            watched = asyncio.create_task(ann.watch(first.ticket_id))
+            begun = asyncio.Event()
+            watched = asyncio.create_task(ann.watch(first.ticket_id, begun=begun))
+            await asyncio.wait_for(begun.wait(), mm.WITHIN_S)
             second = await bob.create()
             events = await watched
             assert kinds(events)[0] == "queued"

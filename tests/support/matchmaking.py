@@ -270,12 +270,19 @@ class Player:
         ).rating
         return rating
 
-    async def watch(self, ticket_id: str, after_seq: int = 0) -> list[v1.WatchTicketResponse]:
-        """All events until the stream ends."""
+    async def watch(
+        self, ticket_id: str, after_seq: int = 0, *, begun: asyncio.Event | None = None
+    ) -> list[v1.WatchTicketResponse]:
+        """All events until the stream ends; sets `begun` at the first."""
         request = v1.WatchTicketRequest(ticket_id=ticket_id, queue=self.queue, after_seq=after_seq)
         async with rpc.calling(), asyncio.timeout(WITHIN_S):
             stream = self.stub.WatchTicket(request, metadata=self.metadata)
-            return [response async for response in stream]
+            events = []
+            async for response in stream:
+                events.append(response)
+                if begun is not None:
+                    begun.set()
+            return events
 
     async def wait_state(self, state: int, ticket_id: str = "") -> v1.Ticket:
         """The ticket once it has come to a state."""
