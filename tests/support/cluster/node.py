@@ -107,8 +107,12 @@ class Node:
         """Kill a pod's containers with SIGKILL."""
         labels = f'labels."io.kubernetes.pod.name"=={pod},'
         labels += 'labels."io.cri-containerd.kind"==container'
+        tasks = [line.split() for line in self.ctr("tasks", "list").splitlines()]
+        running = {words[0] for words in tasks if words[-1] == "RUNNING"}
+        # One that ended before is listed until the kubelet removes it.
         for container in self.ctr("containers", "list", "--quiet", labels).split():
-            self.ctr("tasks", "kill", "--signal", "SIGKILL", container)
+            if container in running:
+                self.ctr("tasks", "kill", "--signal", "SIGKILL", container)
 
     def ctr(self, *words: str) -> str:
         """Run containerd's own client on the node's pods and images."""
