@@ -13,14 +13,20 @@ from tests.support.kubernetes import ApiServer
 def test_the_bench_measures_and_cleans_up(server: ApiServer) -> None:
     words = ["-m", "rallypoint", "bench", "fleet", "--json", "--servers", "300", "--rounds", "1"]
     words += ["--parts", "servers", "scale-up", "--scale-up", "30"]
-    done = subprocess.run(
-        [sys.executable, *words],
-        env={**os.environ, "KUBECONFIG": str(server.kubeconfig)},
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
+    # A node without a kubelet runs nothing, and must not be waited for.
+    node = json.dumps({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "idle"}})
+    server.does("create", "-f", "-", stdin=node)
+    try:
+        done = subprocess.run(
+            [sys.executable, *words],
+            env={**os.environ, "KUBECONFIG": str(server.kubeconfig)},
+            capture_output=True,
+            text=True,
+            timeout=110,
+            check=False,
+        )
+    finally:
+        server.does("delete", "node", "idle")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["servers"] == report["rounds"][0]["events"] == 300

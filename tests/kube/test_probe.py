@@ -70,7 +70,7 @@ class Account:
 
 
 @pytest.fixture
-def account(server: ApiServer, namespace: str) -> Account:
+def account(server: ApiServer, namespace: str) -> Iterator[Account]:
     """An account with exactly the rights that the chart gives, in a pod on a node."""
     node, name = f"node-{namespace}", "rallypoint-probe"
     server.does("apply", "--server-side", "-f", str(ACCESS))
@@ -83,7 +83,9 @@ def account(server: ApiServer, namespace: str) -> Account:
     uid = make_pod(server, namespace, name, node, account=name)
     bound = ("--bound-object-kind=Pod", f"--bound-object-name={name}", f"--bound-object-uid={uid}")
     token = server.does("-n", namespace, "create", "token", name, *bound).strip()
-    return Account(server, namespace, node, token)
+    yield Account(server, namespace, node, token)
+    server.does("delete", "node", node)
+    server.does("delete", "clusterrolebinding", namespace)
 
 
 def make_pod(

@@ -29,7 +29,7 @@ from rallypoint.fleet.domain.game_server import GameServer
 from rallypoint.fleet.domain.observed import time_text
 from rallypoint.fleet.domain.pods import SET
 from rallypoint.fleet.domain.workload import Pod
-from rallypoint.fleet.operator.kinds import MACHINES, PODS
+from rallypoint.fleet.operator.kinds import PODS
 from rallypoint.internal.v1 import events_pb2
 from rallypoint.kit import errors, subjects
 from rallypoint.kit.bus import Bus
@@ -38,6 +38,8 @@ from rallypoint.kube.api import Api, Scope
 from rallypoint.kube.config import ClusterConfig
 from rallypoint.kube.domain.store import Change
 from rallypoint.kube.informer import Informers
+from rallypoint.kube.kinds import Kind
+from rallypoint.kube.objects import Object, Resource
 from rallypoint.kube.transport import Transport
 
 MANAGER = "rallypoint-bench"
@@ -46,6 +48,34 @@ LIMIT_S = 600.0
 STOP_S = 20.0
 BEAT_S = 1.0
 WORKERS = 16
+
+
+class Condition(Object, frozen=True, kw_only=True):
+    """What a kubelet says of its node."""
+
+    type: str = ""
+    status: str = ""
+
+
+class MachineStatus(Object, frozen=True, kw_only=True):
+    """A node, as its kubelet sees it."""
+
+    conditions: tuple[Condition, ...] | None = None
+
+
+class Machine(Resource, frozen=True, kw_only=True):
+    """v1 Node."""
+
+    status: MachineStatus = MachineStatus()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a kubelet, or KWOK, runs pods there."""
+        known = self.status.conditions or ()
+        return any((one.type, one.status) == ("Ready", "True") for one in known)
+
+
+MACHINES = Kind("", "v1", "Node", "nodes", Machine, namespaced=False)
 
 
 class Nodes:
@@ -127,7 +157,8 @@ async def measure(settings: ClusterConfig, namespace: str, servers: int) -> dict
         informers = await stack.enter_async_context(Informers(transport, manager=MANAGER))
         cache = informers.informer(resources.GAME_SERVERS, Scope(namespace))
         pods = Api(transport, PODS, manager=MANAGER)
-        has_nodes = bool(await Api(transport, MACHINES, manager=MANAGER).list())
+        machines = await Api(transport, MACHINES, manager=MANAGER).list()
+        has_nodes = any(machine.is_ready for machine in machines)
         nodes = Nodes(pods, bus, kubelets=not has_nodes)
         informers.informer(PODS, Scope(namespace)).on_change(nodes.on_pod)
         await informers.wait_synced()
