@@ -89,6 +89,15 @@ async def guest(stack: OpenStack) -> Session:
     return await Session.open(WebChannel(stack.gateway.url), game="skirmish")
 
 
+async def seat_by_code(session: Session, code: str) -> bytes:
+    """Enter a player's room; the seat token."""
+    entered = room_pb2.JoinByCodeRequest(code=code)
+    answer = await session.channel.unary(
+        ROOM + "JoinByCode", entered.SerializeToString(), token=await session.token()
+    )
+    return room_pb2.JoinByCodeResponse.FromString(answer).seat_token
+
+
 @asynccontextmanager
 async def seated(session: Session, room_id: str, token: bytes) -> AsyncIterator[Match]:
     """Play a room; what is seen is noted."""
@@ -108,13 +117,8 @@ async def match(stack: OpenStack, fresh: Fresh, **fields: Any) -> AsyncIterator[
     host = await stack.player(fresh("host"))
     made = await create(host, "one", record=True, **fields)
     session = await guest(stack)
-    entered = room_pb2.JoinByCodeRequest(code=made.code)
-    token = await session.token()
-    answer = await session.channel.unary(
-        ROOM + "JoinByCode", entered.SerializeToString(), token=token
-    )
-    joined = room_pb2.JoinByCodeResponse.FromString(answer)
-    async with seated(session, made.room_id, joined.seat_token) as playing:
+    seat_token = await seat_by_code(session, made.code)
+    async with seated(session, made.room_id, seat_token) as playing:
         yield playing
     await session.channel.close()
 

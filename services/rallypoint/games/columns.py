@@ -119,13 +119,14 @@ class Cells:
 
     `x` and `y` name the columns that place a row, with bounds; `alive` the one that is 0 for rows
     that are nowhere. Of a game's tables with cells exactly one has a row per seat: there the seats
-    are.
+    are. A room that is recorded shows all rows to who watches, unless `recorded` is False.
     """
 
     radius: float
     x: str = "x"
     y: str = "y"
     alive: str = ""
+    recorded: bool = True
 
 
 class Table(Columns):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from rallypoint.games import cell_views, sections
+from rallypoint.games import cell_views, overview, sections
 from rallypoint.games.arena import Arena
 from rallypoint.games.definition import Definition
 from rallypoint.games.encoder import EncoderTable
@@ -45,6 +45,8 @@ class FrameWriter:
         self._shared = sections.make(shared, arena.rooms)
         self._teams = _team_rows(definition, arena)
         self._sources = _sources(definition, arena, self._teams)
+        self.overview = overview.make(definition, arena)
+        """What recordings have besides, of the state of the last `deltas`."""
         self._logs = [_Log() for _ in range(arena.rooms)]
         self._epochs = [b""] * arena.rooms
         self._ahead: dict[int, int] = {}

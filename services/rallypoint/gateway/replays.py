@@ -137,17 +137,27 @@ class Replays:
         return admin_pb2.ListReplaysResponse(replays=reversed(found))
 
     async def _admit(self, room_id: str, player_id: str) -> None:
-        """Let a player pass who had a seat; the newest record names all who had one."""
+        """Let a player pass who had a seat, once it tells nothing that players may not know."""
         data = await self._bus.last(subjects.REPLAY.name, subjects.replay(RoomId(room_id)))
         if data is None:
             raise _unknown()
-        if player_id in ReplayRecord.FromString(data).players:
-            return
+        newest = ReplayRecord.FromString(data)
+        if not await self._played(room_id, player_id, newest):
+            raise errors.PermissionDenied("REPLAY_REFUSED", "a replay is for those who played")
+        if newest.chunk.head.cells and not newest.chunk.last:
+            own = await self._bus.kv(subjects.OWNERS.name).get(subjects.own(RoomId(room_id)))
+            if own is not None:
+                raise errors.FailedPrecondition(
+                    "REPLAY_EARLY", "it shows more than players see, and the room still runs"
+                )
+
+    async def _played(self, room_id: str, player_id: str, newest: ReplayRecord) -> bool:
+        """Whether the player had a seat; the newest record names all who had one."""
+        if player_id in newest.players:
+            return True
         async with contextlib.aclosing(self._records(room_id)) as records:
             first, _ = await anext(records)  # a node that died may have known more
-        if player_id in first.players:
-            return
-        raise errors.PermissionDenied("REPLAY_REFUSED", "a replay is for those who played")
+        return player_id in first.players
 
     async def _records(self, room_id: str) -> AsyncGenerator[tuple[ReplayRecord, int], None]:
         """The records of a room, and how many follow on each."""

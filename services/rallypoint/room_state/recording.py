@@ -2,8 +2,8 @@
 
 A tape takes the bytes that all clients get, between two ticks, and only appends to a list. Each
 chunk begins with a keyframe, and so is whole by itself: one that is lost is a gap and no more.
-Only what everybody in the room may see is taken: SHARED tables, events, words to all. Rows of
-seats, teams and cells are not (docs/replay.md).
+Only what everybody in the room may see is taken: SHARED tables, events, words to all; and CELL
+tables as SHARED ones, unless a game keeps them. Rows of seats and teams are not (docs/replay.md).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from rallypoint.games import overview
 from rallypoint.games.definition import Definition
 from rallypoint.games.engine import RoomTable
 from rallypoint.games.room import Seat
@@ -231,25 +232,34 @@ class Tape:
             RECORD_PLAYER_TAG + varint(len(name)) + name
             for name in (player.encode() for player in self._players)
         )
-        info = self._definition.info
+        info, schema = self._definition.info, overview.schema_of(self._definition)
         head = replay_pb2.ReplayHead(
             game=info.name,
             queue=self._queue,
-            schema=schema_proto.of(self._definition.schema),
+            schema=schema_proto.of(schema),
             tick_hz=info.tick_hz,
             send_hz=self._definition.send_hz,
             seats=[schema_proto.seat(seat) for seat in seats],
+            cells=schema != self._definition.schema,
         ).SerializeToString()
         self._head = HEAD_TAG + varint(len(head)) + head
 
 
 def roll(tapes: Mapping[int, Tape], table: RoomTable, deltas: Sequence[bytes]) -> None:
     """Record the frames of a tick: of the rooms by slot that have a tape."""
-    tick = table.tick
+    tick, whole = table.tick, table.writer.overview
+    if whole is not None:
+        more = whole.deltas(len(deltas))
+        deltas = [shared + cells for shared, cells in zip(deltas, more, strict=True)]
     due = [slot for slot, tape in tapes.items() if tape.take(tick, deltas[slot])]
-    if due:
-        for slot, keyframe in zip(due, table.writer.keyframes(due), strict=True):
-            tapes[slot].begin(tick, table.tick_of(slot), keyframe)
+    if not due:
+        return
+    keyframes = table.writer.keyframes(due)
+    if whole is not None:
+        more = whole.keyframes(due)
+        keyframes = [shared + cells for shared, cells in zip(keyframes, more, strict=True)]
+    for slot, keyframe in zip(due, keyframes, strict=True):
+        tapes[slot].begin(tick, table.tick_of(slot), keyframe)
 
 
 def _timestamp(seconds: float) -> Timestamp:

@@ -19,6 +19,7 @@ const BY_REASON: Readonly<Record<string, Explanation>> = {
   SCHEMA_MISMATCH: { title: "This page is out of date", advice: "Reload to get the new version." },
   CODE_UNKNOWN: { title: "No room has this code", advice: "Check it with whoever made the room; it ends with the room." },
   REPLAY_UNKNOWN: { title: "There is no replay", advice: "The match was not recorded, or it is too long ago." },
+  REPLAY_EARLY: { title: "This match is still played", advice: "Its replay shows more than a player may see. It can be watched once the match has ended." },
   REPLAY_REFUSED: { title: "This replay is not yours", advice: "Only those who played a match can watch it again." },
   REPLAYS_EXCEEDED: { title: "Many replays are watched just now", advice: "Try again in a moment." },
   SPECTATE_OFF: { title: "This room lets nobody watch", advice: "Ask whoever made it." },
