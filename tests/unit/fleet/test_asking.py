@@ -17,7 +17,8 @@ def asked(answer: bytes, *, within_s: float = 20.0) -> int:
     async def scenario() -> int:
         over = asyncio.Event()
 
-        async def webhook(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def webhook(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"}")  # closing on what was not read would break the pipe
             writer.write(answer)
             if not answer:
                 await over.wait()
