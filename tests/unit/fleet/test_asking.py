@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -45,9 +46,35 @@ def test_rubbish_is_refused(answer: bytes) -> None:
         asked(answer)
 
 
-def test_an_address_that_is_none_is_refused() -> None:
-    with pytest.raises(asking.Refused, match="InvalidURL"):
-        asyncio.run(asking.ask("http://127.0.0.1:port/", {}))
+@pytest.mark.parametrize("url", ["http://127.0.0.1:port/", "file:///etc/passwd", "http://", "no"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(asking.Refused, match=url):
+        asyncio.run(asking.ask(url, {}))
+
+
+def test_no_thread_stays_with_who_drips() -> None:
+    async def scenario() -> None:
+        left = asyncio.Event()
+
+        async def webhook(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"}")
+            with contextlib.suppress(ConnectionError):
+                while not reader.at_eof():
+                    writer.write(b"H")
+                    await writer.drain()
+                    await asyncio.sleep(0.01)
+            left.set()
+            writer.close()
+
+        server = await asyncio.start_server(webhook, "127.0.0.1", 0)
+        async with server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            with pytest.raises(asking.Refused, match="no whole answer"):
+                await asking.ask(url, {}, within_s=0.3)
+            async with asyncio.timeout(10):
+                await left.wait()
+
+    asyncio.run(scenario())
 
 
 def test_who_says_nothing_is_not_waited_for() -> None:
