@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import grpc.aio
-
 from rallypoint.fleet.domain.nodes import Node
 from rallypoint.internal.v1 import (
     room_host_pb2,
@@ -19,23 +17,41 @@ PING_TIMEOUT_S = 1.0
 CLOSE_TIMEOUT_S = 2.0
 
 
+class _Link:
+    """A channel with its stubs, which cost as much to make as a call does."""
+
+    def __init__(self, address: str) -> None:
+        self.channel = rpc.channel(address, name="fleet")
+        self.rooms: room_host_pb2_grpc.RoomHostServiceAsyncStub = (
+            room_host_pb2_grpc.RoomHostServiceStub(self.channel)
+        )
+        self.transfers: room_transfer_pb2_grpc.RoomTransferServiceAsyncStub = (
+            room_transfer_pb2_grpc.RoomTransferServiceStub(self.channel)
+        )
+
+
 class Hosts:
     """Channels to the nodes."""
 
     def __init__(self) -> None:
-        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._links: dict[str, _Link] = {}
 
-    def _channel(self, node: Node) -> grpc.aio.Channel:
-        channel = self._channels.get(node.address)
-        if channel is None:
-            channel = self._channels[node.address] = rpc.channel(node.address, name="fleet")
-        return channel
+    def _link(self, node: Node) -> _Link:
+        link = self._links.get(node.address)
+        if link is None:
+            link = self._links[node.address] = _Link(node.address)
+        return link
 
     def _stub(self, node: Node) -> room_host_pb2_grpc.RoomHostServiceAsyncStub:
-        return room_host_pb2_grpc.RoomHostServiceStub(self._channel(node))
+        return self._link(node).rooms
 
     def _transfers(self, node: Node) -> room_transfer_pb2_grpc.RoomTransferServiceAsyncStub:
-        return room_transfer_pb2_grpc.RoomTransferServiceStub(self._channel(node))
+        return self._link(node).transfers
+
+    @property
+    def addresses(self) -> frozenset[str]:
+        """Where channels lead."""
+        return frozenset(self._links)
 
     async def migrate(
         self, node: Node, request: room_transfer_pb2.MigrateRoomRequest, *, timeout_s: float
@@ -102,8 +118,8 @@ class Hosts:
 
     async def keep_only(self, addresses: Collection[str]) -> None:
         """Close the channels to all other addresses."""
-        for address in self._channels.keys() - set(addresses):
-            await self._channels.pop(address).close()
+        for address in self._links.keys() - set(addresses):
+            await self._links.pop(address).channel.close()
 
     async def close(self) -> None:
         """Close all channels."""

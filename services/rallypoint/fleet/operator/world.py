@@ -83,7 +83,7 @@ class World:
         self.listeners = Listeners()
         self.registry = Registry()
         self.watch = NodeWatch(self.registry, bus=bus, hosts=hosts, clock=clock)
-        self._bus, self._clock = bus, clock
+        self._bus, self._clock, self._hosts = bus, clock, hosts
         self.ears = Ears(clock.monotonic())
         self._index()
 
@@ -149,6 +149,7 @@ class World:
             for node_id in self.ears.due(nodes, now, silence_s=SILENCE_S):
                 self._changed(node_id)
             self.registry.forget_dead(now - DEATHS_KEPT_S)
+            await self._hosts.keep_only({node.address for node in self.registry.alive()})
 
     async def _bury(self) -> None:
         """Deaths are told as edges too; what becomes of the rooms is the allocators' work."""
