@@ -14,6 +14,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import aiohttp
 from aiohttp import web
@@ -92,6 +93,19 @@ class Proxy:
     def config(self) -> ClusterConfig:
         """A configuration that reaches the API server through here."""
         return ClusterConfig(name="proxied", server=self.url)
+
+    def kubeconfig(self, folder: Path) -> Path:
+        """The same as a file."""
+        path = folder / "proxied"
+        named = {"cluster": "test", "user": "admin", "namespace": "default"}
+        config = {
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {"server": self.url}}],
+            "users": [{"name": "admin", "user": {}}],
+            "contexts": [{"name": "test", "context": named}],
+        }  # fmt: skip
+        path.write_text(json.dumps(config))
+        return path
 
     def fail(self, match: Match, *, times: int = 1, **how: object) -> Fault:
         """Have matching requests fail."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import Counter
 from pathlib import Path
@@ -72,20 +71,6 @@ def note(made: Counter[str], change: Change[GameServer]) -> None:
         made[change.new.metadata.name] += 1
 
 
-def kubeconfig(folder: Path, url: str) -> Path:
-    """A configuration that goes through the proxy."""
-    path = folder / "proxied"
-    named = {"cluster": "test", "user": "admin", "namespace": "default"}
-    config = {
-        "apiVersion": "v1", "kind": "Config", "current-context": "test",
-        "clusters": [{"name": "test", "cluster": {"server": url}}],
-        "users": [{"name": "admin", "user": {}}],
-        "contexts": [{"name": "test", "context": named}],
-    }  # fmt: skip
-    path.write_text(json.dumps(config))
-    return path
-
-
 def of_servers(seen: Seen) -> bool:
     """Match writes of servers and pods."""
     return writes(seen) and ("gameservers" in seen.path or "/pods" in seen.path)
@@ -96,7 +81,7 @@ def test_through_refusals_cuts_and_stalls_a_set_converges_with_few_requests(
 ) -> None:
     async def scenario() -> None:
         async with fleets() as fleet, Proxy(fleet.cluster).running() as proxy:
-            fleet.operator(kubeconfig=kubeconfig(tmp_path, proxy.url))
+            fleet.operator(kubeconfig=proxy.kubeconfig(tmp_path))
             await fleet.apply(replicas=2, **AT_ONCE)
             await fleet.ready(2)
             proxy.fail(of_servers, status=409, reason="Conflict", times=4)

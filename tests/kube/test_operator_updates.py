@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 from rallypoint.fleet.operator.kinds import PODS
 from rallypoint.kube.api import Api
 from tests.kube.conftest import Fleets, Runs
 from tests.kube.fleet_stack import Fleet, template
+from tests.kube.proxy import Proxy
 
+HEARD_S = 1.5
+"""In which a process is heard for sure."""
 QUICKLY = {
     "update": {"maxSurge": 0, "maxUnavailable": 1},
     "scaleIn": {"minIdleSeconds": 0},
@@ -60,6 +66,34 @@ def test_images_of_empty_servers_change_in_place_and_occupied_ones_wait(
             assert set(images(fleet).values()) == {"room-state:2"}
             assert {pod.metadata.uid for pod in fleet.pods.lister} == uids
             assert fleet.status("current_revision") == fleet.status("update_revision")
+
+    runs(scenario())
+
+
+def test_an_update_in_place_that_was_interrupted_fences_nobody(
+    runs: Runs, fleets: Fleets, tmp_path: Path
+) -> None:
+    """Its first write gives the pod the image, which starts a process; the second one is late."""
+
+    async def scenario() -> None:
+        async with fleets() as fleet, Proxy(fleet.cluster).running() as proxy:
+            fleet.operator(kubeconfig=proxy.kubeconfig(tmp_path))
+            await fleet.apply(replicas=1, **QUICKLY)
+            await fleet.ready(1)
+            (name,) = fleet.phases()
+            old = fleet.troupe.nodes[name]
+            late = proxy.fail(
+                lambda seen: seen.method == "PATCH" and seen.path.endswith(f"/gameservers/{name}"),
+                status=500, times=1000,
+            )  # fmt: skip
+            await fleet.apply(replicas=1, template=template("room-state:2"), **QUICKLY)
+            await fleet.until(
+                lambda: fleet.troupe.nodes.get(name, old) is not old, "the new process"
+            )
+            await asyncio.sleep(HEARD_S)
+            late.times = 0
+            await updated(fleet, 1)
+            assert await fleet.allocate(f"{fleet.name}-r") == name
 
     runs(scenario())
 
