@@ -1,7 +1,7 @@
 """The part of `rallypoint bench fleet` that claims slots: three allocators on one real Redis.
 
-A claim here is what an Allocate does in Redis before the room is made: bind ▸ claim ▸ note the
-epoch. Allocators are processes; what they claim they give back in turn, so that the set stays
+A claim here is what an Allocate does in Redis before the room is made: bind, which gives an epoch,
+and claim. Allocators are processes; what they claim they give back in turn, so that the set stays
 about two thirds full. Servers are of 8 rooms and exist as registrations only.
 
 packing       slots used of the servers in use, worst of what was seen while a set fills up
@@ -103,12 +103,11 @@ class _Allocator:
                 self.retried += 1
 
     async def _claim(self, set_name: SetName, room: RoomId) -> None:
-        bound = await self._bind(Binding(room, set_name))
-        taken = await self.claiming.take(Kind(set_name, ""), Wish(room, bound.epoch + 1))
+        bound = await self._bind(Binding(room, set_name, next_too=True))
+        taken = await self.claiming.take(Kind(set_name, ""), Wish(room, bound.epoch))
         if taken.claim is None:
             self.refused += 1
             return
-        await self._bind(Binding(room, set_name, taken.claim.epoch))
         self._kept.append(room)
 
     async def give_back(self, set_name: SetName) -> None:

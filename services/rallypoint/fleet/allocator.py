@@ -64,6 +64,8 @@ class _Request:
     message: allocation_pb2.AllocateRequest
     kind: Kind
     epoch: int
+    given: int
+    """The highest epoch that is remembered as given, so that no later try has it again."""
     replace: Claim | None
     failed: set[str]
     code: str = ""
@@ -160,13 +162,13 @@ class Allocator:
         set_name = SetName(names.check_name(message.set, "set"))
         names.check_name(message.game, "game")
         kind = _kind(message, set_name)
-        bound = await self._bind(Binding(room_id, set_name))
+        bound = await self._bind(Binding(room_id, set_name, next_too=True))
         if bound.set_name != set_name:
             raise errors.FailedPrecondition(
                 "REQUEST_BOUND", f"the request belongs to set {bound.set_name}"
             )
         return _Request(
-            room_id, set_name, message, kind, bound.epoch + 1, replace=None, failed=set()
+            room_id, set_name, message, kind, bound.epoch, bound.epoch, replace=None, failed=set()
         )
 
     async def _create(self, request: _Request, place: Place) -> room_host_pb2.CreateRoomResponse:
@@ -223,8 +225,9 @@ class Allocator:
             raise errors.Unavailable(
                 "ROOM_CLOSING", "an earlier try is being cleaned up", retry_after_s=1.0
             )
-        if taken.is_new:
+        if taken.is_new and taken.claim.epoch > request.given:
             await self._bind(Binding(request.room_id, request.set_name, taken.claim.epoch))
+            request.given = taken.claim.epoch
         return taken.claim
 
     async def _taken(self, request: _Request) -> Taken:

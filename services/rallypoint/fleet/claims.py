@@ -50,6 +50,8 @@ class Binding:
     room_id: RoomId
     set_name: SetName
     epoch: int = 0
+    next_too: bool = False
+    """Give the epoch after the highest, for a claim to be made: none else will have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,8 @@ class Claims:
         """Tie requests to their sets, in one round trip."""
         calls = [
             self._bind.call(
-                keys=[keys.fleet_bind(one.room_id)], args=[one.set_name, one.epoch, DAY_S]
+                keys=[keys.fleet_bind(one.room_id)],
+                args=[one.set_name, one.epoch, DAY_S, int(one.next_too)],
             )
             for one in bindings
         ]
