@@ -16,6 +16,7 @@ from rallypoint.fleet.claims import Binding, Claims, Confirmation, Taken, Wish
 from rallypoint.fleet.domain.claims import Claim
 from rallypoint.fleet.domain.nodes import Node, Registry, Selector
 from rallypoint.fleet.fences import Fences
+from rallypoint.fleet.operator.slots import Slots
 from rallypoint.kit.clock import SystemClock
 from rallypoint.kit.names import RoomId, SetName
 from rallypoint.kit.store import Store
@@ -160,5 +161,38 @@ def test_bindings_keep_the_highest_epoch_and_stale_confirmations_fail(play: Play
             Confirmation(stage.name, RoomId("r-1"), wrong),
         ]
         assert await stage.claims.confirm_many(made) == [True, False]
+
+    play(scenario)
+
+
+def test_the_next_epoch_is_given_once_and_never_for_another_set(play: Play) -> None:
+    async def scenario(stage: Stage) -> None:
+        room, other = RoomId(f"{stage.name}-r"), SetName(f"{stage.name}-o")
+        asked = [
+            Binding(room, stage.name, next_too=True), Binding(room, stage.name, next_too=True),
+            Binding(room, other, next_too=True), Binding(room, stage.name),
+        ]  # fmt: skip
+        bound = await stage.claims.bind_many(asked)
+        assert [one.epoch for one in bound] == [1, 2, 2, 2]
+        assert {one.set_name for one in bound} == {stage.name}
+
+    play(scenario)
+
+
+def test_a_set_has_its_own_time_for_claims_and_knows_who_was_refused(play: Play) -> None:
+    async def scenario(stage: Stage) -> None:
+        clock = SystemClock()
+        slots = Slots(stage.store, clock)
+        assert (await slots.look(stage.name)).claim_ttl_s is None
+        await slots.tell_claim_ttl(stage.name, 2)
+        await stage.take("r-0")
+        place = [(stage.nodes[0].place, ROOMS_EACH)]
+        await stage.claims.take(stage.name, RoomId("r-1"), epoch=1, candidates=place)
+        waiting = await stage.claims.pending(stage.name, older_than_s=0)
+        assert {one.room_id for one in waiting} == {"r-0", "r-1"}
+        assert all(one.ends_s <= clock.now() + 2 for one in waiting)
+        await stage.claims.note_unmet([Binding(RoomId("r-2"), stage.name)])
+        look = await slots.look(stage.name)
+        assert (look.claim_ttl_s, look.unmet, sum(look.used.values())) == (2, 1, 2)
 
     play(scenario)

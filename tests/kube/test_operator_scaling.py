@@ -10,6 +10,10 @@ import pytest
 
 from rallypoint.fleet import resources
 from rallypoint.fleet.operator import webhooks
+from rallypoint.kit import errors as kit_errors
+from rallypoint.kit import keys
+from rallypoint.kit.names import SetName
+from rallypoint.kit.store import Store
 from rallypoint.kube import errors
 from rallypoint.kube.api import Api
 from rallypoint.kube.certificates import Certificates
@@ -65,6 +69,27 @@ def test_the_number_follows_the_rooms_and_is_left_to_whoever_claims_it(
                 lambda: fleet.condition("ReplicasOwnedElsewhere") == "True", "the other owner"
             )
             assert fleet.set.spec.replicas == 3
+
+    runs(scenario())
+
+
+def test_who_was_refused_has_a_set_grow_from_none(runs: Runs, fleets: Fleets) -> None:
+    async def scenario() -> None:
+        async with fleets(capacity=2) as fleet:
+            fleet.operator(RALLYPOINT_AUTOSCALE_PERIOD_S="0.5")
+            policy = {"name": "rooms", "type": "RoomBuffer", "buffer": 0}
+            scaling = {**HASTY, "min": 0, "policies": [policy]}
+            patience = {"claimTTLSeconds": 7}
+            await fleet.apply(**{**SPEC, "autoscaling": scaling, "allocation": patience})
+            await fleet.until(lambda: fleet.status("observed_generation") is not None, "a look")
+            room = f"{fleet.name}-r"
+            with pytest.raises(kit_errors.ResourceExhausted, match="FLEET_FULL"):
+                await fleet.allocate(room)
+            await fleet.ready(1)
+            assert await fleet.allocate(room) == f"{fleet.name}-0"
+            store = await Store.connect(fleet.brokers.redis.url)
+            assert await store.get(keys.fleet_claim_ttl(SetName(fleet.name))) == b"7000"
+            await store.close()
 
     runs(scenario())
 

@@ -1,6 +1,6 @@
 -- Keep a request's claim, or take a slot on the first candidate that has room.
--- KEYS: claims, expiry, used, built, fenced
--- ARGV: room, now ms, ttl ms, epoch, claim to replace or '', 1 to take the epoch as it is, state C
+-- KEYS: claims, expiry, used, built, fenced, claim ttl
+-- ARGV: room, now ms, ttl ms unless the set has its own, epoch, claim to replace or '', 1 to take the epoch as it is, state C
 --       or M, then pairs of place and capacity, best first
 -- returns {'kept', claim} | {'new', claim} | {'full'}, or {'unbuilt'} before adopt.lua has run:
 -- no claim is made while the ones that Redis lost are being taken in
@@ -8,6 +8,9 @@ if redis.call('EXISTS', KEYS[4]) == 0 then
   return {'unbuilt'}
 end
 local room, now, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+if ARGV[7] == 'C' then
+  ttl = tonumber(redis.call('GET', KEYS[6]) or ttl)
+end
 local epoch = tonumber(ARGV[4])
 local found = redis.call('HGET', KEYS[1], room)
 local state, place, old

@@ -1,13 +1,14 @@
 -- Keep the claims of several requests, or take slots for them where it is fullest.
--- KEYS: claims, expiry, used, built, fenced, unmet
--- ARGV: now ms, ttl ms, P (fill the fullest) or D (spread over the emptiest), number of candidates,
+-- KEYS: claims, expiry, used, built, fenced, unmet, claim ttl
+-- ARGV: now ms, ttl ms unless the set has its own, P (fill the fullest) or D (spread over the emptiest), number of candidates,
 --       pairs of place and capacity, best first where equal, then pairs of room and epoch
 -- returns {'unbuilt'}, or {'built', for each room one of 'K' .. claim kept, 'N' .. new claim and ''
 --         when no candidate has room, then for each candidate the slots used, -1 behind a fence}
 if redis.call('EXISTS', KEYS[4]) == 0 then
   return {'unbuilt'}
 end
-local now, ttl, spread = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == 'D'
+local now, spread = tonumber(ARGV[1]), ARGV[3] == 'D'
+local ttl = tonumber(redis.call('GET', KEYS[7]) or ARGV[2])
 local count = tonumber(ARGV[4])
 local places, capacity, used = {}, {}, {}
 for i = 1, count do

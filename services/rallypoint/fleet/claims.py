@@ -148,7 +148,7 @@ class Claims:
         reply: list[Any] = await self._claim_many(
             keys=[
                 *self._keys(set_name), keys.fleet_built(set_name), keys.fleet_fenced(set_name),
-                keys.fleet_unmet(set_name),
+                keys.fleet_unmet(set_name), keys.fleet_claim_ttl(set_name),
             ],
             args=[
                 self._now_ms(), self._ttl_ms, "D" if spread else "P", len(candidates),
@@ -213,7 +213,8 @@ class Claims:
         await self._remember(set_name)
         reply = await self._claim(
             keys=[
-                *self._keys(set_name), keys.fleet_built(set_name), keys.fleet_fenced(set_name)
+                *self._keys(set_name), keys.fleet_built(set_name), keys.fleet_fenced(set_name),
+                keys.fleet_claim_ttl(set_name),
             ],
             args=[
                 room_id, self._now_ms(), self._moving_ms if moving else self._ttl_ms, epoch,
@@ -359,7 +360,8 @@ class Claims:
 
     async def pending(self, set_name: SetName, *, older_than_s: float) -> list[Pending]:
         """Return claims that have waited so long for their room, the oldest of them."""
-        latest_ms = self._now_ms() + self._ttl_ms - older_than_s * 1000
+        ttl_ms = int(await self._store.get(keys.fleet_claim_ttl(set_name)) or self._ttl_ms)
+        latest_ms = self._now_ms() + ttl_ms - older_than_s * 1000
         found = await self._store.zrange_scores(keys.fleet_expiry(set_name), 0, _MOST_PENDING - 1)
         old = [(RoomId(room.decode()), ends) for room, ends in found if ends <= latest_ms]
         if not old:

@@ -156,7 +156,8 @@ class ExternalScaler(externalscaler_pb2_grpc.ExternalScalerServicer):
         here = [one.node for one in seen]
         silent = {node.place for node in here if not node.draining} - {n.place for n in usable}
         load = Load(
-            rooms=sum(view.used.values()) + view.unmet,
+            rooms=sum(view.used.values()),
+            unmet=view.unmet,
             players=sum(one.load.players for one in seen),
             occupied_servers=sum(place not in silent for place in view.used),
             lost_servers=len(silent),

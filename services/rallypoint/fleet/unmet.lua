@@ -1,4 +1,4 @@
--- Somebody found no slot: remembered for a while, so that a set that KEDA scales grows for them.
+-- Somebody found no slot: remembered for a while, so that the set grows for them.
 -- KEYS: unmet   ARGV: now ms, ms to remember, most to remember, rooms   returns how many are
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', tonumber(ARGV[1]) - tonumber(ARGV[2]))
 for i = 4, #ARGV do

@@ -122,6 +122,11 @@ def fleet_unmet(set_name: SetName) -> str:
     return _fleet(set_name, "unmet")
 
 
+def fleet_claim_ttl(set_name: SetName) -> str:
+    """STRING: milliseconds until a claim of the set that nobody confirms is free again."""
+    return _fleet(set_name, "claim_ttl")
+
+
 def fleet_bind(room_id: RoomId) -> str:
     """HASH: the set and the highest epoch of a request. Its own hash tag: it knows no set yet."""
     return f"fleet:bind:{{{room_id}}}"

@@ -29,6 +29,8 @@ class Load:
     rooms: int = 0
     claimed: int = 0
     players: int = 0
+    unmet: int = 0
+    """Rooms that were asked for lately, and refused for want of a slot."""
     occupied_servers: int = 0
     lost_servers: int = 0
     """Servers that are there but take no rooms: they are needed on top until they are gone."""
@@ -94,16 +96,18 @@ def need(
     `asked` holds the answers of webhooks by the policy's name, asked elsewhere.
     """
     buffer = policy.buffer if policy.buffer is not None else 0
+    # Nobody knows the players of who was refused: servers for their rooms come on top.
+    more = math.ceil(load.unmet / rooms_each) + load.lost_servers
     servers: int | None
     match policy.type:
         case "RoomBuffer":
-            used = load.rooms - load.stuck_rooms + load.claimed
+            used = load.rooms - load.stuck_rooms + load.claimed + load.unmet
             servers = math.ceil(with_buffer(used, buffer) / rooms_each) + load.lost_servers
         case "PlayerBuffer":
             used = load.players - load.stuck_players
-            servers = math.ceil(with_buffer(used, buffer) / players_each) + load.lost_servers
+            servers = math.ceil(with_buffer(used, buffer) / players_each) + more
         case "ServerBuffer":
-            servers = math.ceil(with_buffer(load.occupied_servers, buffer)) + load.lost_servers
+            servers = math.ceil(with_buffer(load.occupied_servers, buffer)) + more
         case "Schedule":
             open_now = policy.schedule is not None and is_open(policy.schedule, now)
             servers = policy.schedule.floor if policy.schedule and open_now else None

@@ -109,9 +109,6 @@ class Claim(Object, frozen=True, kw_only=True):
     expires_at: Annotated[
         str | None, Field("When it is free again unless confirmed.", format="date-time")
     ] = None
-    traceparent: Annotated[
-        str, Field("The trace of the allocation; not written yet.", max_length=64)
-    ] = ""
 
 
 class DrainStatus(Object, frozen=True, kw_only=True):

@@ -85,7 +85,7 @@ class Allocation(Object, frozen=True, kw_only=True):
     claim_ttl_seconds: Annotated[
         int,
         Field(
-            "When an unconfirmed claim is free again. Not read yet: a setting of fleet decides.",
+            "When an unconfirmed claim is free again.",
             minimum=1,
             maximum=600,
         ),

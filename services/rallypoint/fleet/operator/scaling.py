@@ -6,7 +6,7 @@ import datetime
 import logging
 from dataclasses import replace
 
-from rallypoint.fleet.domain import autoscaling, loads, set_status
+from rallypoint.fleet.domain import autoscaling, set_status
 from rallypoint.fleet.domain.autoscaling import Decision, History, Load, Need
 from rallypoint.fleet.domain.game_server_set import GameServerSet, Policy
 from rallypoint.fleet.operator import asking
@@ -43,8 +43,7 @@ class Scaling:
         current, now = set_status.wanted(item), self._clock.monotonic()
         # A new leader knows no past: what is there now counts as needed for the whole window.
         history = self._histories.setdefault(key, History(needs=((now, current),)))
-        servers = await self._sets.look(item)
-        load = loads.load(servers, self._sets.players(servers))
+        load = await self._sets.load(item)
         needs = await self._needs(item, load, current)
         decision = autoscaling.decide(
             item.spec.autoscaling, needs, current=current, now=now, history=history
@@ -96,7 +95,7 @@ class Scaling:
         question = {
             "set": item.metadata.name, "namespace": item.metadata.namespace,
             "policy": policy.name, "replicas": current, "rooms": load.rooms,
-            "claimed": load.claimed, "players": load.players,
+            "claimed": load.claimed, "players": load.players, "unmet": load.unmet,
         }  # fmt: skip
         try:
             servers = await asking.ask(policy.webhook.url if policy.webhook else "", question)

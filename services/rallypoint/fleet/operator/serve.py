@@ -159,7 +159,7 @@ async def lead(operator: Operator) -> None:
     )
     revising = Revising(acts.revisions, world, runtime.clock)
     leaving = Leaving(world, acts, gone_after_s=settings.gone_after_s)
-    slots = Slots(runtime.store, fences)
+    slots = Slots(runtime.store, runtime.clock)
     sets = Sets(
         settings, world, acts, revising=revising, leaving=leaving, slots=slots,
         clock=runtime.clock,

@@ -12,7 +12,8 @@ from typing import TypeVar
 import msgspec
 
 from rallypoint.fleet import resources
-from rallypoint.fleet.domain import observed, ordinals, pods, revisions, set_status
+from rallypoint.fleet.domain import loads, observed, ordinals, pods, revisions, set_status
+from rallypoint.fleet.domain.autoscaling import Load
 from rallypoint.fleet.domain.game_server import USUAL, GameServer, GameServerSpec
 from rallypoint.fleet.domain.game_server_set import GameServerSet, GameServerSetStatus
 from rallypoint.fleet.domain.set_plan import Limits, Plan, Reason, Server, plan
@@ -142,9 +143,11 @@ class Sets:
         )
         notes.guarded = True
 
-    async def look(self, item: GameServerSet) -> list[Server]:
-        """Return a set's servers as they are at this moment."""
-        return self._seen_now(item, await self._slots.look(SetName(item.metadata.name)))
+    async def load(self, item: GameServerSet) -> Load:
+        """Return what a set carries at this moment."""
+        look = await self._slots.look(SetName(item.metadata.name))
+        servers = self._seen_now(item, look)
+        return loads.load(servers, self._players(servers), unmet=look.unmet)
 
     def _seen_now(self, item: GameServerSet, look: Look) -> list[Server]:
         servers, notes = self._world.of_set(item), self.notes(item.key)
@@ -237,7 +240,7 @@ class Sets:
             lambda name: self._leaving.drain(view.item, view.servers[name], within_s=timeout_s),
         )
         await self._give_back(view, planned, notes)
-        await self._prefer_updated(view, notes)
+        await self._tell_allocators(view, notes)
 
     async def _each(self, items: Sequence[T], act: Callable[[T], Awaitable[object]]) -> None:
         """Act on several servers at once; one that waits holds up no other."""
@@ -345,21 +348,24 @@ class Sets:
             left.append(place)
         await self._each(left, lambda place: self._leaving.keep(view.item, place))
 
-    async def _prefer_updated(self, view: View, notes: Notes) -> None:
+    async def _tell_allocators(self, view: View, notes: Notes) -> None:
         """Have new rooms go to updated servers first, so that the others empty by themselves."""
         places: set[str] = set()
-        if view.item.spec.allocation.prefer_updated:
+        wish, name = view.item.spec.allocation, SetName(view.item.metadata.name)
+        if wish.prefer_updated:
             old = [s.name for s in view.seen if s.revision != view.template.name]
             heard = [self._world.registry.sighting(name) for name in old]
             places = {one.node.place for one in heard if one is not None}
-        if places == notes.last or view.look.trouble:
+        if view.look.trouble:
             return
         try:
-            await self._acts.fences.fill_last(SetName(view.item.metadata.name), places)
+            if view.look.claim_ttl_s != wish.claim_ttl_seconds:
+                await self._slots.tell_claim_ttl(name, wish.claim_ttl_seconds)
+            if places != notes.last:
+                await self._acts.fences.fill_last(name, places)
+                notes.last = frozenset(places)
         except kit_errors.Unavailable as error:
             log.info("preference waits: %s", error)
-        else:
-            notes.last = frozenset(places)
 
     async def _tell(self, view: View, planned: Plan, notes: Notes, failures: int) -> float | None:
         """Write the status when it says something new; return when it may be written, if later."""
@@ -371,7 +377,7 @@ class Sets:
             scaled = (now, notes.reason or f"spec.replicas is {view.wanted}")
         found = set_status.status(
             Report(
-                item=item, wanted=view.wanted, servers=view.seen, players=self.players(view.seen),
+                item=item, wanted=view.wanted, servers=view.seen, players=self._players(view.seen),
                 plan=planned, update=view.template.name, current=view.current,
                 failed_updates=failures, trouble=notes.trouble,
                 owned_elsewhere=notes.owned_elsewhere, scaled=scaled, now=now,
@@ -411,8 +417,7 @@ class Sets:
             note = f"to {found.update_revision}"
             self._acts.tell_set(item, "UpdateBegan", note)
 
-    def players(self, servers: Sequence[Server]) -> dict[str, int]:
-        """Return the players of each server."""
+    def _players(self, servers: Sequence[Server]) -> dict[str, int]:
         heard = {one.name: self._world.registry.sighting(one.name) for one in servers}
         return {name: one.load.players for name, one in heard.items() if one}
 
