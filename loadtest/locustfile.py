@@ -41,6 +41,8 @@ class Run:
     began_s = 0.0
     judged: dict[str, Any] | None = None
     broken = False
+    busy = 0.0
+    """The share of a core that the busiest swarm of all workers has taken."""
 
 
 run = Run()
@@ -132,6 +134,7 @@ def begin(environment: Environment, **_: Any) -> None:
 def start(environment: Environment, **_: Any) -> None:
     """Start the swarm where users are spawned; begin the history where they are counted."""
     run.history, run.began_s, run.judged = report.History(), time.monotonic(), None
+    run.busy = 0.0
     if not isinstance(environment.runner, MasterRunner):
         _close()
         run.swarm = locust_swarm.Swarm(
@@ -144,9 +147,22 @@ def stop(environment: Environment, **_: Any) -> None:
     """Count the last reports; those of workers are sent to the master after this."""
     if run.swarm is not None:
         run.swarm.rest()
+        run.busy = _busy()
         _close()
     if not isinstance(environment.runner, MasterRunner | WorkerRunner):
         _judge(environment)
+
+
+@events.report_to_master.add_listener
+def tell_busy(data: dict[str, Any], **_: Any) -> None:
+    """What Locust's own report of a worker lacks."""
+    data["swarm_busy"] = _busy()
+
+
+@events.worker_report.add_listener
+def hear_busy(data: dict[str, Any], **_: Any) -> None:
+    """The busiest counts: its players are in the figures of all."""
+    run.busy = max(run.busy, data.get("swarm_busy", 0.0))
 
 
 @events.quitting.add_listener
@@ -160,6 +176,10 @@ def quit_with_verdict(environment: Environment, **_: Any) -> None:
         return  # a web UI in which nobody pressed Start
     verdict = run.judged or _judge(environment)
     environment.process_exit_code = 0 if verdict["passed"] else 1
+
+
+def _busy() -> float:
+    return run.swarm.mean_busy if run.swarm is not None else run.busy
 
 
 def _spec(environment: Environment) -> dict[str, Any]:
@@ -235,8 +255,11 @@ def _verdict(environment: Environment) -> dict[str, Any]:
     broken = [slo.Row("swarm", "load", 1, 1, {})] if run.broken else []
     objectives = {"swarm": {"failed": 0}, **slo.load(Path(environment.parsed_options.slo))}
     checks = slo.judge(objectives, [*rows, *broken])
+    late_ms = max((r.percentiles_ms.get(99, 0) for r in rows if r.transport == "swarm"), default=0)
+    generator = slo.Generator(late_ms, round(_busy(), 2))
     return {
         "passed": slo.passed(checks),
+        "generator": {**vars_of(generator), "saturated": generator.saturated},
         "checks": [vars_of(check) for check in checks],
         "rows": [vars_of(row) for row in rows],
     }
@@ -252,6 +275,7 @@ def _judge(environment: Environment) -> dict[str, Any]:
     found = run.judged = _verdict(environment)
     checks = [slo.Check(**check) for check in found["checks"]]
     rows = [slo.Row(**row) for row in found["rows"]]
+    told = slo.Generator(found["generator"]["late_p99_ms"], found["generator"]["busy"]).line()
     errors = [
         (f"{e.method} {e.name}: {e.error}", e.occurrences)
         for e in environment.stats.errors.values()
@@ -260,7 +284,7 @@ def _judge(environment: Environment) -> dict[str, Any]:
     title = (
         f"{environment.host or environment.parsed_options.host}, {environment.parsed_options.shape}"
     )
-    page = report.html(title, run.history, rows=rows, checks=checks, errors=errors)
+    page = report.html(title, run.history, rows=rows, checks=checks, errors=errors, told=told)
     report.write(
         folder,
         page,
@@ -271,6 +295,7 @@ def _judge(environment: Environment) -> dict[str, Any]:
         [
             *(f"{count}x {text}" for text, count in errors),
             *(check.line() for check in checks),
+            told,
             f"SLO: {verdict}; {folder / 'report.html'}",
         ]
     )

@@ -1,7 +1,8 @@
 """One player as a server meets it: session, queue, match, room, inputs, leave, and again.
 
 Inputs are random but whole: every column between its bounds, held for a while as people do. Most
-players decode the table of seats alone, which the server cannot see; one in fifty decodes all.
+players read of a frame what acknowledges their inputs, in C where that was compiled, and do not
+keep the tables, which the server cannot see; one in fifty decodes all.
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ from rallypoint.client import matchmaking, retry, room, seat, session
 from rallypoint.games import codec, schema
 from rallypoint.kit import errors
 from rallypoint.v1 import matchmaking_pb2 as mm
+
+try:
+    from rallypoint.cli._load import glance as GLANCE
+except ImportError:  # no compiler when it was installed
+    GLANCE: seat.Glance | None = None  # type: ignore[no-redef]
 
 ECHO_WITHIN_S = 2.0
 """An input that is not acknowledged by then has failed, though the room may still apply it."""
@@ -173,13 +179,18 @@ class Player:
     ) -> list[bytes]:
         """Hold the seat; the tokens to come back with, or none when the match is over for us."""
         self._reconnect.clear()
-        whole = self.number % WHOLE_EACH == 0 or self._habits.game not in bot_brains.BRAINS
+        whole = (
+            self.number % WHOLE_EACH == 0
+            or self._habits.game not in bot_brains.BRAINS
+            or self._habits.game == "tictactoe"
+        )
         connection = Timed(
             player,
             assignment.room_id,
             token,
             on_step=self._on_step,
-            only=None if whole or self._habits.game == "tictactoe" else {schema.SEATS_TABLE},
+            only=None if whole else {schema.SEATS_TABLE},
+            glance=None if whole else GLANCE,
         )
         connection.tally, connection.transport = self._tally, self._habits.transport
         async with connection:

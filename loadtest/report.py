@@ -70,9 +70,9 @@ def panels(history: History) -> list[plot.Panel]:
 
 def html(
     title: str, history: History, *, rows: Sequence[slo.Row], checks: Sequence[slo.Check],
-    errors: Iterable[tuple[str, int]],
+    errors: Iterable[tuple[str, int]], told: str = "",
 ) -> str:  # fmt: skip
-    """Return the page."""
+    """Return the page; `told` is what is to be said of the load itself."""
     verdict = "green" if slo.passed(checks) else "red"
     svg = plot.svg(title, history.seconds, panels(history), x_label="s")
     color = "ok" if verdict == "green" else "red"
@@ -81,7 +81,7 @@ def html(
         (
             f"<!doctype html><meta charset=utf-8><title>{escape(title)}</title>",
             f"<style>{STYLE}</style><h1>{escape(title)}</h1>",
-            f'<p>Verdict: <span class="{color}">{verdict}</span></p>',
+            f'<p>Verdict: <span class="{color}">{verdict}</span>. {escape(told)}</p>',
             _table(["objective", "limit", "seen", ""], [_check(check) for check in checks]),
             svg,
             _table(["what", "count", "failed", "p50 ms", "p95 ms", "p99 ms"], map(_row, rows)),

@@ -18,6 +18,10 @@ from typing import Any
 import yaml
 
 PERCENTILES = (50, 95, 99)
+LATE_MS = 100.0
+"""A load whose lateness at p99 is more than this is no witness against the servers."""
+BUSY = 0.9
+"""Nor is one that takes more of a core than this."""
 KNOWN = ("at_least", "failed", "failed_percent", *(f"p{p}_ms" for p in PERCENTILES))
 
 
@@ -117,6 +121,28 @@ def _seen(key: str, row: Row) -> float | None:
         return round(100 * row.failures / max(1, row.count), 3)
     percent = int(key.removeprefix("p").removesuffix("_ms"))
     return row.percentiles_ms.get(percent)
+
+
+@dataclass(frozen=True, slots=True)
+class Generator:
+    """How the load itself did: its lateness is in every time it measured."""
+
+    late_p99_ms: float
+    """How late its event loop sent inputs that were due."""
+    busy: float
+    """Share of a core, of the busiest swarm on average."""
+
+    @property
+    def saturated(self) -> bool:
+        """Whether red figures may be the load's own."""
+        return self.late_p99_ms > LATE_MS or self.busy > BUSY
+
+    def line(self) -> str:
+        """For people."""
+        told = f"the load: {100 * self.busy:.0f} % of a core, p99 {self.late_p99_ms:g} ms late"
+        if not self.saturated:
+            return told
+        return f"{told}. SATURATED: what is red may be the load's own doing, not the servers'"
 
 
 def passed(checks: Sequence[Check]) -> bool:

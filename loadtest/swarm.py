@@ -16,6 +16,7 @@ The end of standard input ends everything. Inputs go out in slices of 5 ms, so t
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
 import resource
@@ -32,8 +33,11 @@ SKIP_S = 0.25
 """What is later than this is not sent but told: the swarm is too slow for its players."""
 PACE = "input pace"
 REPORT_S = 0.5
+WHEEL_S = 0.25
+"""How often is looked who plays."""
 REST_WITHIN_S = 8.0
 DEFAULT_HZ = 20
+GARBAGE = 50_000
 SCHEMES = {"http": "grpc-web", "ws": "websocket", "grpc": "native"}
 
 
@@ -60,6 +64,7 @@ class Swarm:
         self._living: dict[int, tuple[Player, asyncio.Task[None]]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._cpu_s, self._seen_s = cpu_s(), time.monotonic()
+        self._hz = DEFAULT_HZ
         self._web = habits(spec, spec.url)
         self._native = habits(spec, spec.native or spec.url)
 
@@ -96,23 +101,34 @@ class Swarm:
     async def send(self) -> None:
         """Send everybody's inputs, a slice of the players every 5 ms, at absolute times."""
         due_s, number = time.monotonic(), 0
+        wheel, period_s, seen_s = self._wheel(), 1.0, 0.0
         while True:
-            playing = [player for player, _ in self._living.values() if player.input_hz]
-            hz = self._spec.input_hz or (playing[0].input_hz if playing else DEFAULT_HZ)
-            slices = max(1, round(1 / (hz * SLICE_S)))
-            period_s = 1 / (hz * slices)
-            late_s = time.monotonic() - due_s
+            now_s = time.monotonic()
+            if now_s - seen_s >= WHEEL_S:
+                wheel, seen_s = self._wheel(), now_s
+                period_s = 1 / (self._hz * len(wheel))
+            late_s = now_s - due_s
             if late_s > SKIP_S:  # go on from now, else we should never catch up
                 missed = int(late_s / period_s)
-                self._missed(missed * len(playing) // slices)
+                self._missed(missed * sum(map(len, wheel)) // len(wheel))
                 number, due_s = number + missed, due_s + missed * period_s
             while due_s <= (now_s := time.monotonic()):
-                group = [player for player in playing if player.number % slices == number % slices]
+                group = wheel[number % len(wheel)]
                 for player in group:
                     player.send()
                 self._pace(now_s - due_s, len(group))
                 number, due_s = number + 1, due_s + period_s
             await asyncio.sleep(due_s - now_s)
+
+    def _wheel(self) -> list[list[Player]]:
+        """Who sends in which slice."""
+        playing = [player for player, _ in self._living.values() if player.input_hz]
+        self._hz = self._spec.input_hz or (playing[0].input_hz if playing else DEFAULT_HZ)
+        slices = max(1, round(1 / (self._hz * SLICE_S)))
+        wheel: list[list[Player]] = [[] for _ in range(slices)]
+        for player in playing:
+            wheel[player.number % slices].append(player)
+        return wheel
 
     def _missed(self, inputs: int) -> None:
         if inputs:
@@ -212,5 +228,7 @@ async def main(spec: Spec) -> None:
 if __name__ == "__main__":
     import uvloop
 
+    gc.freeze()
+    gc.set_threshold(GARBAGE, 20, 20)  # a look at everything stops all players
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main(Spec(**json.loads(sys.argv[1]))))

@@ -385,6 +385,25 @@ static PyObject *module_seats_ack(PyObject *self, PyObject *args)
     return PyLong_FromLong(ack);
 }
 
+static PyObject *module_glance(PyObject *self, PyObject *args)
+{
+    Py_buffer data;
+    unsigned rows, slot;
+    Glance seen;
+    Field f;
+    if (!PyArg_ParseTuple(args, "y*II", &data, &rows, &slot))
+        return NULL;
+    const uint8_t *at = data.buf;
+    Reader message = {at, at + data.len, 0};
+    int plain = read_field(&message, &f) && f.number == 2 && f.wire == 2 &&
+                message.at == message.end && glance_frame(f.inner, rows, slot, &seen) &&
+                !seen.events;
+    PyBuffer_Release(&data);
+    if (!plain)
+        Py_RETURN_NONE;
+    return Py_BuildValue("KKKi", seen.epoch, seen.tick, seen.base, seen.ack);
+}
+
 static PyObject *module_heard(PyObject *self, PyObject *args)
 {
     static const uint8_t none[1];
@@ -446,6 +465,9 @@ static PyObject *module_serve_floor(PyObject *self, PyObject *args)
 static PyMethodDef module_methods[] = {
     {"seats_ack", module_seats_ack, METH_VARARGS,
      "The ack of a slot in a section of table 0; -1 when it says nothing, -2 when malformed."},
+    {"glance", module_glance, METH_VARARGS,
+     "glance(message, rows, slot): epoch, tick, base_tick and the slot's ack (-1: not said) of a "
+     "JoinResponse that is a frame without events; None for all others."},
     {"heard", module_heard, METH_VARARGS,
      "heard(stream, cut, websocket=False): what a player knows after a response to Join, or the "
      "answers on a WebSocket, that came in pieces of `cut` bytes."},

@@ -297,50 +297,22 @@ static void hear_welcome(Shared *s, Client *c, Reader welcome)
         fail(s, c, MALFORMED);
 }
 
-static int section_ack(const Client *c, Reader section)
-{
-    Field f;
-    Reader data = {0};
-    uint64_t table = 0;
-    while (read_field(&section, &f)) {
-        if (f.number == 1)
-            table = f.value;
-        if (f.number == 3 && f.wire == 2)
-            data = f.inner;
-    }
-    if (section.bad)
-        return ACK_MALFORMED;
-    if (table != 0 || !data.at)
-        return ACK_ABSENT;
-    return seats_ack(data.at, (size_t)(data.end - data.at), c->rows, c->slot);
-}
-
 static void hear_frame(Shared *s, Client *c, Reader frame)
 {
-    Field f;
-    uint64_t tick = 0, base = 0;
-    int ack = ACK_ABSENT;
-    while (read_field(&frame, &f)) {
-        if (f.number == 2)
-            tick = f.value;
-        if (f.number == 3)
-            base = f.value;
-        if (f.number == 4 && f.wire == 2 && ack == ACK_ABSENT)
-            ack = section_ack(c, f.inner);
-    }
-    if (frame.bad || ack == ACK_MALFORMED) {
+    Glance seen;
+    if (!glance_frame(frame, c->rows, c->slot, &seen)) {
         fail(s, c, MALFORMED);
         return;
     }
-    if (base && base != c->tick) {
+    if (seen.base && seen.base != c->tick) {
         fail(s, c, DELTA_LOST);
         return;
     }
     s->counts.frames++;
-    s->counts.keyframes += base == 0;
-    c->tick = (uint32_t)tick;
-    if (ack >= 0 || !base)
-        acknowledge(s, c, ack < 0 ? 0 : (unsigned)ack);
+    s->counts.keyframes += seen.base == 0;
+    c->tick = (uint32_t)seen.tick;
+    if (seen.ack >= 0 || !seen.base)
+        acknowledge(s, c, seen.ack < 0 ? 0 : (unsigned)seen.ack);
     if (c->phase == JOINING) {
         c->phase = PLAYING;
         s->playing++;

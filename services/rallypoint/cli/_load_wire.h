@@ -146,6 +146,50 @@ static int seats_ack(const uint8_t *data, size_t len, unsigned rows, unsigned sl
     return value[0] | value[1] << 8;
 }
 
+static int section_ack(Reader section, unsigned rows, unsigned slot)
+{
+    Field f;
+    Reader data = {0};
+    uint64_t table = 0;
+    while (read_field(&section, &f)) {
+        if (f.number == 1)
+            table = f.value;
+        if (f.number == 3 && f.wire == 2)
+            data = f.inner;
+    }
+    if (section.bad)
+        return ACK_MALFORMED;
+    if (table != 0 || !data.at)
+        return ACK_ABSENT;
+    return seats_ack(data.at, (size_t)(data.end - data.at), rows, slot);
+}
+
+/* --- frames --- */
+
+typedef struct {
+    uint64_t epoch, tick, base;
+    int ack, events;
+} Glance;
+
+/* What a Frame says of itself and of one seat; 0 when it is malformed. */
+static int glance_frame(Reader frame, unsigned rows, unsigned slot, Glance *seen)
+{
+    Field f;
+    *seen = (Glance){.ack = ACK_ABSENT};
+    while (read_field(&frame, &f)) {
+        if (f.number == 1)
+            seen->epoch = f.value;
+        if (f.number == 2)
+            seen->tick = f.value;
+        if (f.number == 3)
+            seen->base = f.value;
+        if (f.number == 4 && f.wire == 2 && seen->ack == ACK_ABSENT)
+            seen->ack = section_ack(f.inner, rows, slot);
+        seen->events += f.number == 5;
+    }
+    return !frame.bad && seen->ack != ACK_MALFORMED;
+}
+
 /* The low 16 bits of a seq widened to the seq that lies nearest after `known`. */
 static uint64_t widen(uint64_t known, unsigned low)
 {

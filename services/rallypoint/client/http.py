@@ -40,7 +40,7 @@ class Connection(asyncio.Protocol):
         self.used = 0
         self._transport: asyncio.Transport | None = None
         self._reply: Reply | None = None
-        self._parser: httptools.HttpResponseParser | None = None
+        self._parser = httptools.HttpResponseParser(self)
         self._headers: list[tuple[bytes, bytes]] = []
         self._touched = False
         self._finished = asyncio.Event()
@@ -54,7 +54,6 @@ class Connection(asyncio.Protocol):
         """Send a whole request and have `reply` told of the answer."""
         assert self._transport is not None
         self._reply = reply
-        self._parser = httptools.HttpResponseParser(self)
         self._touched = False
         self.used += 1
         self._transport.write(data)
@@ -77,7 +76,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
-        if self._parser is None:
+        if self._reply is None:
             self.abort()  # an answer nobody asked for
             return
         self._touched = True
@@ -101,7 +100,7 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Called by the parser."""
         headers, self._headers = self._headers, []
-        if self._reply is not None and self._parser is not None:
+        if self._reply is not None:
             self._reply.on_head(self._parser.get_status_code(), headers)
 
     def on_body(self, data: bytes) -> None:
@@ -112,15 +111,14 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """Called by the parser."""
         reply, self._reply = self._reply, None
-        if self._parser is not None and not self._parser.should_keep_alive():
+        if not self._parser.should_keep_alive():
             self.closed = True
             self.abort()
-        self._parser = None
         if reply is not None:
             reply.on_end()
 
     def _lose(self, error: errors.RallypointError) -> None:
-        reply, self._reply, self._parser = self._reply, None, None
+        reply, self._reply = self._reply, None
         self.closed = True
         self.abort()
         if reply is not None:
@@ -134,11 +132,16 @@ class Pool:
         self._host = host
         self._port = port
         self._all: set[Connection] = set()
+        self._newest: Connection | None = None
 
     def idle(self) -> Connection | None:
         """A connection that can take a request at once, or None."""
+        if self._newest is not None and self._newest.idle:
+            return self._newest
         self._all = {one for one in self._all if not one.closed}
-        return max((one for one in self._all if one.idle), key=lambda one: one.used, default=None)
+        idle = (one for one in self._all if one.idle)
+        self._newest = max(idle, key=lambda one: one.used, default=None)
+        return self._newest
 
     async def connect(self) -> Connection:
         """A new connection; Unavailable when the server does not take it."""
@@ -157,3 +160,4 @@ class Pool:
             one.abort()
             await one.wait_closed()
         self._all.clear()
+        self._newest = None

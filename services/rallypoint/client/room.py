@@ -51,10 +51,11 @@ class RoomConnection:
         on_step: Step = nothing,
         on_control: Callable[[room_pb2.Control], None] = lambda _: None,
         only: Collection[str] | None = None,
+        glance: seat.Glance | None = None,
         next_request_id: int = 1,
     ) -> None:
         """`next_request_id` goes on where an earlier connection to the same seat stopped."""
-        self.seat = seat.Seat(room_id, seat_token, only=only)
+        self.seat = seat.Seat(room_id, seat_token, only=only, glance=glance)
         self.welcome: room_pb2.Welcome | None = None
         self.ended: seat.Ended | None = None
         self.joins = 0

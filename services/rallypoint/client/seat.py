@@ -11,7 +11,7 @@ The same object lives through all streams of a seat: epochs, event ids and input
 from __future__ import annotations
 
 import collections
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
@@ -24,6 +24,9 @@ KEPT_TOKENS = 2
 SLOW_CONSUMER = "SLOW_CONSUMER"
 """Why a seat's stream, but not the seat, is taken from a client that reads too slowly."""
 FULL_RATE = "FULL_RATE"
+Glance = Callable[[bytes, int, int], tuple[int, int, int, int] | None]
+"""From a message, the rows of `seats` and ours to epoch, tick, base tick and acknowledgement (-1:
+unchanged), for plain frames; None for what must be decoded."""
 
 
 class Resync(Exception):
@@ -67,11 +70,15 @@ Happening = Welcomed | Stepped | Told | Ended
 
 
 class Seat:
-    """One seat in one room. `only` names the tables to decode; all when None."""
+    """One seat in one room. `only` names the tables to decode; all when None.
+
+    With a `glance` frames are followed but tables are not kept, nor `margin_ms`: for crowds.
+    """
 
     def __init__(
-        self, room_id: str, seat_token: bytes, *, only: Collection[str] | None = None
-    ) -> None:
+        self, room_id: str, seat_token: bytes, *,
+        only: Collection[str] | None = None, glance: Glance | None = None,
+    ) -> None:  # fmt: skip
         self.room_id = room_id
         self.slot = 0
         self.stream_token = b""
@@ -89,6 +96,7 @@ class Seat:
         self.schema: schema.Schema | None = None
         self._tokens = [seat_token]
         self._only = only
+        self._glance = glance
         self._decoder: codec.Decoder | None = None
         self._skipped: frozenset[int] = frozenset()
         self._needs_keyframe = True
@@ -122,6 +130,13 @@ class Seat:
 
     def receive(self, message: bytes) -> Happening | None:
         """Take one message of the stream."""
+        if self._glance is not None and (decoder := self._decoder) is not None:
+            low = decoder.tables[schema.SEATS_TABLE]["ack"]
+            seen = self._glance(message, len(low), self._row(low))
+            if seen is not None:
+                self.frames += 1
+                self.frame_bytes += len(message)
+                return self._skim(low, *seen)
         try:
             response = room_pb2.JoinResponse.FromString(message)
         except DecodeError as error:
@@ -162,23 +177,44 @@ class Seat:
         decoder = self._decoder
         if decoder is None:
             raise Resync("a frame came before the welcome")
-        if frame.epoch < self.epoch:
+        if not self._follows(frame.epoch, frame.base_tick):
             return None
-        keyframe = frame.base_tick == 0
-        if frame.epoch > self.epoch:
-            self.epoch = frame.epoch
-            self._needs_keyframe = True
-        if not keyframe and (self._needs_keyframe or frame.base_tick != self.tick):
-            raise Resync(f"a delta to tick {frame.base_tick}, but here is {self.tick}")
         self._apply(decoder, frame)
         self._needs_keyframe = False
         self.tick = frame.tick
         seats = decoder.tables[schema.SEATS_TABLE]
-        row = self.slot if len(seats["ack"]) > 1 else 0
+        row = self._row(seats["ack"])
         self._acknowledge(int(seats["ack"][row]))
         if "margin" in seats:
             self.margin_ms = int(seats["margin"][row]) - 1 if seats["margin"][row] else None
-        return Stepped(frame.tick, keyframe, self.ack, self._new_events(frame.events))
+        return Stepped(frame.tick, frame.base_tick == 0, self.ack, self._new_events(frame.events))
+
+    def _skim(
+        self, low: schema.Array, epoch: int, tick: int, base_tick: int, ack: int
+    ) -> Stepped | None:
+        """What `_step` does, of a frame that was glanced at."""
+        if not self._follows(epoch, base_tick):
+            return None
+        self._needs_keyframe = False
+        self.tick = tick
+        if ack >= 0 or base_tick == 0:  # kept for a frame that has to be decoded
+            ack = low[self._row(low)] = max(ack, 0)
+            self._acknowledge(ack)
+        return Stepped(tick, base_tick == 0, self.ack, ())
+
+    def _follows(self, epoch: int, base_tick: int) -> bool:
+        """Whether a frame is of this epoch or a newer one; Resync unless it can be applied."""
+        if epoch < self.epoch:
+            return False
+        if epoch > self.epoch:
+            self.epoch = epoch
+            self._needs_keyframe = True
+        if base_tick and (self._needs_keyframe or base_tick != self.tick):
+            raise Resync(f"a delta to tick {base_tick}, but here is {self.tick}")
+        return True
+
+    def _row(self, column: schema.Array) -> int:
+        return self.slot if len(column) > 1 else 0
 
     def _apply(self, decoder: codec.Decoder, frame: room_pb2.Frame) -> None:
         try:

@@ -141,3 +141,41 @@ def test_senseless_load_is_refused(changes: dict[str, object]) -> None:
     whole = {"host": "127.0.0.1", "port": 1, "transport": "grpc-web", "input_hz": 10}
     with pytest.raises(ValueError, match="a load needs"):
         _load.Load(**{**whole, "inputs": b"12345678", "input_size": 8, **changes})
+
+
+@given(
+    slot=st.integers(0, 7),
+    changes=st.lists(st.tuples(SLOTS, st.booleans(), st.integers(0, 3)), min_size=1, max_size=12),
+)
+def test_a_glance_follows_as_decoding_does(
+    slot: int, changes: list[tuple[Acks, bool, int]]
+) -> None:
+    glanced = seat.Seat("r", b"seat", glance=_load.glance)
+    decoded = seat.Seat("r", b"seat")
+    for known in (glanced, decoded):
+        known.receive(welcome(slot))
+    for n, (acks, event, base) in enumerate(changes):  # a base of 0 is a keyframe, 3 is lost
+        said = room_pb2.JoinResponse.FromString(frame(n + 1, n if base == 1 else base, acks))
+        if event:
+            said.frame.events.add(id=n + 1)
+        outcomes = []
+        for known in (glanced, decoded):
+            try:
+                outcomes.append(known.receive(said.SerializeToString()))
+            except seat.Resync as lost:
+                outcomes.append(lost.args)
+        assert outcomes[0] == outcomes[1]
+    assert (glanced.ack, glanced.tick, glanced.frames) == (
+        decoded.ack,
+        decoded.tick,
+        decoded.frames,
+    )
+
+
+@given(message=st.binary(max_size=60), cut=st.integers(0, 60))
+def test_a_glance_at_anything_else_says_nothing(message: bytes, cut: int) -> None:
+    whole = frame(7, 6, {1: 5, 2: 9})
+    for broken in (message, whole[: min(cut, len(whole) - 1)]):
+        assert _load.glance(broken, 8, 1) is None or broken.startswith(b"\x12")
+    assert _load.glance(welcome(0), 8, 1) is None
+    assert _load.glance(whole, 8, 1) == (1, 7, 6, 5)

@@ -80,3 +80,12 @@ def test_report_draws_the_history_and_names_what_is_red() -> None:
     assert "RED" in page
     assert "a &lt;run&gt;" in page
     assert "X &amp; Y" in page
+
+
+@pytest.mark.parametrize(
+    ("late_ms", "busy", "saturated"), [(20, 0.5, False), (101, 0.5, True), (20, 0.95, True)]
+)
+def test_load_without_time_is_no_witness(late_ms: float, busy: float, saturated: bool) -> None:
+    load = slo.Generator(late_ms, busy)
+    assert load.saturated is saturated
+    assert ("SATURATED" in load.line()) is saturated
