@@ -38,7 +38,7 @@ FROM build AS dev
 ENV PYTHONPATH=/src/services:/app/lib RALLYPOINT_WEB_ROOT=/app/web RALLYPOINT_DATA_DIR=/tmp/rallypoint
 RUN cd /app/lib && find rallypoint -name '*.so' -exec cp --parents '{}' /src/services ';'
 USER 65532:65532
-ENTRYPOINT ["python3", "-m", "rallypoint"]
+ENTRYPOINT ["python3", "/src/images/dev/reload.py"]
 CMD ["--help"]
 
 FROM ${RUNTIME_BASE} AS probe
