@@ -3,7 +3,6 @@
 Without C all fields of a request are parsed by protobuf (`service`), and `responses` joins frames.
 """
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rallypoint.games import rings
@@ -24,7 +23,7 @@ else:
 
 
 def door_of(table: RoomTable, slot: int) -> "_attach.Door | None":
-    """The way of inputs into a room, for `take_inputs`; None when it is the long one."""
+    """The way of inputs into a room, for `Doors`; None when it is the long one."""
     native = table.rings.native
     if not COMPILED or native is None:
         return None
@@ -32,16 +31,30 @@ def door_of(table: RoomTable, slot: int) -> "_attach.Door | None":
     return _attach.Door(native, slot * seats, seats, table.rings.heard.words)
 
 
-def take_inputs(data: bytes, rooms: Mapping[str, Any]) -> bytes:
-    """Hand the inputs of an encoded AttachRequest to their seats; what is left to do of it.
+class Doors:
+    """The doors of a node's rooms by id: none without C."""
 
-    `rooms` has by id what has a `room` with a `door`. ValueError for what is no such request.
-    """
-    return _attach.take_inputs(data, rooms) if COMPILED else data
+    def __init__(self) -> None:
+        self._native = _attach.Doors() if COMPILED else None
+
+    def put(self, room_id: str, door: Any) -> None:
+        """A room's inputs come in by a door, or by none."""
+        if self._native is not None and door is not None:
+            self._native.put(room_id, door)
+
+    def remove(self, room_id: str, door: Any) -> None:
+        """Not by that door any more."""
+        if self._native is not None and door is not None:
+            self._native.remove(room_id, door)
+
+    def take_inputs(self, data: bytes) -> bytes:
+        """Hand the inputs of an encoded AttachRequest to their seats; what is left to do of it.
+        ValueError for what is no such request."""
+        return data if self._native is None else self._native.take_inputs(data)
 
 
 def join_rows(rows: list[responses.Row], ticks: list[bytes], deltas: list[bytes]) -> bytes:
-    """The same for rooms whose clients are all in step."""
+    """The same as `join_frames` for rooms whose clients are all in step."""
     if COMPILED:
         return _attach.join_rows(rows, ticks, deltas)
     return responses.join_rows(rows, ticks, deltas)

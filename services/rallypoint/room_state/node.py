@@ -28,7 +28,7 @@ from rallypoint.internal.v1 import room_host_pb2 as host
 from rallypoint.kit import errors, metrics, names, telemetry
 from rallypoint.kit.bus import Bus, Conflict
 from rallypoint.kit.clock import Clock
-from rallypoint.room_state import captured, seating
+from rallypoint.room_state import attach, captured, seating
 from rallypoint.room_state.captured import Captured
 from rallypoint.room_state.closing import Closer
 from rallypoint.room_state.config import Settings
@@ -77,6 +77,7 @@ class Node:
         self.settings = settings
         self.definitions = definitions
         self.rooms: dict[str, Placed] = {}
+        self.doors = attach.Doors()
         self.draining = False
         self.tenure = Tenure()
         self.crossed = asyncio.Event()
@@ -397,7 +398,9 @@ class Node:
             if runner.definition is definition and runner.free:
                 return runner
         index = len(self._tables)
-        runner = TableRunner(definition, index=index, closed=self._on_closed, sink=self._sink)
+        runner = TableRunner(
+            definition, index=index, closed=self._on_closed, sink=self._sink, doors=self.doors
+        )
         runner.freeze(frozen=self.frozen)
         self._tables.append(runner)
         self._spawn(runner.run(), name=f"table.{definition.info.name}.{index}")

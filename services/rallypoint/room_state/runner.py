@@ -53,10 +53,18 @@ class TableRunner:
     """Runs one table. `closed` is told of each room that ended, after its last frame."""
 
     def __init__(
-        self, definition: Definition, *, index: int, closed: Closed, sink: Sink | None = None
+        self,
+        definition: Definition,
+        *,
+        index: int,
+        closed: Closed,
+        sink: Sink | None = None,
+        doors: attach.Doors | None = None,
     ) -> None:
-        """`sink` takes the recordings of rooms; without it none is recorded."""
+        """`sink` takes the recordings of rooms; without it none is recorded. `doors` is where
+        inputs come in to the rooms of a node."""
         self.definition = definition
+        self._doors = attach.Doors() if doors is None else doors
         self._sink = sink
         self.table = RoomTable(definition, clock=time.perf_counter)
         self.packer = packing.make(self.table)
@@ -178,7 +186,7 @@ class TableRunner:
                 created_s=identity.created_s, start=start, seats=book.seats, phase=room.phase,
             )  # fmt: skip
         self.rooms[slot] = room
-        room.enter_by(attach.door_of(self.table, slot))
+        self._let_in(room)
         seats = self.definition.seats
         self._lags.forget(slice(slot * seats, (slot + 1) * seats))
         return room
@@ -201,7 +209,7 @@ class TableRunner:
         if room.tape is not None:
             room.tape.cut()
         room.still = Still(room.identity.room_id, held=held)
-        room.door = None
+        self._shut(room)
         for stream in room.streams.values():
             stream.offer = room.still.offer(stream)
         del self.rooms[room.slot]
@@ -217,7 +225,7 @@ class TableRunner:
         slot = self.table.restore(item.spec(room.identity.epoch), item.engine, event_gap=0)
         room.slot, room.state = slot, self.table.room(slot)
         self.rooms[slot] = room
-        room.enter_by(attach.door_of(self.table, slot))
+        self._let_in(room)
         for stream in room.streams.values():
             stream.offer = self.table.input_of(slot, stream.slot)
             room.refresh(stream)
@@ -226,6 +234,16 @@ class TableRunner:
             for end in still.ends:
                 end()
         self._collect()
+
+    def _let_in(self, room: HostedRoom) -> None:
+        """Let the inputs of a room that has its place in the table in."""
+        room.enter_by(attach.door_of(self.table, room.slot))
+        self._doors.put(room.identity.room_id, room.door)
+
+    def _shut(self, room: HostedRoom) -> None:
+        """Its place is another room's from now on."""
+        self._doors.remove(room.identity.room_id, room.door)
+        room.door = None
 
     def early(self, room: HostedRoom, item: host.ClientInput) -> None:
         """Inputs of a stream that is about to come back to a room that came here."""
@@ -353,6 +371,7 @@ class TableRunner:
 
     def _give_up(self, room: HostedRoom) -> None:
         if room.ended is not None:
+            self._shut(room)
             del self.rooms[room.slot]
             self.table.release(room.slot)
             self._closed(room, room.ended)

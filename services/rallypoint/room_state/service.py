@@ -12,7 +12,7 @@ import grpc.aio
 from rallypoint.internal.v1 import room_host_pb2 as host
 from rallypoint.kit import errors
 from rallypoint.kit.trunk_listener import TrunkListener
-from rallypoint.room_state import attach, seating
+from rallypoint.room_state import seating
 from rallypoint.room_state.domain.replies import Reply
 from rallypoint.room_state.freezing import Freezing
 from rallypoint.room_state.gateway_link import GatewayLink
@@ -138,7 +138,7 @@ class RoomHostService:
 
     def _received(self, link: GatewayLink, data: bytes) -> None:
         """Take one encoded request, whichever way it came."""
-        rest = attach.take_inputs(data, self._node.rooms)
+        rest = self._node.doors.take_inputs(data)
         if rest:
             self._take(link, host.AttachRequest.FromString(rest))
 

@@ -1,6 +1,5 @@
 """The busy part of an Attach does in C what protobuf and Python do."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ needs_compiler = pytest.mark.skipif(not attach.COMPILED, reason="nothing in C he
 
 SEATS = 3
 LIKE_ANOTHER = "ö" + "b" * 31
-"""Its last bytes are another's, and C remembers rooms by those."""
+"""Its last bytes are another's, and C finds rooms by those."""
 ROOMS = ("a", "b" * 32, LIKE_ANOTHER, "long-way")
 GENERATIONS = {
     "a": (1, 2, 3), "b" * 32: (7, 0, 2**32 - 1), LIKE_ANOTHER: (1, 1, 1), "long-way": (1, 1, 1)
@@ -58,19 +57,19 @@ REQUESTS = st.builds(
 )  # fmt: skip
 
 
-def doors(rings: InputRings, heard: Heard) -> dict[str, Any]:
-    """Rooms by id; the last one has no door, as one whose inputs C does not understand."""
+def doors(rings: InputRings, heard: Heard) -> tuple[attach.Doors, dict[str, Any]]:
+    """Doors of all rooms but the last, as one that C does not understand; and each by id."""
     from rallypoint.room_state._attach import Door
 
     assert rings.native is not None
-    rooms: dict[str, Any] = {}
+    entrance, by_room = attach.Doors(), {}
     for number, name in enumerate(ROOMS[:-1]):
-        door = Door(rings.native, number * SEATS, SEATS, heard.words)
+        door = by_room[name] = Door(rings.native, number * SEATS, SEATS, heard.words)
         for slot, generation in enumerate(GENERATIONS[name]):
             door.open(slot, generation)
-        rooms[name] = SimpleNamespace(room=SimpleNamespace(door=door))
-    rooms[ROOMS[-1]] = SimpleNamespace(room=SimpleNamespace(door=None))
-    return rooms
+        entrance.put(name, door)
+    entrance.put(ROOMS[-1], None)
+    return entrance, by_room
 
 
 def offer_all(rings: InputRings, heard: Heard, request: host.AttachRequest) -> host.AttachRequest:
@@ -105,9 +104,9 @@ def all_saved(rings: InputRings) -> list[object]:
 def test_inputs_reach_the_same_seats_as_by_protobuf(requests: list[host.AttachRequest]) -> None:
     ours, theirs = CompiledRings(Key, 3, SEATS), InputRings(Key, 3, SEATS)
     heard, also_heard = Heard(3 * SEATS), Heard(3 * SEATS)
-    rooms = doors(ours, heard)
+    entrance, _ = doors(ours, heard)
     for request in requests:
-        rest = attach.take_inputs(request.SerializeToString(), rooms)
+        rest = entrance.take_inputs(request.SerializeToString())
         assert host.AttachRequest.FromString(rest) == offer_all(theirs, also_heard, request)
         assert heard.words.tolist() == also_heard.words.tolist()
         assert (all_saved(ours), ours.refused) == (all_saved(theirs), theirs.refused)
@@ -127,7 +126,7 @@ def test_broken_requests_do_no_harm(
     except DecodeError:
         parsed = None
     try:
-        rest = attach.take_inputs(data, doors(ours, Heard(3 * SEATS)))
+        rest = doors(ours, Heard(3 * SEATS))[0].take_inputs(data)
     except ValueError:
         return  # a field that C does not skip, such as a group, also ends the Attach
     if parsed is not None:
@@ -138,17 +137,52 @@ def test_broken_requests_do_no_harm(
 @needs_compiler
 def test_shut_door_lets_nobody_in() -> None:
     rings = CompiledRings(Key, 3, SEATS)
-    rooms = doors(rings, Heard(3 * SEATS))
+    entrance, by_room = doors(rings, Heard(3 * SEATS))
     item = host.ClientInput(
         seat=host.SeatRef(room_id="a", slot=1, generation=2), first_seq=1, inputs=[b"x"]
     )
     request = host.AttachRequest(inputs=[item]).SerializeToString()
-    rooms["a"].room.door.shut(1)
-    assert attach.take_inputs(request, rooms) == b""
+    by_room["a"].shut(1)
+    assert entrance.take_inputs(request) == b""
     assert rings.saved(1)[0].newest == 0
-    rooms["a"].room.door.open(1, 2)
-    assert attach.take_inputs(request, rooms) == b""
+    by_room["a"].open(1, 2)
+    assert entrance.take_inputs(request) == b""
     assert rings.saved(1)[0].newest == 1
+
+
+def _asks(room_id: str) -> bytes:
+    seat = host.SeatRef(room_id=room_id, generation=1)
+    return host.AttachRequest(inputs=[host.ClientInput(seat=seat)]).SerializeToString()
+
+
+@needs_compiler
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 99).map(lambda number: f"{number}-room" + "x" * (number % 3 * 25)),
+            st.booleans(),
+        ),
+        max_size=200,
+    )
+)
+def test_doors_are_found_while_they_are_there(changes: list[tuple[str, bool]]) -> None:
+    from rallypoint.room_state._attach import Door
+
+    rings = CompiledRings(Key, 2, 1).native
+    assert rings is not None
+    door, other = Door(rings, 0, 1), Door(rings, 1, 1)
+    entrance, there = attach.Doors(), set()
+    for room_id, comes in changes:
+        if comes:
+            entrance.put(room_id, door)
+            there.add(room_id)
+        else:
+            entrance.remove(room_id, other)  # another room's by now: nothing happens
+            entrance.remove(room_id, door)
+            there.discard(room_id)
+    for room_id in {room_id for room_id, _ in changes}:
+        takes = room_id in there and len(room_id) <= 55  # longer ones go the long way
+        assert (entrance.take_inputs(_asks(room_id)) == b"") is takes
 
 
 @settings(max_examples=100)
