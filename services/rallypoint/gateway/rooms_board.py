@@ -40,7 +40,7 @@ class Board:
     stream_token: Callable[[Stream], bytes]
     """Makes the token of a stream whose seat and generation are known."""
     clock: Callable[[], float]
-    """The event loop's clock."""
+    """The event loop's clock, in less than the milliseconds that uvloop counts in."""
     on_move: Callable[[Room, RoomMove], None] = lambda room, said: None
     """Told what nodes say about rooms that move (`rooms_moves`)."""
     by_slot: dict[int, Stream] = field(default_factory=dict)

@@ -162,6 +162,7 @@ def _input_drain(gateway: Gateway, settings: Settings, runtime: Runtime) -> web_
         loop=asyncio.get_running_loop(),
         now_s=runtime.clock.now,
         lead_s=settings.link.tick_lead_s,
+        clock=runtime.clock.monotonic,
     )
 
 
@@ -263,7 +264,7 @@ def _rooms(
         runtime.spawn(node.link.run(), name=f"attach {address}")
         return node
 
-    board = Board(fan_out, stream_token, asyncio.get_running_loop().time)
+    board = Board(fan_out, stream_token, runtime.clock.monotonic)
     registry = Registry(board, Owners(runtime.bus).place, open_node)
     board.on_move = Moves(board, registry).take
     api = rooms.RoomApi(

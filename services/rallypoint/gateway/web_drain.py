@@ -107,12 +107,15 @@ class InputDrain:
         loop: asyncio.AbstractEventLoop,
         now_s: Callable[[], float],
         lead_s: float,
+        clock: Callable[[], float] | None = None,
     ) -> None:
+        """`clock` is the loop's, or one that agrees with it and is finer."""
         self._drain = drain
         self._bounds = bounds
         self._deliver = deliver
         self._loop = loop
         self._now_s = now_s
+        self._clock = clock or loop.time
         self._lead_s = lead_s
         self._armed: dict[int, _Armed] = {}
         self._tally = web_metrics.UNKNOWN
@@ -228,8 +231,8 @@ class InputDrain:
         if self._quiet >= QUIET_DRAINS:
             self._loop.add_reader(self._drain.fileno(), self._wake)
             return
-        pause_s = self._looks.pause_s(self._loop.time())
-        self._timer = self._loop.call_later(pause_s, self._turn)
+        now = self._clock()
+        self._timer = self._loop.call_at(now + self._looks.pause_s(now), self._turn)
 
     def _return(self, line: Line, data: bytes, unsent: bytes) -> None:
         """Hand a connection back; what is wrong with one must not stop the others."""
@@ -241,7 +244,7 @@ class InputDrain:
 
     def once(self) -> bool:
         """Take what came; whether anything did."""
-        now = self._loop.time()
+        now = self._clock()
         inputs = self._bounds.inputs
         taken, by_node, back, full = self._drain.drain(
             now, self._now_s(), self._lead_s, inputs.interval_s, inputs.depth_s

@@ -5,9 +5,9 @@
     pause_s = looks.pause_s(now)
 
 Each look wakes the process and costs some 40 µs whatever it finds. With ticks 50 ms apart there
-are five or six for each: on the way to the next departure, just before it, once in time for what
-came too late for that, and the next when the frames of the tick will have come and say when inputs
-leave next.
+are five or six for each: on the way to the next departure, just before it, a millisecond before the
+tick for what came too late for that, and the next when the frames of the tick will have come and
+say when inputs leave next.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from dataclasses import dataclass
 
 NEVER = float("-inf")
 PERIOD_S = 0.004
-"""How long what came lies unread while nothing is known of when it is due; also after inputs have
-left, so that what came too late for them is seen 2 ms before the tick."""
+"""How long what came lies unread while nothing is known of when it is due."""
 PERIOD_MAX_S = 0.016
 """The same while it is: a client that waits for its answer hardly notices."""
 NEAR_S = 0.0075
@@ -26,6 +25,10 @@ AHEAD_S = 0.001
 """How long before inputs leave for their node more are looked for."""
 AT_ONCE_S = 0.0005
 """What is due so soon is: timers count in milliseconds, and one that waits for less fires now."""
+LAST_S = 0.004
+"""From when inputs leave to the last look before their tick, which is `LinkSettings.tick_lead_s`
+after that: what it finds leaves at once, and waits 50 ms less than if it were left for the next.
+Timers count in milliseconds, so this is one before the tick."""
 AFTER_S = 0.01
 """From the look after inputs have left to the next: their tick's frames come meanwhile."""
 FORGOTTEN_S = 0.1
@@ -55,4 +58,6 @@ class Looks:
         if left_s > AT_ONCE_S:
             return left_s
         past_s = now - self.due_s
-        return AFTER_S if PERIOD_S / 2 < past_s < FORGOTTEN_S else PERIOD_S
+        if past_s < LAST_S - AT_ONCE_S:
+            return LAST_S - past_s
+        return AFTER_S if past_s < FORGOTTEN_S else PERIOD_S
