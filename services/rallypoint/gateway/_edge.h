@@ -9,6 +9,30 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* --- system calls, past glibc's wrappers: those are points where a thread may be canceled, which
+   costs as much as all else that we do for a frame --- */
+
+static inline ssize_t send_some(int fd, const void *data, size_t size)
+{
+#ifdef SYS_sendto
+    return syscall(SYS_sendto, fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+#else
+    return send(fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+#endif
+}
+
+static inline ssize_t receive_some(int fd, void *data, size_t size)
+{
+#ifdef SYS_recvfrom
+    return syscall(SYS_recvfrom, fd, data, size, MSG_DONTWAIT, NULL, NULL);
+#else
+    return recv(fd, data, size, MSG_DONTWAIT);
+#endif
+}
 
 /* --- bytes --- */
 

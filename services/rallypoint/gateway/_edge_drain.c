@@ -11,8 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #define BATCH 256
 #define WHOLE_BINARY 0x82
@@ -205,7 +203,7 @@ static bool read_one(Drain *self, uint32_t slot, bool ended)
         return false;
     ssize_t size;
     do {
-        size = recv(self->armed[slot].fd, to, READ_BYTES, MSG_DONTWAIT);
+        size = receive_some(self->armed[slot].fd, to, READ_BYTES);
     } while (size < 0 && errno == EINTR);
     if (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
         return true;
@@ -281,10 +279,7 @@ static int take_token(const Terms *terms, PyObject *bucket)
     full_at = fmax(full_at, terms->now) + terms->interval_s;
     if (full_at - terms->now - terms->depth_s > BUCKET_SLACK_S)
         return 0;
-    PyObject *number = PyFloat_FromDouble(full_at);
-    int failed = number == NULL ? -1 : set_attribute(bucket, BUCKET_FULL_AT, number);
-    Py_XDECREF(number);
-    return failed < 0 ? -1 : 1;
+    return set_number(bucket, BUCKET_FULL_AT, full_at) < 0 ? -1 : 1;
 }
 
 /* 1 when a known input may pass, which takes from its bucket; 0 when not; -1 with an exception. */
@@ -330,9 +325,8 @@ static void answer_all(Drain *self)
         if (!one->known || armed->call != 0)
             continue;
         do {
-            one->answered = send(armed->fd, PyBytes_AS_STRING(armed->answer),
-                                 (size_t)PyBytes_GET_SIZE(armed->answer),
-                                 MSG_DONTWAIT | MSG_NOSIGNAL);
+            one->answered = send_some(armed->fd, PyBytes_AS_STRING(armed->answer),
+                                      (size_t)PyBytes_GET_SIZE(armed->answer));
         } while (one->answered < 0 && errno == EINTR);
     }
 }

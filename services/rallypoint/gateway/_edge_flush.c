@@ -330,28 +330,28 @@ static int all_in_step(const Flush *self, size_t *count)
 
 static int has_epoch(PyObject *room, uint64_t epoch)
 {
-    PyObject *number = attribute(room, EPOCH);
+    PyObject *held = NULL, *number = attribute(room, EPOCH, &held);
     if (number == NULL)
         return -1;
     unsigned long long known = PyLong_AsUnsignedLongLong(number);
-    Py_DECREF(number);
-    return PyErr_Occurred() ? -1 : known == epoch;
+    Py_XDECREF(held);
+    return known == (unsigned long long)-1 && PyErr_Occurred() ? -1 : known == epoch;
 }
 
 static Py_ssize_t size_of(PyObject *room, enum Name name)
 {
-    PyObject *found = attribute(room, name);
+    PyObject *held = NULL, *found = attribute(room, name, &held);
     Py_ssize_t size = found == NULL ? -1 : PyObject_Size(found);
-    Py_XDECREF(found);
+    Py_XDECREF(held);
     return size;
 }
 
 /* Note when a frame of the room came, and whether all of its streams in step got it. */
 static int note_frame(PyObject *room, PyObject *now, Py_ssize_t sent)
 {
-    PyObject *rhythm = attribute(room, RHYTHM);
+    PyObject *held = NULL, *rhythm = attribute(room, RHYTHM, &held);
     int failed = rhythm == NULL ? -1 : set_attribute(rhythm, SEEN_AT, now);
-    Py_XDECREF(rhythm);
+    Py_XDECREF(held);
     Py_ssize_t streams = failed < 0 ? -1 : size_of(room, STREAMS);
     Py_ssize_t unsettled = streams < 0 ? -1 : size_of(room, UNSETTLED);
     if (unsettled < 0)

@@ -101,21 +101,17 @@ size_t recognize_message(const Armed *armed, const uint8_t *data, size_t size)
 /* How long the room's inputs may wait: domain/rhythm.py. */
 static int wait_of(PyObject *room, double now, double lead_s, double *wait_s)
 {
-    double seen_at, period_s;
-    PyObject *rhythm = attribute(room, RHYTHM);
-    if (rhythm == NULL)
-        return -1;
-    int failed = number_of(rhythm, SEEN_AT, &seen_at);
+    double seen_at = 0, period_s = 0;
+    PyObject *held = NULL, *rhythm = attribute(room, RHYTHM, &held);
+    int failed = rhythm == NULL ? -1 : number_of(rhythm, SEEN_AT, &seen_at);
     if (failed == 0)
         failed = number_of(rhythm, PERIOD_S, &period_s);
-    Py_DECREF(rhythm);
-    if (failed != 0)
-        return -1;
+    Py_XDECREF(held);
     double since = now - seen_at;
     *wait_s = 0.0;
     if (since < period_s * STALE_PERIODS)
         *wait_s = fmax(0.0, period_s - fmod(since, period_s) - lead_s);
-    return 0;
+    return failed;
 }
 
 static Group *group_of(Groups *groups, PyObject *node)
@@ -166,11 +162,12 @@ static int append_input(Group *group, PyObject *seat, const uint8_t *fields, siz
 
 int has_node(const Armed *armed)
 {
-    PyObject *node = attribute(armed->room, NODE);
-    PyObject *hold = node != NULL ? attribute(armed->room, HOLD) : NULL;
+    PyObject *held[2] = {NULL, NULL};
+    PyObject *node = attribute(armed->room, NODE, &held[0]);
+    PyObject *hold = node != NULL ? attribute(armed->room, HOLD, &held[1]) : NULL;
     int has = hold == NULL ? -1 : node != Py_None && hold == Py_None;
-    Py_XDECREF(hold);
-    Py_XDECREF(node);
+    Py_XDECREF(held[0]);
+    Py_XDECREF(held[1]);
     return has;
 }
 
@@ -178,11 +175,9 @@ int group_input(Groups *groups, const Armed *armed, const uint8_t *fields, size_
                 double lead_s)
 {
     double wait_s;
-    PyObject *node = attribute(armed->room, NODE);
-    if (node == NULL)
-        return -1;
-    Group *group = group_of(groups, node);
-    Py_DECREF(node);
+    PyObject *held = NULL, *node = attribute(armed->room, NODE, &held);
+    Group *group = node != NULL ? group_of(groups, node) : NULL;
+    Py_XDECREF(held);
     if (group == NULL || wait_of(armed->room, now, lead_s, &wait_s) < 0
         || append_input(group, armed->seat, fields, size, wait_s) < 0)
         return -1;

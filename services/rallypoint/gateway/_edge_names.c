@@ -5,21 +5,17 @@
 
 #include <structmember.h>
 
-typedef struct {
-    PyObject *text;
-    PyTypeObject *type; /* the last class asked, held */
-    Py_ssize_t offset;  /* 0: it has no such slot */
-} Known;
+Known known_names[NAMES];
 
-static Known *known_as(enum Name name)
+static PyObject *text_of(enum Name name)
 {
     static const char *const names[NAMES] = {"node",     "hold",    "used",  "rhythm",
                                              "seen_at",  "period_s", "full_at", "epoch",
                                              "streams", "unsettled", "full_at"};
-    static Known known[NAMES];
-    if (known[name].text == NULL)
-        known[name].text = PyUnicode_InternFromString(names[name]);
-    return known[name].text == NULL ? NULL : &known[name];
+    Known *known = &known_names[name];
+    if (known->text == NULL)
+        known->text = PyUnicode_InternFromString(names[name]);
+    return known->text;
 }
 
 static Py_ssize_t slot_in(PyTypeObject *type, PyObject *text)
@@ -37,50 +33,41 @@ static Py_ssize_t slot_in(PyTypeObject *type, PyObject *text)
     return offset;
 }
 
-/* Where the object keeps it; NULL when it has to be asked. */
-static PyObject **place_in(PyObject *object, Known *known)
+PyObject **place_anew(PyObject *object, enum Name name)
 {
-    PyTypeObject *type = Py_TYPE(object);
-    if (known->type != type) {
-        known->offset = slot_in(type, known->text);
-        PyTypeObject *before = known->type;
-        known->type = (PyTypeObject *)Py_NewRef((PyObject *)type);
-        Py_XDECREF(before);
-    }
-    return known->offset == 0 ? NULL : (PyObject **)((char *)object + known->offset);
-}
-
-PyObject *peek(PyObject *object, enum Name name)
-{
-    Known *known = known_as(name);
-    if (known == NULL) {
+    Known *known = &known_names[name];
+    PyTypeObject *type = Py_TYPE(object), *before = known->type;
+    PyObject *text = text_of(name);
+    if (text == NULL) {
         PyErr_Clear();
         return NULL;
     }
-    PyObject **place = place_in(object, known);
-    return place == NULL ? NULL : *place;
+    known->offset = slot_in(type, text);
+    known->type = (PyTypeObject *)Py_NewRef((PyObject *)type);
+    Py_XDECREF(before);
+    return known->offset == 0 ? NULL : (PyObject **)((char *)object + known->offset);
 }
 
-PyObject *attribute(PyObject *object, enum Name name)
+PyObject *attribute(PyObject *object, enum Name name, PyObject **held)
 {
-    Known *known = known_as(name);
-    if (known == NULL)
-        return NULL;
-    PyObject **place = place_in(object, known);
-    if (place == NULL || *place == NULL)
-        return PyObject_GetAttr(object, known->text);
-    return Py_NewRef(*place);
+    PyObject *found = peek(object, name);
+    if (found != NULL)
+        return found;
+    PyObject *text = text_of(name);
+    *held = text == NULL ? NULL : PyObject_GetAttr(object, text);
+    return *held;
 }
 
 int set_attribute(PyObject *object, enum Name name, PyObject *value)
 {
-    Known *known = known_as(name);
-    if (known == NULL)
-        return -1;
-    PyObject **place = place_in(object, known);
-    if (place == NULL)
-        return PyObject_SetAttr(object, known->text, value);
+    PyObject **place = place_in(object, name);
+    if (place == NULL) {
+        PyObject *text = text_of(name);
+        return text == NULL ? -1 : PyObject_SetAttr(object, text, value);
+    }
     PyObject *before = *place;
+    if (before == value)
+        return 0;
     *place = Py_NewRef(value);
     Py_XDECREF(before);
     return 0;
@@ -88,10 +75,24 @@ int set_attribute(PyObject *object, enum Name name, PyObject *value)
 
 int number_of(PyObject *object, enum Name name, double *number)
 {
-    PyObject *found = attribute(object, name);
+    PyObject *held = NULL, *found = attribute(object, name, &held);
     if (found == NULL)
         return -1;
     *number = PyFloat_AsDouble(found);
-    Py_DECREF(found);
+    Py_XDECREF(held);
     return *number == -1.0 && PyErr_Occurred() ? -1 : 0;
+}
+
+int set_number(PyObject *object, enum Name name, double number)
+{
+    PyObject *before = peek(object, name);
+    if (before != NULL && PyFloat_CheckExact(before) && Py_REFCNT(before) == 1) {
+        /* Nobody else has this number: no other takes its place in memory. */
+        ((PyFloatObject *)before)->ob_fval = number;
+        return 0;
+    }
+    PyObject *value = PyFloat_FromDouble(number);
+    int failed = value == NULL ? -1 : set_attribute(object, name, value);
+    Py_XDECREF(value);
+    return failed;
 }

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #define PREFIX_BYTES 5
 #define FRAMING_BYTES_MAX (16 + 2 + PREFIX_BYTES + 2)
@@ -122,7 +121,7 @@ static bool send_one(Sender *sender, uint32_t number, Framed *framed, Happened *
     }
     ssize_t sent;
     do {
-        sent = send(slot->fd, bytes->data, bytes->size, MSG_DONTWAIT | MSG_NOSIGNAL);
+        sent = send_some(slot->fd, bytes->data, bytes->size);
     } while (sent < 0 && errno == EINTR);
     if (sent < 0) {
         bool full = errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS;
