@@ -18,7 +18,8 @@ class Pacer:
 
     def __init__(self, period_s: float, index: int) -> None:
         self.period_s = period_s
-        self._phase_s = (index * GOLDEN % 1.0) * period_s
+        # Whole milliseconds, which is what loops count in: a tick is then neither early nor late.
+        self._phase_s = round((index * GOLDEN % 1.0) * period_s, 3)
         self.deadline = 0.0
         self.dropped = 0
 
