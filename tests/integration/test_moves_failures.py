@@ -14,7 +14,7 @@ import grpc.aio
 import pytest
 from tests.integration import test_recovery as whole
 from tests.integration.conftest import Runs
-from tests.integration.moves_stack import COUNTING, World, moving_world, playing
+from tests.integration.moves_stack import COUNTING, moving_world, playing
 from tests.integration.rooms_stack import RunningNode, attached, host, room_node, until
 
 from rallypoint.cli import stack
@@ -160,7 +160,7 @@ def test_seat_given_up_while_the_target_starts_is_given_up_there(
     runs(scenario())
 
 
-async def bring(world: World, room_id: str, node: RunningNode, name: str) -> None:
+async def bring(room_id: str, node: RunningNode, name: str) -> None:
     """Hand a room to a node as its source does, up to the commit; `name` is the transfer's."""
     data = (await entry(node, subjects.snapshot(RoomId(room_id)))).value or b""
     async with transfers(node) as stub:
@@ -195,7 +195,7 @@ def test_target_goes_on_when_the_source_dies_after_the_commit(
             room_id = fresh("room")
             async with world.match(room_id) as (one, two), world.node("b") as b:
                 await asyncio.sleep(1.2)
-                await bring(world, room_id, b, "this-one")
+                await bring(room_id, b, "this-one")
                 await commit(b, room_id, "this-one")
                 await until(lambda: one.connection.seat.epoch == two.connection.seat.epoch == 2)
                 tick = one.connection.seat.tick
@@ -210,6 +210,39 @@ def test_target_goes_on_when_the_source_dies_after_the_commit(
     runs(scenario())
 
 
+@pytest.mark.parametrize("comes", [True, False])
+def test_join_waits_at_the_target_for_the_start(
+    brokers: Brokers, runs: Runs, fresh: Fresh, comes: bool
+) -> None:
+    async def scenario() -> None:
+        room_id, games = fresh("room"), {"counting": COUNTING}
+        async with (
+            room_node(brokers, node_id=fresh("a"), games=games) as a,
+            room_node(brokers, node_id=fresh("b"), games=games) as b,
+            attached(b, COUNTING) as gateway,
+            transfers(b) as stub,
+        ):
+            revision = await a.own(room_id)
+            seats = await a.create(room_id, game="counting", own_revision=revision)
+            await bring(room_id, b, "this-one")
+            joining = asyncio.create_task(gateway.join(room_id, "p0", seats[0].seat_token))
+            await asyncio.sleep(0.2)
+            assert not joining.done()
+            about: Any = {"room_id": room_id, "transfer": "this-one"}
+            if not comes:
+                await stub.AbandonRoom(transfer.AbandonRoomRequest(**about))
+                refused = (await joining).joined
+                assert (refused.reason, refused.generation) == ("ROOM_UNKNOWN", 0)
+                return
+            revision = await b.own(room_id, 2)
+            await stub.StartRoom(transfer.StartRoomRequest(epoch=2, own_revision=revision, **about))
+            player = await joining
+            await until(lambda: bool(player.frames))
+            assert (player.frames[0].epoch, player.frames[0].base_tick) == (2, 0)
+
+    runs(scenario())
+
+
 def test_target_drops_a_room_that_recovery_brings(
     brokers: Brokers, runs: Runs, fresh: Fresh, tmp_path: Path
 ) -> None:
@@ -218,7 +251,7 @@ def test_target_drops_a_room_that_recovery_brings(
             room_id = fresh("room")
             async with world.match(room_id) as (one, _two), world.node("b") as b:
                 await asyncio.sleep(1.2)
-                await bring(world, room_id, b, "never-committed")
+                await bring(room_id, b, "never-committed")
                 tick = one.connection.seat.tick
                 await until(lambda: one.connection.seat.tick > tick + 30)  # the source plays on
                 assert one.connection.seat.epoch == 1

@@ -2,8 +2,11 @@
 
     Prepare the target (the room plays on) ▸ stop the room, copy it, have gateways hold back ▸
     hand the copy to the target and store it as the last snapshot ▸ commit: `own.<room>` names the
-    target, by compare-and-set ▸ start it there, with the inputs that were on their way ▸ tell
-    gateways ▸ forget it
+    target, by compare-and-set ▸ tell gateways ▸ start it there, with the inputs that were on their
+    way ▸ forget it
+
+The room is stopped right after a frame, and gateways ask the target for their seats while it is
+started, so that what players see is little more than the time from one frame to the next.
 
 The order and what may fail where stand in `domain.moving` and docs/migration.md. Whatever ends the
 caller, a move goes on to its end: half a move is the one thing that must not be.
@@ -175,6 +178,7 @@ class Departures:
                 await self._abandon(move, stub)
                 raise
             move.step(Leaving.COMMITTED)
+            self._tell(move, host.ROOM_MOVE_PHASE_MOVED)
             await self._start(move, stub, revision)
             gap_s = asyncio.get_running_loop().time() - move.stopped_at
             self._leave(move)  # at once: nobody tells the target of what reaches the room now
@@ -217,7 +221,9 @@ class Departures:
 
     async def _handed_over(self, move: _Move, stub: Stub) -> int:
         """Stop, copy, hand over, commit; the revision of the record that names the target."""
-        item = move.item = await move.placed.runner.call(functools.partial(self._stop, move))
+        item = move.item = await move.placed.runner.call(
+            functools.partial(self._stop, move), after_frames=True
+        )
         data = captured.to_message(item).SerializeToString()
         request = transfer.TransferRoomRequest(
             room_id=move.room_id, epoch=move.epoch, transfer=move.transfer, snapshot=data
@@ -329,9 +335,10 @@ class Departures:
     # --- the end ---
 
     def _leave(self, move: _Move) -> None:
-        """The room is the target's: gateways follow it, nothing of it is left here."""
+        """The room is the target's: nothing of it is left here but where it is."""
         room = move.placed.room
         room.ended = Ended(-1, reason=SUPERSEDED)
+        # Once more, for gateways that attached meanwhile; to the others it is no news.
         moved = self._tell(move, host.ROOM_MOVE_PHASE_MOVED)
         for slot in list(room.streams):
             room.unseat(slot)

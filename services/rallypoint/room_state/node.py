@@ -186,7 +186,7 @@ class Node:
         room_id = placed.room.identity.room_id
         if self.rooms.get(room_id) is placed:
             del self.rooms[room_id]
-        placed.runner.forget(placed.room)
+        seating.turn_away(placed.runner.forget(placed.room))
         self._emptied.set()
         self._look()
 

@@ -79,6 +79,7 @@ class TableRunner:
         )
         self._closed = closed
         self._inbox: deque[Callable[[], None]] = deque()
+        self._after_frames: deque[Callable[[], None]] = deque()
         self._wake = asyncio.Event()
         self._ticking = False
         self._frozen = False
@@ -100,8 +101,12 @@ class TableRunner:
         self._inbox.append(command)
         self._wake.set()
 
-    async def call(self, command: Callable[[], T]) -> T:
-        """Have something done by the table's task and return what it returns, or raise that."""
+    async def call(self, command: Callable[[], T], *, after_frames: bool = False) -> T:
+        """Have something done by the table's task and return what it returns, or raise that.
+
+        `after_frames`: right after the next frames are out, for what must not delay them; at once
+        in a table that stands still.
+        """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
         def run() -> None:
@@ -112,7 +117,8 @@ class TableRunner:
             except Exception as error:
                 done.set_exception(error)
 
-        self.post(run)
+        (self._after_frames if after_frames else self._inbox).append(run)
+        self._wake.set()
         return await done
 
     def freeze(self, *, frozen: bool) -> None:
@@ -126,7 +132,9 @@ class TableRunner:
         loop = asyncio.get_running_loop()
         while True:
             await self._wait(loop)
-            self._serve_inbox()
+            self._serve(self._inbox)
+            if self._frozen or not self._ticking:
+                self._serve(self._after_frames)
             now = loop.time()
             if self._frozen:
                 continue
@@ -222,7 +230,11 @@ class TableRunner:
     def go_on(self, room: HostedRoom, item: Captured) -> None:
         """Put a room back as it was taken out; then do what waited for it."""
         still = self.forget(room)
-        slot = self.table.restore(item.spec(room.identity.epoch), item.engine, event_gap=0)
+        try:
+            slot = self.table.restore(item.spec(room.identity.epoch), item.engine, event_gap=0)
+        except Exception:
+            seating.turn_away(still)
+            raise
         room.slot, room.state = slot, self.table.room(slot)
         self.rooms[slot] = room
         self._let_in(room)
@@ -233,6 +245,8 @@ class TableRunner:
             seating.catch_up(self.table, room, still.inputs)
             for end in still.ends:
                 end()
+            for link, request in still.joins:
+                seating.join(self.table, room, link, request)
         self._collect()
 
     def _let_in(self, room: HostedRoom) -> None:
@@ -285,9 +299,9 @@ class TableRunner:
             await asyncio.sleep(0)  # behind: let the others have their turn
         self._wake.clear()
 
-    def _serve_inbox(self) -> None:
-        for _ in range(len(self._inbox)):
-            command = self._inbox.popleft()
+    def _serve(self, inbox: deque[Callable[[], None]]) -> None:
+        for _ in range(len(inbox)):
+            command = inbox.popleft()
             try:
                 command()
             except Exception:
@@ -316,6 +330,8 @@ class TableRunner:
             self._tell_paces()
         if publish and self._over:
             self._sweep()
+        if publish:
+            self._serve(self._after_frames)
 
     def _expire(self, now: float) -> None:
         timed = [room for room in self.rooms.values() if not room.book.settled]

@@ -14,7 +14,7 @@ from rallypoint.room_state.domain.replies import Reply, ReplyLog, mark_of
 from rallypoint.room_state.domain.seats import Opened
 from rallypoint.room_state.gateway_link import GatewayLink
 from rallypoint.room_state.hosted import HostedRoom, Stream
-from rallypoint.room_state.still import ROOM_MOVING
+from rallypoint.room_state.still import ROOM_MOVING, Still
 from rallypoint.v1 import room_pb2
 
 MAX_BODY_BYTES = 4096
@@ -25,7 +25,8 @@ def join(table: RoomTable, room: HostedRoom, link: GatewayLink, request: host.Cl
     if link.closed:
         return
     if room.still is not None:
-        refuse_join(link, request.client, ROOM_MOVING)
+        if not room.still.wait(link, request):
+            refuse_join(link, request.client, ROOM_MOVING)
         return
     try:
         opened = _opened(room, request)
@@ -51,6 +52,12 @@ def refuse_join(link: GatewayLink, client: int, error: errors.RallypointError) -
     """Answer a join with an error."""
     joined = host.ClientJoined(client=client, code=int(error.code), reason=error.reason)
     link.say(host.AttachResponse(joined=[joined]))
+
+
+def turn_away(still: Still | None) -> None:
+    """Refuse the joins that waited for a room which does not come: it is to be looked for."""
+    for link, request in still.joins if still is not None else ():
+        refuse_join(link, request.client, errors.NotFound("ROOM_UNKNOWN", "no such room here"))
 
 
 def admit(

@@ -215,3 +215,38 @@ def test_failed_open_is_told_to_who_asked() -> None:
             await bench.runner.call(fail)
 
     virtually(play)
+
+
+def test_what_comes_after_frames_waits_for_them() -> None:
+    async def play(bench: Bench) -> None:
+        room, tokens = await bench.room()
+        bench.join(room, 1, "p0", tokens[0])
+        await asyncio.sleep(0.51)
+        for _ in range(3):
+            bench.sent()
+            await asyncio.sleep(0.03)
+            frames = await bench.runner.call(lambda: list(bench.sent().frames), after_frames=True)
+            assert len(frames) == 1, "it came behind a frame and before the next"
+
+    virtually(play)
+
+
+def test_what_comes_after_frames_waits_for_no_table_that_stands_still() -> None:
+    async def play(bench: Bench) -> None:
+        async with asyncio.timeout(0.01):  # it has no room
+            await bench.runner.call(lambda: None, after_frames=True)
+        await bench.room(stop_at=4)
+        await asyncio.sleep(0.1)
+        bench.runner.freeze(frozen=True)
+        async with asyncio.timeout(0.01):
+            await bench.runner.call(lambda: None, after_frames=True)
+        waiting = asyncio.create_task(bench.runner.call(lambda: None, after_frames=True))
+        await asyncio.sleep(0)
+        bench.runner.freeze(frozen=False)
+        async with asyncio.timeout(1.0):  # the room ends with the frame that is waited for
+            await waiting
+            await asyncio.sleep(0.5)
+            await bench.runner.call(lambda: None, after_frames=True)
+        assert bench.closed
+
+    virtually(play)
