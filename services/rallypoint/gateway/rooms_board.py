@@ -64,6 +64,8 @@ class Board:
 
     def found(self, room: Room) -> None:
         """The room's node answers."""
+        if room.doubted_at is not None:
+            return  # it does, but may have lost the room while it did not
         room.lost_at = None
         self.lost.discard(room)
 

@@ -49,6 +49,7 @@ class Node:
     def take(self, room: Room) -> None:
         """Carry a room and its streams from now on."""
         room.node = self
+        room.doubted_at = None
         self.rooms[room.room_id] = room
         for stream in room.streams.values():
             self.join(stream)
@@ -61,6 +62,15 @@ class Node:
             self.in_step.discard(stream.client)
             stream.step(sync.Event.DETACHED)
         room.node = None
+        room.doubted_at = None
+
+    def doubt(self, room: Room) -> None:
+        """Pass on nothing more of a room until it is sure that it is still this node's."""
+        room.doubted_at, room.believed_at = self._board.clock(), None
+        for stream in room.streams.values():
+            self.in_step.discard(stream.client)
+            stream.step(sync.Event.DETACHED)
+        self._board.lose(room)
 
     def join(self, stream: Stream) -> None:
         """Ask for the stream's seat, now or with the next greeting."""

@@ -5,6 +5,10 @@ told to have moved, or when it fell silent. Its ownership record is read until t
 again: another owner or a higher epoch moves the room's streams there, no record ends them (CLOSED
 with the match's result, or `ROOM_LOST` without one), the same record means waiting, at most
 `give_up_s` while clients are without a node.
+
+A node that was silent for long and speaks again may have lost the room meanwhile, to the last
+snapshot before its silence, and not know it yet: what it says is passed on once the record named it
+for `SURE_S` more. By then the room would be another's, or the node has stored it anew.
 Client streams stay open all the while and hear keep-alives.
 """
 
@@ -26,6 +30,8 @@ log = logging.getLogger(__name__)
 
 PERIOD_S = 0.25
 LAST_WORD_S = 3.0
+SURE_S = 1.0
+"""Longer than a node takes to store its rooms, and fleet to give away those it has given up."""
 Result = Callable[[str], Awaitable[room_pb2.MatchResult | None]]
 """Reads the result of a match that ended lately."""
 
@@ -60,6 +66,9 @@ class Recovery:
             except errors.Unavailable as problem:
                 # NATS is away: nobody can know better, so everybody waits.
                 log.info("recovery_waits", extra={"reason": str(problem)})
+                for doubted in self._board.lost:
+                    if doubted.doubted_at is not None:
+                        self._trust_when_sure(doubted)
                 return
 
     async def _look(self, room: Room) -> None:
@@ -79,11 +88,24 @@ class Recovery:
         elif room.node is None or place.differs(room.node.address, room.placed_epoch):
             log.info("room_moved", extra={"room": room.room_id, "node": place.address})
             self._registry.move(room, place)
+        elif room.doubted_at is not None:
+            self._trust_when_sure(room)
         elif not away:
             self._board.found(room)
         elif lost_s > self._give_up_s:
             await self._close(room)
         else:
+            room.node.ask_again(room)
+
+    def _trust_when_sure(self, room: Room) -> None:
+        """Believe a room's node again once it speaks and has kept the room for a while."""
+        now = self._board.clock()
+        if room.doubted_at is None or room.rhythm.seen_at <= room.doubted_at:
+            return
+        if room.believed_at is None:
+            room.believed_at = now + SURE_S
+        elif now >= room.believed_at and room.node is not None:
+            room.doubted_at = None
             room.node.ask_again(room)
 
     async def _close(self, room: Room) -> None:

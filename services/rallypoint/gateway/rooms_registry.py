@@ -94,9 +94,9 @@ class Registry:
 
     def forget(self, room: Room) -> None:
         """Know a room no more; tokens for it lead to a look-up."""
-        self._board.found(room)
         if room.node is not None:
             room.node.give_up(room)
+        self._board.found(room)
         if self._rooms.get(room.room_id) is room:
             del self._rooms[room.room_id]
 

@@ -57,6 +57,10 @@ class Room:
     """When its ownership record was last asked for because it was silent, loop time."""
     lost_at: float | None = None
     """Since when its node does not answer for it."""
+    doubted_at: float | None = None
+    """Since when its node is not believed, as it was silent for long; loop time."""
+    believed_at: float | None = None
+    """When it will be, as it speaks again and still has the room; loop time."""
     used: bool = True
     """Something happened since the last sweep of idle rooms."""
     hold: Hold | None = None

@@ -5,7 +5,8 @@
 - Keyframes: for a stream that is behind or still without its keyframe one is asked for again, once
   its client has read what was sent; one that has not for long is kicked (`rooms_ladder`).
 - Silent rooms: a node may be cut off from everybody but us, and its room have gone on elsewhere; so
-  a room without frames for a second has its ownership record read again.
+  a room without frames for a second has its ownership record read again. After two and a half the
+  node is not believed any more when it speaks again (`rooms_recovery`).
 - Sessions: a stream lives on while this gateway knows an access token of its player that has not
   expired; else it ends with a RECONNECT control and UNAUTHENTICATED.
 """
@@ -16,6 +17,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from rallypoint.gateway import rooms_stream
 from rallypoint.gateway.domain import sync
 from rallypoint.gateway.fanout import Problem
 from rallypoint.gateway.rooms_board import Board, reconnect
@@ -25,6 +27,10 @@ from rallypoint.kit import errors, metrics
 PERIOD_S = 0.1
 KEYFRAME_WAIT_S = 1.0
 SILENT_ROOM_S = 1.0
+DOUBTFUL_S = 2.5
+"""Nobody gives a room away that was silent for less: three heartbeats have to be missing."""
+ASLEEP_S = 1.0
+"""A sweep that is so late was held up itself: what was sent meanwhile is still to be read."""
 _ASKING = (sync.Phase.FRESH, sync.Phase.BEHIND)
 KEEP_ALIVE = b""
 
@@ -57,6 +63,7 @@ class Sweep:
         self._now_s = now_s
         self._settings = settings
         self._sessions_at = 0.0
+        self._swept_at = self._awake_at = rooms_stream.NEVER
         self.inputs_per_s = 0.0
         """SendInput calls per second, smoothed over about two seconds."""
 
@@ -69,6 +76,9 @@ class Sweep:
     def once(self, now: float) -> None:
         """One sweep at loop time `now`."""
         silent = now - self._settings.quiet_s
+        if now - self._swept_at >= ASLEEP_S:
+            self._awake_at = now
+        self._swept_at = now
         # Most rooms are well: this line is all that they cost.
         unwell = [room for room in self._rooms() if room.unsettled or room.full_at <= silent]
         if unwell:
@@ -118,6 +128,16 @@ class Sweep:
         if room.streams and now - heard >= SILENT_ROOM_S:
             room.checked_at = now
             self._board.lose(room)
+        seen_at = room.rhythm.seen_at
+        if (
+            room.node is None
+            or room.doubted_at is not None
+            or not room.node.link.attached
+            or seen_at == rooms_stream.NEVER
+        ):
+            return
+        if now - max(seen_at, self._awake_at) >= DOUBTFUL_S:
+            room.node.doubt(room)
 
     def _wants_keyframe(self, stream: Stream, now: float) -> bool:
         if stream.phase not in _ASKING or now - stream.asked_at < KEYFRAME_WAIT_S:

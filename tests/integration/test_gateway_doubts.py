@@ -1,0 +1,79 @@
+"""A node that speaks again after a long silence may have lost its rooms, and not know it yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tests.integration.conftest import Runs
+from tests.integration.gateway_peer import TOKEN, Peer, PeerRoom, a_room, ticked
+from tests.integration.gateway_stack import Player, Running, Watched, gateway, settings, until
+
+from rallypoint.cli.brokers import Brokers
+
+Fresh = Callable[[str], str]
+SILENCE_S = 3.2
+
+
+@asynccontextmanager
+async def after_silence(
+    brokers: Brokers, fresh: Fresh, data_dir: Path
+) -> AsyncIterator[tuple[Running, Peer, PeerRoom, Watched]]:
+    """A player whose node was silent, and has just spoken again."""
+    async with Peer() as peer, gateway(brokers, settings(data_dir)) as running:
+        room = await a_room(peer, running, fresh("room"))
+        player = await Player(running.url, b"silence player".ljust(16)).open()
+        watched = await player.join(room.room_id, TOKEN)
+        await ticked(peer, room, watched)
+        await asyncio.sleep(SILENCE_S)
+        peer.tick(room)
+        yield running, peer, room, watched
+        await player.channel.close()
+
+
+async def ticking(peer: Peer, room: PeerRoom) -> None:
+    while True:
+        peer.tick(room)
+        await asyncio.sleep(0.05)
+
+
+def test_what_a_node_says_that_loses_the_room_is_not_passed_on(
+    runs: Runs, brokers: Brokers, fresh: Fresh, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with (
+            after_silence(brokers, fresh, tmp_path) as (running, old, room, watched),
+            Peer() as new,
+        ):
+            before = len(watched.frames())
+            speaking = asyncio.create_task(ticking(old, room), name="old owner")
+            await asyncio.sleep(0.5)
+            moved = PeerRoom(room.room_id, epoch=2, generations={0: 1})
+            await new.own(running.runtime.bus, moved)
+            await until(lambda: bool(moved.held))
+            await ticked(new, moved, watched)
+            speaking.cancel()
+            first = watched.frames()[before]
+            assert (first.epoch, first.base_tick) == (2, 0)
+            assert not watched.ended
+
+    runs(scenario())
+
+
+def test_node_that_kept_the_room_is_believed_after_a_while(
+    runs: Runs, brokers: Brokers, fresh: Fresh, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with after_silence(brokers, fresh, tmp_path) as (_, peer, room, watched):
+            before, ticks = len(watched.frames()), room.tick
+            await ticked(peer, room, watched)
+            first = watched.frames()[before]
+            assert (first.epoch, first.base_tick) == (1, 0)
+            assert first.tick > ticks + 10, "what it said at once was not passed on"
+            await ticked(peer, room, watched)
+            assert watched.frames()[-1].base_tick == watched.frames()[-1].tick - 1
+            assert not watched.ended
+
+    runs(scenario())
