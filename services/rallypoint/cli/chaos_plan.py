@@ -55,6 +55,7 @@ KINDS: Final = (
     Kind("kill", "nats", resume_promise_s=1.0),
     Kind("freeze", "nats", resume_promise_s=1.0, hold_s=(0.5, 4.0)),
     Kind("kill", "redis", resume_promise_s=1.0),
+    Kind("freeze", "redis", resume_promise_s=1.0, hold_s=(0.5, 4.0)),
     Kind("kill", "fleet", resume_promise_s=1.0),
     Kind("freeze", "fleet", resume_promise_s=1.0, hold_s=(0.5, 4.0)),
     Kind("kill", "matchmaking", resume_promise_s=1.0),
