@@ -137,3 +137,8 @@ def test_cuts_show_nothing_wrong_and_lose_and_repeat_nothing(
     first = world.events[0]
     assert world.events == list(range(first, first + len(world.events)))
     assert world.events[-1] == world.table.tick
+    world.press(arrives=True, again=True)  # with all that was not acknowledged, 8 at most
+    for _ in range(4):
+        world.tick(0)
+    assert world.client.ack == world.sent
+    assert world.client.tables["marks"]["newest"][SLOT] == world.sent
