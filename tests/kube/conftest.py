@@ -20,14 +20,15 @@ from typing import Any
 import pytest
 
 from rallypoint.cli.brokers import Brokers
-from rallypoint.fleet import resources
 from rallypoint.kit import errors
 from rallypoint.probe import session, wish
+from tests.kube import rights
 from tests.kube.fleet_stack import Fleet, fleet, service
 from tests.support import cgroups, loops
-from tests.support.cluster import fakes, machines, plane
+from tests.support.cluster import machines
 from tests.support.cluster.network import Unavailable
 from tests.support.collector import free_port
+from tests.support.controlled import controlled_api_server
 from tests.support.kubernetes import ApiServer, Unusable, given, temporary_api_server
 
 _numbers = itertools.count()
@@ -107,15 +108,7 @@ def controlled() -> Iterator[ApiServer]:
     """An API server with its controllers, our kinds, and five nodes that only say so."""
     if sys.platform != "linux":
         pytest.skip("kube-apiserver is started with Linux's parent-death signal")
-    with (
-        temporary_api_server(controlled=True) as running,
-        plane.controllers(running),
-        fakes.fake_nodes(running, 5),
-    ):
-        kinds = "\n---\n".join(resources.files().values())
-        running.does("apply", "--server-side", "-f", "-", stdin=kinds)
-        names = [f"crd/{custom.name}" for custom in resources.ALL]
-        running.does("wait", "--for=condition=Established", "--timeout=30s", *names)
+    with controlled_api_server(5) as running:
         yield running
 
 
@@ -155,7 +148,10 @@ def fleets(controlled: ApiServer, brokers: Brokers, allocator: str, tmp_path: Pa
         try:
             async with fleet(controlled, brokers, name, tmp_path, **how) as running:
                 running.allocator = allocator
+                may = rights.kubeconfig(controlled, "operator", name, tmp_path)
+                running.kubeconfig = running.stack.enter_context(may)
                 yield running
+                assert "forbidden: User" not in running.logs(), running.logs()
         finally:
             controlled.does("delete", "namespace", name, "--wait=false")
 

@@ -247,12 +247,17 @@ def temporary_api_server(*, controlled: bool = False) -> Iterator[ApiServer]:
         yield server
 
 
+def run_with(server: ApiServer, command: Sequence[str]) -> int:
+    """Run a command with the server in KUBECONFIG; a shell where none is given."""
+    environment = {**os.environ, "KUBECONFIG": str(server.kubeconfig)}
+    words = list(command) or [os.environ.get("SHELL", "sh")]
+    return subprocess.run(words, env=environment, check=False).returncode
+
+
 def main(command: Sequence[str]) -> int:
-    """Run a command with an API server of its own in KUBECONFIG; a shell where none is given."""
+    """Run a command with an API server of its own."""
     with temporary_api_server() as server:
-        environment = {**os.environ, "KUBECONFIG": str(server.kubeconfig)}
-        words = list(command) or [os.environ.get("SHELL", "sh")]
-        return subprocess.run(words, env=environment, check=False).returncode
+        return run_with(server, command)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ sync_s   from nothing to the whole list cached, indexed and handled
 burst_s  it was away while every server changed once: from the watch's opening to the last event
 rss_mb   the peak memory of that process, Python and all libraries included
 
-`--parts` chooses: servers (the above), scale-up, claims, allocations and writes (see
-`bench_scale_up`, `bench_claims`, `bench_allocations` and `bench_writes`). Claims and allocations
-need no cluster.
+`--parts` chooses: servers (the above), scale-up, leader, claims, allocations and writes (see
+`bench_scale_up`, `bench_leader`, `bench_claims`, `bench_allocations`, `bench_writes`). Claims and
+allocations need no cluster.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ import resource
 import secrets
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -37,6 +38,7 @@ from rallypoint.cli import (
     bench_allocations,
     bench_claims,
     bench_cluster,
+    bench_leader,
     bench_run,
     bench_scale_up,
     bench_writes,
@@ -53,7 +55,7 @@ from rallypoint.kube.objects import ObjectMeta
 from rallypoint.kube.transport import Transport
 
 PROMISE = {"sync_s": 3.0, "rss_mb": 250.0, "burst_s": 2.0}
-PARTS = ("servers", "scale-up", "claims", "allocations", "writes")
+PARTS = ("servers", "scale-up", "leader", "claims", "allocations", "writes")
 CLAIMS_PER_S = 1000.0
 ALLOCATIONS_PER_S = 200.0
 SETS = 10
@@ -98,8 +100,14 @@ async def _parts(parsed: argparse.Namespace) -> dict[str, Any]:
                 promise = PROMISE
             case "scale-up":
                 settings = config.detect(os.environ, context=parsed.context)
-                found = await _scale_up(settings, parsed.scale_up)
+                async with _namespace(settings) as namespace:
+                    found = await bench_scale_up.measure(settings, namespace, parsed.scale_up)
                 promise = {}
+            case "leader":
+                settings = config.detect(os.environ, context=parsed.context)
+                async with _namespace(settings) as namespace:
+                    found = await bench_leader.measure(settings, namespace)
+                promise = bench_leader.PROMISE
             case "claims":
                 found = await bench_claims.measure(parsed.seconds, CLAIMS_PER_S)
                 promise = bench_claims.PROMISE
@@ -114,13 +122,13 @@ async def _parts(parsed: argparse.Namespace) -> dict[str, Any]:
     return report | {"machine": machine.description()}
 
 
-async def _scale_up(settings: ClusterConfig, servers: int) -> dict[str, Any]:
-    """Have an operator scale a set, in a namespace of its own."""
+@asynccontextmanager
+async def _namespace(settings: ClusterConfig) -> AsyncIterator[str]:
     async with (
         Transport(settings) as transport,
         bench_cluster.namespace(transport) as namespace,
     ):
-        return await bench_scale_up.measure(settings, namespace, servers)
+        yield namespace
 
 
 async def _bench(settings: ClusterConfig, servers: int, rounds: int) -> dict[str, Any]:

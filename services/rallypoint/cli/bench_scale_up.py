@@ -18,8 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ from rallypoint.kube.transport import Transport
 
 MANAGER = "rallypoint-bench"
 NAME = "bench"
+FAKE = "rallypoint.dev/fake"
+"""The label of nodes that only say so (docs/cluster.md)."""
 LIMIT_S = 600.0
 STOP_S = 20.0
 BEAT_S = 1.0
@@ -143,8 +146,56 @@ class Nodes:
             await asyncio.sleep(BEAT_S)
 
 
-async def measure(settings: ClusterConfig, namespace: str, servers: int) -> dict[str, Any]:
-    """Scale a set of a namespace from none to so many, and say how long it took."""
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What operators work on: a namespace, brokers, and nodes that are played."""
+
+    namespace: str
+    folder: Path
+    brokers: Brokers
+    transport: Transport
+    informers: Informers
+    has_nodes: bool
+
+    def operator(self, name: str) -> AbstractAsyncContextManager[subprocess.Popen[bytes]]:
+        """Run an operator."""
+        return _operator(self.folder, self.brokers, self.namespace, name)
+
+    def on_server(self, told: Callable[[Change[GameServer]], None]) -> None:
+        """Tell of each change of a server."""
+        cache = self.informers.informer(resources.GAME_SERVERS, Scope(self.namespace))
+        cache.on_change(told)
+
+    async def make_set(self) -> None:
+        """Make a set of no servers, and return when an operator has seen it."""
+        known = asyncio.Event()
+        self.informers.informer(resources.GAME_SERVER_SETS, Scope(self.namespace)).on_change(
+            lambda change: known.set() if change.new and change.new.status else None
+        )
+        sets = Api(self.transport, resources.GAME_SERVER_SETS, manager=MANAGER)
+        pod = {"containers": [{"name": "rooms", "image": "rooms"}], **await self._where()}
+        template = {"spec": {"pod": {"spec": pod}}}
+        spec = {"replicas": 0, "scheduling": "Distributed", "template": template}
+        await sets.apply(NAME, {"spec": spec}, namespace=self.namespace)
+        async with asyncio.timeout(LIMIT_S):
+            await known.wait()
+
+    async def _where(self) -> dict[str, Any]:
+        """Pods that say they run belong on nodes that say so, if there are any."""
+        machines = await Api(self.transport, MACHINES, manager=MANAGER).list()
+        fakes = any(FAKE in machine.metadata.labels for machine in machines)
+        anywhere = {"tolerations": [{"operator": "Exists"}]}
+        return anywhere | ({"nodeSelector": {FAKE: "true"}} if fakes else {})
+
+    async def scale(self, servers: int) -> None:
+        """Want so many servers."""
+        sets = Api(self.transport, resources.GAME_SERVER_SETS, manager=MANAGER)
+        await sets.set_scale(NAME, servers, namespace=self.namespace)
+
+
+@asynccontextmanager
+async def stage(settings: ClusterConfig, namespace: str) -> AsyncIterator[Stage]:
+    """Play the nodes of a namespace; no operator runs yet."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         brokers = Brokers(folder)
@@ -155,7 +206,7 @@ async def measure(settings: ClusterConfig, namespace: str, servers: int) -> dict
         stack.push_async_callback(bus.close)
         await bus.ensure_topology()
         informers = await stack.enter_async_context(Informers(transport, manager=MANAGER))
-        cache = informers.informer(resources.GAME_SERVERS, Scope(namespace))
+        informers.informer(resources.GAME_SERVERS, Scope(namespace))
         pods = Api(transport, PODS, manager=MANAGER)
         machines = await Api(transport, MACHINES, manager=MANAGER).list()
         has_nodes = any(machine.is_ready for machine in machines)
@@ -164,19 +215,32 @@ async def measure(settings: ClusterConfig, namespace: str, servers: int) -> dict
         await informers.wait_synced()
         playing = asyncio.create_task(nodes.run(), name="nodes")
         try:
-            async with _operator(folder, brokers, namespace) as operator:
-                count, known = _Count(servers), asyncio.Event()
-                cache.on_change(count.on_server)
-                informers.informer(resources.GAME_SERVER_SETS, Scope(namespace)).on_change(
-                    lambda change: known.set() if change.new and change.new.status else None
-                )
-                result = await _scale(transport, namespace, servers, count=count, known=known)
-                result["operator_cpu_s"] = _cpu_s(operator.pid)
+            yield Stage(namespace, folder, brokers, transport, informers, has_nodes)
         finally:
             playing.cancel()
             await asyncio.gather(playing, return_exceptions=True)
             await _clean_up(transport, namespace)
-    return {**result, "scale_up_servers": servers, "scale_up_kubelets": not has_nodes}
+
+
+async def measure(settings: ClusterConfig, namespace: str, servers: int) -> dict[str, Any]:
+    """Scale a set of a namespace from none to so many, and say how long it took."""
+    async with stage(settings, namespace) as on, on.operator("bench") as operator:
+        count = _Count(servers)
+        on.on_server(count.on_server)
+        await on.make_set()
+        begin = time.monotonic()
+        await on.scale(servers)
+        async with asyncio.timeout(LIMIT_S):
+            await count.done.wait()
+        took_s = time.monotonic() - begin
+        return {
+            "scale_up_s": round(took_s, 2),
+            "scale_up_made_s": round(count.made_at - begin, 2),
+            "scale_up_per_s": round(servers / took_s, 1),
+            "operator_cpu_s": _cpu_s(operator.pid),
+            "scale_up_servers": servers,
+            "scale_up_kubelets": not on.has_nodes,
+        }
 
 
 class _Count:
@@ -203,31 +267,9 @@ class _Count:
             self.done.set()
 
 
-async def _scale(
-    transport: Transport, namespace: str, servers: int, *, count: _Count, known: asyncio.Event
-) -> dict[str, Any]:
-    sets = Api(transport, resources.GAME_SERVER_SETS, manager=MANAGER)
-    anywhere = [{"operator": "Exists"}]
-    container = {"name": "rooms", "image": "rooms"}
-    pod = {"spec": {"containers": [container], "tolerations": anywhere}}
-    spec = {"replicas": 0, "scheduling": "Distributed", "template": {"spec": {"pod": pod}}}
-    await sets.apply(NAME, {"spec": spec}, namespace=namespace)
-    async with asyncio.timeout(LIMIT_S):
-        await known.wait()
-        begin = time.monotonic()
-        await sets.set_scale(NAME, servers, namespace=namespace)
-        await count.done.wait()
-    took_s = time.monotonic() - begin
-    return {
-        "scale_up_s": round(took_s, 2),
-        "scale_up_made_s": round(count.made_at - begin, 2),
-        "scale_up_per_s": round(servers / took_s, 1),
-    }
-
-
 @asynccontextmanager
 async def _operator(
-    folder: Path, brokers: Brokers, namespace: str
+    folder: Path, brokers: Brokers, namespace: str, name: str
 ) -> AsyncIterator[subprocess.Popen[bytes]]:
     environment = {
         **os.environ,
@@ -235,12 +277,12 @@ async def _operator(
         "RALLYPOINT_REDIS_URL": brokers.redis.url,
         "RALLYPOINT_WATCH_NAMESPACE": namespace,
         "RALLYPOINT_OWN_NAMESPACE": namespace,
-        "RALLYPOINT_INSTANCE": f"bench-{secrets.token_hex(2)}",
+        "RALLYPOINT_INSTANCE": f"{name}-{secrets.token_hex(2)}",
         "RALLYPOINT_METRICS_PORT": "0",
         "RALLYPOINT_LOG_LEVEL": "warning",
     }
     command = [sys.executable, "-m", "rallypoint", "operator"]
-    with (folder / "operator.log").open("wb") as log:
+    with (folder / f"{name}.log").open("wb") as log:
         process = await asyncio.to_thread(
             subprocess.Popen, command, env=environment, stdout=log, stderr=log
         )
