@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from rallypoint.fleet import resources
+from tests.kube import rights
 from tests.kube.conftest import Fleets, Runs
 from tests.support import chart
 from tests.support.kubernetes import ApiServer
@@ -30,23 +29,13 @@ def server_with_kinds(server: ApiServer) -> ApiServer:
     return server
 
 
-def moved(one: dict[str, Any], namespace: str) -> dict[str, Any]:
-    """The object in another namespace, if it is in one."""
-    meta = one["metadata"]
-    return {**one, "metadata": {**meta, "namespace": namespace}} if "namespace" in meta else one
-
-
-def listed(items: list[dict[str, Any]]) -> str:
-    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
-
-
 @pytest.mark.parametrize("case", chart.CASES)
 def test_api_server_takes_every_object(
     server_with_kinds: ApiServer, namespace: str, case: str
 ) -> None:
     known = [one for one in chart.rendered(case)
              if one["apiVersion"].partition("/")[0] not in FOREIGN]  # fmt: skip
-    text = listed([moved(one, namespace) for one in known])
+    text = rights.listed([rights.moved(one, namespace) for one in known])
     done = server_with_kinds.kubectl(
         "apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-", stdin=text
     )
@@ -79,16 +68,15 @@ def test_pods_are_admitted_under_the_restricted_standard(
 
 
 def test_operator_does_its_work_with_the_rights_of_the_chart(
-    runs: Runs, fleets: Fleets, controlled: ApiServer, tmp_path: Path
+    runs: Runs, fleets: Fleets, controlled: ApiServer
 ) -> None:
-    account = f"{chart.RELEASE}-rallypoint-operator"
+    """As all tests of the operator do; here it is looked for what it was refused."""
 
     async def scenario() -> None:
         async with fleets() as fleet:
-            controlled.does("apply", "-f", "-", stdin=rights(account, fleet.namespace))
-            token = controlled.does("create", "token", account, "-n", fleet.namespace).strip()
-            process = fleet.operator(kubeconfig=as_account(controlled, token, tmp_path))
-            await fleet.apply(replicas=3)
+            assert "token" in fleet.kubeconfig.read_text()
+            process = fleet.operator()
+            await fleet.apply(replicas=3, scaleIn={"minIdleSeconds": 0})
             await fleet.ready(3)
             await fleet.scale(1)
             await fleet.ready(1)
@@ -96,20 +84,14 @@ def test_operator_does_its_work_with_the_rights_of_the_chart(
             assert {"Scaled", "Ready"} <= {one.reason for one in await fleet.events()}
             assert "forbidden" not in process.log.read_text().lower()
 
-    try:
-        runs(scenario())
-    finally:
-        names = [f"{kind}/{chart.NAMESPACE}-{account}"
-                 for kind in ("clusterrole", "clusterrolebinding")]  # fmt: skip
-        controlled.kubectl("delete", "--ignore-not-found", *names)
+    runs(scenario())
 
 
 def test_fleet_may_tell_of_claims_and_nothing_else(
     server_with_kinds: ApiServer, namespace: str
 ) -> None:
-    account = f"{chart.RELEASE}-rallypoint-fleet"
-    server_with_kinds.does("apply", "-f", "-", stdin=rights(account, namespace))
-    user = f"--as=system:serviceaccount:{namespace}:{account}"
+    server_with_kinds.does("apply", "-f", "-", stdin=rights.of("fleet", namespace))
+    user = f"--as=system:serviceaccount:{namespace}:{rights.account('fleet')}"
 
     def may(*words: str) -> bool:
         done = server_with_kinds.kubectl("auth", "can-i", user, "-n", namespace, *words)
@@ -120,24 +102,3 @@ def test_fleet_may_tell_of_claims_and_nothing_else(
     assert may("patch", servers, "--subresource=status")
     assert not may("patch", servers)
     assert not may("list", "pods")
-
-
-def rights(account: str, namespace: str) -> str:
-    """An account and its roles, in a namespace of a test."""
-    made = [one for one in chart.of_kind(
-                "everything", "ServiceAccount", "Role", "RoleBinding", "ClusterRole",
-                "ClusterRoleBinding",
-            ) if one["metadata"]["name"].endswith(account)]  # fmt: skip
-    for one in made:
-        for subject in one.get("subjects", ()):
-            subject["namespace"] = namespace
-    return listed([moved(one, namespace) for one in made])
-
-
-def as_account(server: ApiServer, token: str, folder: Path) -> Path:
-    """A kubeconfig with the token of an account."""
-    config = json.loads(server.kubeconfig.read_text())
-    config["users"] = [{"name": "admin", "user": {"token": token}}]
-    path = folder / "kubeconfig"
-    path.write_text(json.dumps(config))
-    return path
