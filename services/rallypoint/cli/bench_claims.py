@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import multiprocessing
 import random
 import secrets
@@ -50,6 +51,8 @@ FILL = 600
 LOOKS_AFTER = 20
 """Servers in use from which on packing is looked at: the one being filled weighs little then."""
 BEAT_S = 1.0
+BEATS_IN = 50
+"""Parts of a second in which some servers beat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +87,10 @@ class _Allocator:
     def _later(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         self._tasks.create_task(coroutine, name=name)
 
-    def register(self, set_name: SetName) -> None:
-        """Know the servers of a set, as by their registrations and heartbeats."""
+    def register(self, set_name: SetName, numbers: Iterable[int] = range(SERVERS)) -> None:
+        """Know servers of a set, as by their registrations and heartbeats."""
         now = time.monotonic()
-        for number in range(SERVERS):
+        for number in numbers:
             node = Node(f"{set_name}-{number}", "a", "-", set_name, frozenset(), ROOMS_EACH)
             self._registry.registered(node, now)
             self._registry.heard(node.node_id, node.incarnation, now)
@@ -122,10 +125,10 @@ class _Allocator:
         return [None] * len(over)
 
     async def beat(self, set_name: SetName) -> None:
-        """Hear the heartbeats of all servers, each second."""
-        while True:
-            await asyncio.sleep(BEAT_S)
-            self.register(set_name)
+        """Hear each server's heartbeat once a second, each at a moment of its own."""
+        for part in itertools.cycle(range(BEATS_IN)):
+            await asyncio.sleep(BEAT_S / BEATS_IN)
+            self.register(set_name, range(part, SERVERS, BEATS_IN))
 
 
 def _process(redis_url: str, prefix: str, pipe: Connection) -> None:
