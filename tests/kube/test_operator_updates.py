@@ -129,8 +129,8 @@ def test_an_image_that_cannot_run_stops_its_update(runs: Runs, fleets: Fleets) -
             await fleet.ready(3)
             bad = template("room-state:none", nodeSelector={"nowhere": "true"})
             await fleet.apply(replicas=3, template=bad, **health)
-            await fleet.until(lambda: cannot_pull(fleet) is not None, "a new pod")
-            await say_it_cannot_pull(fleet)
+            await fleet.until(lambda: failing(fleet) is not None, "a new pod")
+            await say_it_waits(fleet, "ImagePullBackOff", restarts=0)
             await fleet.until(lambda: fleet.condition("UpdateStalled") == "True", "the stop")
             await fleet.until(
                 lambda: set(images(fleet).values()) == {"room-state:1"}, "only the old image"
@@ -144,19 +144,36 @@ def test_an_image_that_cannot_run_stops_its_update(runs: Runs, fleets: Fleets) -
     runs(scenario())
 
 
-def cannot_pull(fleet: Fleet) -> str | None:
+def test_an_image_that_crashes_stops_its_update_in_place(runs: Runs, fleets: Fleets) -> None:
+    async def scenario() -> None:
+        async with fleets() as fleet:
+            fleet.operator()
+            await fleet.apply(replicas=3, **QUICKLY)
+            await fleet.ready(3)
+            fleet.troupe.plays = lambda pod: not pod.spec.containers[0].image.endswith("none")
+            await fleet.apply(replicas=3, template=template("room-state:none"), **QUICKLY)
+            await fleet.until(lambda: failing(fleet) is not None, "a pod with the image")
+            await say_it_waits(fleet, "CrashLoopBackOff", restarts=5)
+            await fleet.until(lambda: fleet.condition("UpdateStalled") == "True", "the stop")
+            await fleet.ready(3)
+            assert set(images(fleet).values()) == {"room-state:1"}
+
+    runs(scenario())
+
+
+def failing(fleet: Fleet) -> str | None:
     """A pod with the bad image."""
     return next((name for name, image in images(fleet).items() if image.endswith("none")), None)
 
 
-async def say_it_cannot_pull(fleet: Fleet) -> None:
-    """What a kubelet says of an image that is not there."""
-    name = cannot_pull(fleet)
+async def say_it_waits(fleet: Fleet, reason: str, *, restarts: int) -> None:
+    """What a kubelet says of an image that is not there, or that ends as soon as it runs."""
+    name = failing(fleet)
     assert name is not None
-    waiting = {"reason": "ImagePullBackOff", "message": "no such image"}
+    waiting = {"reason": reason, "message": "it does not run"}
     said = {
         "name": "rooms", "image": "room-state:none", "imageID": "", "ready": False,
-        "restartCount": 0, "state": {"waiting": waiting},
+        "restartCount": restarts, "state": {"waiting": waiting},
     }  # fmt: skip
     await Api(fleet.transport, PODS, manager="kubelet").merge_patch(
         name, {"status": {"containerStatuses": [said]}},
