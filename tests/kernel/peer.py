@@ -105,6 +105,32 @@ def ask(part: Part) -> dict[str, Any]:
     return {"connect_s": connects, "times_s": times, "retransmits": retransmits, "cookies": cookies}
 
 
+def serve_cut(part: Part) -> dict[str, Any]:
+    """Take every connection and cut it off: a reset, no farewell."""
+    with socket.create_server((part.address, part.port), backlog=1024) as listener:
+        print("ready", flush=True)
+        for _ in range(part.connections):
+            with listener.accept()[0] as sock:
+                sock.recv(1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
+    return {}
+
+
+def knock(part: Part) -> dict[str, Any]:
+    """Connect, speak, wait to be cut off; how many were, and how many were refused at once."""
+    refused = cut = 0
+    for _ in range(part.connections):
+        try:
+            with socket.create_connection((part.address, part.port)) as sock:
+                sock.sendall(b"x")
+                sock.recv(1)
+        except ConnectionRefusedError:
+            refused += 1
+        except ConnectionResetError:
+            cut += 1
+    return {"refused": refused, "cut": cut}
+
+
 def _tick(sock: socket.socket, part: Part) -> dict[str, Any]:
     """Send at a fixed rate, whatever comes; read at once what does."""
     end = time.monotonic() + part.seconds
@@ -170,9 +196,10 @@ CALLS = (
     call_plays.serve_dns,
     call_plays.ask_dns,
 )
+ECHOES = (serve_echo, ask, serve_cut, knock, serve_ticks, tick)
 PLAYS = {
     play.__name__: play
-    for play in (serve_echo, ask, serve_ticks, tick, serve_datagrams, send_datagrams, *CALLS)
+    for play in (*ECHOES, serve_datagrams, send_datagrams, *CALLS)
 }
 
 

@@ -57,6 +57,24 @@ def test_retransmits_are_those_of_the_kernel_and_of_the_rig(probe: Session, port
     assert set(asked["cookies"]) < {event.cookie for event in told}
 
 
+def test_resets_are_those_of_the_kernel(probe: session.Session, port: int) -> None:
+    """Every reset that one end sends, the other receives: both are in this namespace."""
+    with rig.namespace() as alone:
+        parts = {"netns": alone, "port": port}
+        with rig.peer(Part("knock", connections=7, **parts)) as nobody_listens:
+            assert nobody_listens.result() == {"refused": 7, "cut": 0}
+        _, seen = rig.talk(
+            Part("serve_cut", connections=30, **parts), Part("knock", connections=30, **parts)
+        )
+        kernel = rig.snmp(alone, "Tcp")
+    assert seen == {"refused": 0, "cut": 30}
+    client, server = (of(probe, role).counters for role in ("client", "server"))
+    assert client["resets"] + server["resets"] == kernel["OutRsts"] == 37
+    assert client["aborts"] + server["aborts"] == kernel["EstabResets"] == 60
+    assert client["connects_failed"] == kernel["AttemptFails"] == 7
+    assert (server["resets"], server["aborts"]) == (0, 30)
+
+
 def test_dropped_datagrams_are_those_of_the_kernel(probe: Session, port: int) -> None:
     with rig.namespace() as alone:
         deaf = Part("serve_datagrams", netns=alone, port=port, count=0, receive_buffer=1)

@@ -86,8 +86,13 @@ def test_all_of_a_namespace_equals_the_kernels_counters() -> None:
         for port in (rig.free_port(), rig.free_port()):
             many = {"netns": alone, "port": port, "connections": 30, "count": 2}
             rig.talk(Part("serve_echo", **many), Part("ask", **many))
+        cut = {"netns": alone, "port": rig.free_port(), "connections": 5}
+        rig.talk(Part("serve_cut", **cut), Part("knock", **cut))
         report = json.loads(probe.communicate(timeout=30)[0])
-    assert all(c["kernel"] == c["probe"] for c in report["kernel"].values()), report["kernel"]
+    compared = report["kernel"]
+    assert all(one["kernel"] == one["probe"] for one in compared.values()), compared
+    opens = ("Tcp.ActiveOpens", "Tcp.PassiveOpens")
+    assert [compared[name]["probe"] for name in (*opens, "Tcp.EstabResets")] == [65, 65, 10]
 
 
 class Collector(BaseHTTPRequestHandler):

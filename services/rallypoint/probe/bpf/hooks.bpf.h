@@ -113,6 +113,8 @@ INLINE int at_state(u64 *ctx) {
     } else if (to == TCP_CLOSE) {
         struct tcp_sock *tcp = as_tcp_sock(sk);
         count(slot, from == TCP_SYN_SENT ? CONNECTS_FAILED : CLOSED, 1);
+        if (from == TCP_ESTABLISHED || from == TCP_CLOSE_WAIT)
+            count(slot, ABORTS, 1);
         if (tcp) {
             sample(sk, tcp, slot, state, now);
             count_retransmits(tcp, slot, state);

@@ -31,7 +31,13 @@ enum {
 enum { F_NO_PREALLOC = 1, F_MMAPABLE = 1024 };
 enum { NOEXIST = 1, STORAGE_CREATE = 1 };
 enum { AF_INET = 2, AF_INET6 = 10, PROTO_TCP = 6, PROTO_UDP = 17 };
-enum { TCP_ESTABLISHED = 1, TCP_SYN_SENT = 2, TCP_SYN_RECV = 3, TCP_CLOSE = 7 };
+enum {
+    TCP_ESTABLISHED = 1,
+    TCP_SYN_SENT = 2,
+    TCP_SYN_RECV = 3,
+    TCP_CLOSE = 7,
+    TCP_CLOSE_WAIT = 8,
+};
 enum { MSG_PEEK = 2, EAGAIN = 11 };
 
 struct sock;

@@ -2,7 +2,7 @@
 #pragma once
 #include "histogram.bpf.h"
 
-#define LAYOUT 1  // raise it with every change of what lies in maps, socket_state included
+#define LAYOUT 2  // raise it with every change of what lies in maps, socket_state included
 #define SLOTS 256  // the loader may ask for more
 #define PENDING 8  // arrivals and sends that a socket remembers
 
@@ -21,6 +21,7 @@ enum counter_id {
     ARRIVALS_UNTIMED,  // a ninth unread arrival: counted, not guessed
     SENDS_UNTIMED,     // a ninth unacknowledged send
     ADOPTED,           // connections older than the probe
+    ABORTS,            // connections cut off while they stood, by either end: a reset, no farewell
     COUNTERS = 16,
 };
 enum total_id { SLOTS_FULL, STORAGE_FAILED, EVENTS_LOST, STALE, TOTALS = 8 };

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from rallypoint.probe.domain.histogram import BUCKETS, Histogram
 
-LAYOUT: Final = 1
+LAYOUT: Final = 2
 SLOTS: Final = 256
 PROTOCOLS: Final = {6: "tcp", 17: "udp"}
 ROLES: Final = {1: "client", 2: "server"}
@@ -18,6 +18,7 @@ ROLES: Final = {1: "client", 2: "server"}
 COUNTERS: Final = (
     "receives", "sends", "retransmits", "resets", "opens", "established", "connects_failed",
     "closed", "drops", "arrivals_untimed", "sends_untimed", "adopted",
+    "aborts",
 )  # fmt: skip
 HISTOGRAMS: Final = ("rtt", "rtt_min", "connect", "receive_queue", "ack", "turnaround")
 TOTALS: Final = ("slots_full", "storage_failed", "events_lost", "stale")

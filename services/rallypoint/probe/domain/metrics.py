@@ -37,6 +37,7 @@ _CONNECTIONS: Final = "rallypoint.tcp.connection.count"
 COUNTERS: Final[Mapping[str, Metric]] = {
     "retransmits": Metric("rallypoint.tcp.retransmits", "{segment}", "Segments sent again"),
     "resets": Metric("rallypoint.tcp.resets", "{reset}", "Resets received"),
+    "aborts": Metric("rallypoint.tcp.aborts", "{connection}", "Connections cut off by a reset"),
     "established": Metric(_CONNECTIONS, "{connection}", "Connections by outcome", "established"),
     "connects_failed": Metric(_CONNECTIONS, "{connection}", "Connections by outcome", "failed"),
     "closed": Metric(_CONNECTIONS, "{connection}", "Connections by outcome", "closed"),

@@ -14,6 +14,7 @@ COMPARED: Final[Mapping[str, tuple[tuple[str, str, str], ...]]] = {
     "Tcp.ActiveOpens": (("opens", "client", "tcp"),),
     "Tcp.PassiveOpens": (("opens", "server", "tcp"),),
     "Tcp.RetransSegs": (("retransmits", "client", "tcp"), ("retransmits", "server", "tcp")),
+    "Tcp.EstabResets": (("aborts", "client", "tcp"), ("aborts", "server", "tcp")),
     "Udp.RcvbufErrors": (("drops", "server", "udp"), ("drops", "client", "udp")),
 }
 
