@@ -105,6 +105,33 @@ def ask(part: Part) -> dict[str, Any]:
     return {"connect_s": connects, "times_s": times, "retransmits": retransmits, "cookies": cookies}
 
 
+def serve_rounds(part: Part) -> dict[str, Any]:
+    """Answer every connection in turn, `count` times over: lean, for counting alone."""
+    with socket.create_server((part.address, part.port), backlog=1024) as listener:
+        print("ready", flush=True)
+        socks = [listener.accept()[0] for _ in range(part.connections)]
+    for sock in socks * part.count:
+        sock.send(sock.recv(part.size))
+    for sock in socks:
+        sock.recv(1)
+        sock.close()
+    return {}
+
+
+def ask_rounds(part: Part) -> dict[str, Any]:
+    """Say something on every connection, then hear every answer; `count` times over."""
+    there, words = (part.address, part.port), b"x" * part.size
+    socks = [socket.create_connection(there) for _ in range(part.connections)]
+    for _ in range(part.count):
+        for sock in socks:
+            sock.send(words)
+        for sock in socks:
+            sock.recv(part.size)
+    for sock in socks:
+        sock.close()
+    return {}
+
+
 def serve_cut(part: Part) -> dict[str, Any]:
     """Take every connection and cut it off: a reset, no farewell."""
     with socket.create_server((part.address, part.port), backlog=1024) as listener:
@@ -196,11 +223,8 @@ CALLS = (
     call_plays.serve_dns,
     call_plays.ask_dns,
 )
-ECHOES = (serve_echo, ask, serve_cut, knock, serve_ticks, tick)
-PLAYS = {
-    play.__name__: play
-    for play in (*ECHOES, serve_datagrams, send_datagrams, *CALLS)
-}
+ECHOES = (serve_echo, ask, serve_rounds, ask_rounds, serve_cut, knock, serve_ticks, tick)
+PLAYS = {play.__name__: play for play in (*ECHOES, serve_datagrams, send_datagrams, *CALLS)}
 
 
 def main() -> None:

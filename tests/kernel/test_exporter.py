@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import subprocess
@@ -11,6 +10,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
 from prometheus_client.parser import text_string_to_metric_families
-from tests.kernel import rig
+from tests.kernel import netns, rig
 from tests.kernel.peer import Part
 
 from rallypoint.probe.domain import otlp
@@ -29,12 +29,14 @@ END_S = 15
 
 
 @contextlib.contextmanager
-def probing(**settings: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def probing(
+    *, within: tuple[str, ...] = (), **settings: object
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A running `rallypoint probe` and the address of its metrics."""
     told = {"scope": "all", "port": 0, **settings}  # whatever pods there are
     environ = {f"RALLYPOINT_PROBE_{name.upper()}": str(value) for name, value in told.items()}
     process = subprocess.Popen(
-        [sys.executable, "-m", "rallypoint", "probe"],
+        [*within, sys.executable, "-m", "rallypoint", "probe"],
         env={**os.environ, **environ},
         stdout=subprocess.PIPE, text=True, cwd=rig.ROOT,
     )  # fmt: skip
@@ -76,23 +78,24 @@ def test_a_scrape_tells_latencies_and_the_probes_own_cost(port: int) -> None:
 
 
 def test_all_of_a_namespace_equals_the_kernels_counters() -> None:
-    with rig.namespace() as alone:
-        command = ["ip", "netns", "exec", alone, sys.executable, "-m", "rallypoint", "probe"]
-        command += ["--once", "--json", "--seconds", "4", "--only-new"]
-        environ = {**os.environ, "RALLYPOINT_PROBE_SCOPE": "all"}
-        probe = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, cwd=rig.ROOT, env=environ
-        )
+    many = {"connections": 30, "count": 2}
+    cut = {"port": rig.free_port(), "connections": 5}
+    names = ("Tcp.ActiveOpens", "Tcp.PassiveOpens", "Tcp.EstabResets")
+    with (
+        rig.namespace() as alone,
+        probing(within=("ip", "netns", "exec", alone), adopt_s=0) as (_, address),
+        ThreadPoolExecutor(1, initializer=netns.enter, initargs=(alone,)) as inside,
+    ):
         for port in (rig.free_port(), rig.free_port()):
-            many = {"netns": alone, "port": port, "connections": 30, "count": 2}
-            rig.talk(Part("serve_echo", **many), Part("ask", **many))
-        cut = {"netns": alone, "port": rig.free_port(), "connections": 5}
-        rig.talk(Part("serve_cut", **cut), Part("knock", **cut))
-        report = json.loads(probe.communicate(timeout=30)[0])
-    compared = report["kernel"]
-    assert all(one["kernel"] == one["probe"] for one in compared.values()), compared
-    opens = ("Tcp.ActiveOpens", "Tcp.PassiveOpens")
-    assert [compared[name]["probe"] for name in (*opens, "Tcp.EstabResets")] == [65, 65, 10]
+            both = {"netns": alone, "port": port, **many}
+            rig.talk(Part("serve_echo", **both), Part("ask", **both))
+        rig.talk(Part("serve_cut", netns=alone, **cut), Part("knock", netns=alone, **cut))
+        found = inside.submit(scraped, address).result()["rallypoint_probe_reconciled_total"]
+    told: dict[str, dict[str, float]] = {"kernel": {}, "probe": {}}
+    for labels, value in found:
+        told[labels["source"]][labels["counter"]] = value
+    assert told["kernel"] == told["probe"]
+    assert [told["probe"][name] for name in names] == [66, 66, 10]  # with the scrape's own
 
 
 class Collector(BaseHTTPRequestHandler):
