@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.kernel import call_plays, netns
+from tests.kernel import call_plays, netns, witness
 
 TCP_INFO_TOTAL_RETRANS_AT = 100
 SO_COOKIE = 57
@@ -45,6 +45,18 @@ class Part:
         return json.dumps(asdict(self))
 
 
+def stamped(sock: socket.socket) -> None:
+    """Have the kernel tell when what is received has come; it takes a moment to begin to."""
+    sock.setsockopt(socket.SOL_SOCKET, witness.SO_TIMESTAMPNS, 1)
+    time.sleep(0.05)
+
+
+def take(sock: socket.socket, size: int) -> tuple[bytes, int]:
+    """A message of one segment or datagram, and when it came."""
+    data, ancillary, _, _ = sock.recvmsg(size, 64)
+    return data, witness.stamp_of(ancillary) if data else 0
+
+
 def exactly(sock: socket.socket, size: int) -> bytes:
     data = b""
     while len(data) < size and (more := sock.recv(size - len(data))):
@@ -62,25 +74,25 @@ def cookie(sock: socket.socket) -> int:
 
 
 def serve_echo(part: Part) -> dict[str, Any]:
-    """Answer every message; late to read, slow to think."""
+    """Answer every message; late to read, slow to think. How long each lay and took."""
     with socket.create_server((part.address, part.port), backlog=1024) as listener:
+        stamped(listener)
         print("ready", flush=True)
         open_ = [listener.accept()[0] for _ in range(part.connections)]
     waited, answered = [], []
     while open_:
         for sock in select.select(open_, [], [])[0]:
-            seen = time.monotonic()
             time.sleep(part.read_late_ms / 1000)
-            data = exactly(sock, part.size)
-            waited.append(time.monotonic() - seen)
+            data, came = take(sock, part.size)
             if not data:
                 open_.remove(sock)
                 sock.close()
                 continue
+            waited.append((time.time_ns() - came) / 1e9)
             time.sleep(part.think_ms / 1000)
             sock.sendall(data)
-            answered.append(time.monotonic() - seen)
-    return {"waited_s": waited[: -part.connections], "answered_s": answered}
+            answered.append((time.time_ns() - came) / 1e9)
+    return {"waited_s": waited, "answered_s": answered}
 
 
 def ask(part: Part) -> dict[str, Any]:
@@ -194,16 +206,16 @@ def serve_datagrams(part: Part) -> dict[str, Any]:
         if part.receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, part.receive_buffer)
         sock.bind((part.address, part.port))
+        stamped(sock)
         print("ready", flush=True)
         waited = []
         if not part.count:
             sys.stdin.read()
         for _ in range(part.count):
             select.select([sock], [], [])
-            seen = time.monotonic()
             time.sleep(part.read_late_ms / 1000)
-            sock.recv(part.size)
-            waited.append(time.monotonic() - seen)
+            _, came = take(sock, part.size)
+            waited.append((time.time_ns() - came) / 1e9)
     return {"waited_s": waited}
 
 

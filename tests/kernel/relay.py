@@ -1,7 +1,8 @@
 """Carry packets between the TUN devices of two namespaces, late, and tell how late it really was.
 
 `python -m tests.kernel.relay <netns a> <netns b> <ms a→b> <ms b→a> <drop every n-th with data>`
-It stops when its standard input closes and prints what it did as JSON.
+It stops when its standard input closes and prints what it did as JSON: by the kernel's stamps at
+both devices (`witness`), so the time that the relay itself came late is in it.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import statistics
 import struct
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
-from tests.kernel import netns
+from tests.kernel import netns, witness
 
 TUNSETIFF = 0x400454CA
 IFF_TUN, IFF_NO_PI = 1, 0x1000
@@ -40,7 +42,6 @@ class Way:
     drop_every: int = 0
     with_data: int = 0
     dropped: int = 0
-    given: list[float] = field(default_factory=list)
 
     def wants_drop(self, packet: bytes) -> bool:
         """Tell whether it is this packet's turn to be lost."""
@@ -51,12 +52,6 @@ class Way:
         self.dropped += lost
         return lost
 
-    def statistics(self) -> dict[str, float]:
-        """What it did."""
-        mean = statistics.fmean(self.given) if self.given else 0.0
-        p50 = statistics.median(self.given) if self.given else 0.0
-        return {"mean_s": mean, "p50_s": p50, "packets": len(self.given), "dropped": self.dropped}
-
 
 def has_data(packet: bytes) -> bool:
     """Tell whether an IPv4 packet is TCP with a payload."""
@@ -66,17 +61,17 @@ def has_data(packet: bytes) -> bool:
     return int.from_bytes(packet[2:4], "big") > header + (packet[header + 12] >> 4) * 4
 
 
-def open_tun(name: str) -> int:
+def open_tun(name: str) -> tuple[int, witness.Witness]:
     netns.enter(name)
     fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH14x", DEVICE.encode(), IFF_TUN | IFF_NO_PI))
-    return fd
+    return fd, witness.Witness(DEVICE)
 
 
 def carry(ways: dict[int, Way]) -> None:
     """Until standard input closes."""
     order = itertools.count()
-    late: list[tuple[float, int, float, Way, bytes]] = []
+    late: list[tuple[float, int, Way, bytes]] = []
     while True:
         wait = max(0.0, late[0][0] - time.monotonic()) if late else None
         ready = select.select([0, *ways], [], [], wait)[0]
@@ -87,10 +82,9 @@ def carry(ways: dict[int, Way]) -> None:
                 while packet := os.read(fd, PACKET_BYTES):
                     now, way = time.monotonic(), ways[fd]
                     if not way.wants_drop(packet):
-                        heapq.heappush(late, (now + way.delay_s, next(order), now, way, packet))
+                        heapq.heappush(late, (now + way.delay_s, next(order), way, packet))
         while late and late[0][0] <= time.monotonic():
-            _, _, came, way, packet = heapq.heappop(late)
-            way.given.append(time.monotonic() - came)
+            _, _, way, packet = heapq.heappop(late)
             with contextlib.suppress(OSError):  # the device is not up yet
                 os.write(way.target, packet)
 
@@ -99,16 +93,42 @@ def main() -> None:
     a_name, b_name, there_ms, back_ms, drop_every = sys.argv[1:]
     netns.hurry()
     ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
-    a, b = open_tun(a_name), open_tun(b_name)
+    (a, at_a), (b, at_b) = open_tun(a_name), open_tun(b_name)
     ways = {
         a: Way(a, b, float(there_ms) / 1000, int(drop_every)),
         b: Way(b, a, float(back_ms) / 1000),
     }
     print("ready", flush=True)
     carry(ways)
-    there, back = (way.statistics() for way in ways.values())
-    rtt = {key: there[key] + back[key] for key in ("mean_s", "p50_s")}
-    print(json.dumps({"there": there, "back": back, "rtt": rtt}), flush=True)
+    print(json.dumps(report(at_a.told(), at_b.told(), ways[a].dropped)), flush=True)
+
+
+def report(
+    at_a: list[witness.Seen], at_b: list[witness.Seen], dropped: int
+) -> dict[str, dict[str, Any]]:
+    """What each way gave, and the round trips that segments of either end made."""
+    there = statistics_of(witness.delays_s(at_a, at_b))
+    back = statistics_of(witness.delays_s(at_b, at_a))
+    ends = {"client": witness.trips(at_a), "server": witness.trips(at_b)}
+    return {
+        "there": {**there, "dropped": dropped},
+        "back": back,
+        "path": {key: there[key] + back[key] for key in there},
+        "rtt_s": {end: [t.seconds for t in ts if not t.opening] for end, ts in ends.items()},
+        "ack_s": {
+            end: [t.seconds for t in ts if not t.opening and not t.closing]
+            for end, ts in ends.items()
+        },
+        "connect_s": {"client": [t.seconds for t in ends["client"] if t.opening]},
+    }
+
+
+def statistics_of(given: list[float]) -> dict[str, float]:
+    return {
+        "mean_s": statistics.fmean(given),
+        "p50_s": statistics.median(given),
+        "least_s": min(given),
+    }
 
 
 if __name__ == "__main__":

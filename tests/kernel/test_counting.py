@@ -26,9 +26,7 @@ def test_counting_is_exact(probe: Session, port: int, _turn: int) -> None:
     many = {"port": port, "connections": 200, "count": 100}
     with rig.namespace() as alone:
         before = rig.snmp(alone, "Tcp")
-        rig.talk(
-            Part("serve_rounds", netns=alone, **many), Part("ask_rounds", netns=alone, **many)
-        )
+        rig.talk(Part("serve_rounds", netns=alone, **many), Part("ask_rounds", netns=alone, **many))
         after = rig.snmp(alone, "Tcp")
     for role, counter in (("client", "ActiveOpens"), ("server", "PassiveOpens")):
         slot = of(probe, role)
