@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rallypoint.fleet.domain.game_server import GameServer
+from rallypoint.fleet.domain.game_server import NETWORK_HEALTHY, GameServer
 from rallypoint.fleet.domain.game_server_set import GameServerSet
 from rallypoint.fleet.domain.game_server_set_beta import GROUP, GameServerSetBeta
 from rallypoint.kube.crd import Column, CustomResource, ScalePaths, Version
@@ -38,6 +38,13 @@ _SERVER_COLUMNS = (
     Column("Node", ".status.nodeName", "string", "The node its pod runs on."),
     Column("Rev", ".spec.revision", "string", "The revision of its template."),
     AGE,
+    Column(
+        NETWORK_HEALTHY,
+        f'.status.conditions[?(@.type=="{NETWORK_HEALTHY}")].status',
+        "string",
+        "How the probe finds the network of its pod.",
+        1,
+    ),
 )
 
 GAME_SERVER = CustomResource(
