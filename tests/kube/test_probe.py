@@ -147,12 +147,14 @@ def test_pods_of_the_node_have_names_and_keep_them_when_they_go(
         assert len(watched.directory) == 1  # the probe's own
 
 
-def test_an_account_without_rights_leaves_ids(account: Account) -> None:
+def test_an_account_without_rights_leaves_ids(
+    account: Account, caplog: pytest.LogCaptureFixture
+) -> None:
     refused = replace(account, token="nobody")
     watched = cluster.Cluster(refused.config(), "node")
     watched.start()
-    time.sleep(1.0)
-    assert watched.state != "synced"
+    until(lambda: watched.state == "failed", "the refusal")
+    assert "pods have no names" in caplog.text
     assert watched.directory.of(Owner("p", str(uuid.uuid4()))).title == ""
     watched.stop()
     assert watched.state == "stopped"

@@ -160,7 +160,10 @@ class Cluster:
             logger.warning("pods have no names: %s", error)
 
     async def _watch(self, transport: Transport) -> None:
-        informer = Informer(Api(transport, PODS, manager=MANAGER), self._scope)
+        api = Api(transport, PODS, manager=MANAGER)
+        async for _ in api.pages(self._scope, limit=1):  # who is refused learns of it
+            break
+        informer = Informer(api, self._scope)
         informer.on_change(self._changed)
         try:
             async with asyncio.TaskGroup() as group:
