@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.kernel import rig
+from tests.support import cgroups
 
 from rallypoint.kit import errors
 from rallypoint.probe import session, wish
@@ -50,3 +52,17 @@ def probe(allowed: None, port: int) -> Iterator[session.Session]:
     """Every program attached, watching `port`."""
     with session.Session(wish.Wanted(ports=(port,), config=EVERYTHING)) as opened:
         yield opened
+
+
+@pytest.fixture
+def pods() -> Iterator[Path]:
+    """`kubepods.slice/kubepods-burstable.slice` in a part of the tree of our own."""
+    root = cgroups.unified_root()
+    if root is None:
+        pytest.skip("no unified cgroup hierarchy")
+    with contextlib.ExitStack() as stack:
+        try:
+            below = stack.enter_context(cgroups.pods_folder(root))
+        except OSError as error:
+            pytest.skip(f"cannot make cgroups: {error.strerror}")
+        yield below

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.kernel import rig
 from tests.kernel.peer import Part
-from tests.support import cgroups
 from tests.support.cgroups import container
 
 from rallypoint.probe import owners, session, wish
@@ -18,20 +15,6 @@ from rallypoint.probe.domain import series
 from rallypoint.probe.domain.layout import Config, EventKind
 
 pytestmark = pytest.mark.usefixtures("namespaces")
-
-
-@pytest.fixture
-def pods() -> Iterator[Path]:
-    """`kubepods.slice/kubepods-burstable.slice` in a part of the tree of our own."""
-    root = cgroups.unified_root()
-    if root is None:
-        pytest.skip("no unified cgroup hierarchy")
-    with contextlib.ExitStack() as stack:
-        try:
-            below = stack.enter_context(cgroups.pods_folder(root))
-        except OSError as error:
-            pytest.skip(f"cannot make cgroups: {error.strerror}")
-        yield below
 
 
 def watching(tree: owners.Owners, port: int) -> wish.Wanted:
