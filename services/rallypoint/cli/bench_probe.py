@@ -3,7 +3,8 @@
 64-byte messages go to and fro over loopback on one CPU, in turns without and with the probe.
 
     ns_per_run          the dearest program: mean of its runs, timed by the kernel (with some 40 ns
-                        for the timing) in one turn and while 3,000 short connections come and go
+                        for the timing) in one turn, while 3,000 short connections come and go,
+                        2,000 are cut off and 2,000 datagrams are dropped; that of calls is apart
     us_per_round_trip   CPU that a TCP round trip costs more with the probe, both ends; medians
     verified_insns      instructions the verifier went through, all programs
     rss_mb              resident memory of `rallypoint probe` while it watches and is scraped
@@ -14,9 +15,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import socket
 import statistics
+import struct
 import subprocess
 import sys
 import time
@@ -34,6 +38,7 @@ SIZE = 64
 CONNECTIONS = 20
 SHORT = 3000
 SCRAPES = 5
+BROKEN = 2000
 LEAST_RUNS = 1000  # fewer were others' connections, on cold caches
 
 
@@ -118,6 +123,29 @@ class Echo:
         """Many short connections."""
         self._run(self._port, SHORT, 1, SIZE, self._cpu)
 
+    def cut_off(self) -> None:
+        """Many connections that end with a reset."""
+        with socket.create_server(("127.0.0.1", self._port)) as listener:
+            for _ in range(BROKEN):
+                with socket.create_connection(("127.0.0.1", self._port)) as near:
+                    far, _ = listener.accept()
+                    far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
+                    far.close()
+                    with contextlib.suppress(ConnectionResetError):
+                        near.recv(1)
+
+    def drop(self) -> None:
+        """Many datagrams for which there is no room."""
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as loud,
+        ):
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+            deaf.bind(("127.0.0.1", self._port))
+            loud.connect(deaf.getsockname())
+            for _ in range(BROKEN):
+                loud.send(bytes(SIZE))
+
 
 def timed(probe: session.Session, echo: Echo) -> list[session.ProgramCost]:
     """What each program cost in one turn."""
@@ -125,6 +153,8 @@ def timed(probe: session.Session, echo: Echo) -> list[session.ProgramCost]:
     try:
         echo.turn()
         echo.connect()
+        echo.cut_off()
+        echo.drop()
         return probe.costs()
     finally:
         os.close(timing)
