@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from prometheus_client.parser import text_string_to_metric_families
 from tests.kernel import netns, rig
 from tests.kernel.peer import Part
+from tests.support.stack_process import wait_until
 
 from rallypoint.probe.domain import otlp
 
@@ -75,6 +77,24 @@ def test_a_scrape_tells_latencies_and_the_probes_own_cost(port: int) -> None:
     assert found["rallypoint_probe_leaked"] == [({}, 0)]
     assert "CapEff:\t0000000000000000" in status
     assert "CapBnd:\t0000000000000000" in status
+
+
+def test_signals_change_the_level_of_a_running_probe(port: int) -> None:
+    def told(address: str, *, level: str) -> float:
+        """What it counts of some traffic once it is on a level."""
+        wait_until(lambda: modes(address) == [level], f"the level {level}")
+        rig.talk(Part("serve_echo", port=port), Part("ask", port=port, count=10))
+        return sum(n for _, n in scraped(address).get("rallypoint_socket_receives_total", []))
+
+    def modes(address: str) -> list[str]:
+        return [labels["mode"] for labels, _ in scraped(address)["rallypoint_probe_mode"]]
+
+    with probing(ports=port) as (process, address):
+        assert told(address, level="full") == 20
+        process.send_signal(signal.SIGUSR1)
+        assert told(address, level="light") == 20
+        process.send_signal(signal.SIGUSR2)
+        assert told(address, level="full") == 40
 
 
 def test_all_of_a_namespace_equals_the_kernels_counters() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import socket
 import struct
 import subprocess
 import sys
 import textwrap
+import time
 from dataclasses import replace
 
 import pytest
@@ -174,6 +176,31 @@ def test_the_level_is_changed_live(probe: session.Session, port: int) -> None:
     probe.configure(replace(probe.config, full=True))
     rig.talk(Part("serve_echo", port=port), Part("ask", port=port, count=5))
     assert all(slot.counters["receives"] == 5 for slot in probe.slots())
+
+
+def test_what_waits_while_the_level_changes_is_not_timed(probe: session.Session, port: int) -> None:
+    with (
+        socket.create_server(("127.0.0.1", port)) as listener,
+        socket.create_connection(("127.0.0.1", port)) as near,
+        listener.accept()[0] as far,
+    ):
+        near.sendall(b"x")
+        probe.set_level(full=False)
+        assert probe.mode == "light"
+        time.sleep(0.5)
+        far.recv(1)
+        probe.set_level(full=True)
+        assert probe.mode == "full"
+        for _ in range(3):
+            far.sendall(b"y")
+            near.recv(1)
+            near.sendall(b"x")
+            far.recv(1)
+    for slot in probe.slots():
+        for name in ("receive_queue", "turnaround", "ack"):
+            timed = slot.histograms[name]
+            assert timed.count >= 2
+            assert timed.sum_ns < 400_000_000, (slot.key.role, name)
 
 
 def test_a_missing_compiler_is_a_step_down_and_no_crash(tmp_path: os.PathLike[str]) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
@@ -91,6 +92,8 @@ def serve(settings: config.Settings, told: Callable[[str], None]) -> int:
         def on_signal(_number: int, _frame: FrameType | None) -> None:
             running.stop()
 
+        for number, full in ((signal.SIGUSR1, False), (signal.SIGUSR2, True)):
+            signal.signal(number, partial(_set_level, read.source, full=full))
         signal.signal(signal.SIGHUP, lambda _number, _frame: running.update())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, on_signal)
@@ -130,6 +133,11 @@ def _update(settings: config.Settings, found: source.Source) -> updating.Updatin
 def _adopt_no_more(found: source.Source) -> None:
     if isinstance(found, session.Session):
         found.configure(replace(found.config, adopt=False))
+
+
+def _set_level(found: source.Source, *_: object, full: bool) -> None:
+    if isinstance(found, session.Session):
+        found.set_level(full=full)
 
 
 def _listener(settings: config.Settings, told: Callable[[str], None]) -> socket.socket | None:

@@ -155,6 +155,7 @@ class Session:
         channel, process, self.loaded = start_loader(wanted)
         self.config = replace(wanted.config, old_hooks=self.loaded.mode == "old")
         self._asked = wanted.mode
+        self._times_full = 1
         self.calls_asked = bool(wanted.calls_cgroup)
         self._canaries: dict[str, int] = {}
         self._slot_count = wanted.slots
@@ -235,13 +236,15 @@ class Session:
 
     @property
     def mode(self) -> str:
-        """The step of the ladder that the kernel allowed."""
-        return self.loaded.mode
+        """The step of the ladder that the kernel allowed, or the level that was asked for since."""
+        return self.loaded.mode if self.config.full else "light"
 
     @property
     def reason(self) -> str:
         """Why it is not the one that was asked for."""
-        return "" if self.mode == self._asked else f"the kernel has no hooks for {self._asked}"
+        if self.loaded.mode != self._asked:
+            return f"the kernel has no hooks for {self._asked}"
+        return "" if self.mode == self._asked else "asked for by a signal"
 
     def look(self) -> None:
         """Nothing to do: the kernel counts."""
@@ -252,8 +255,13 @@ class Session:
 
     def configure(self, config: layout.Config) -> None:
         """Change what the programs do at their next run."""
+        self._times_full += config.full and not self.config.full
         self.config = config
-        self._data.memory[: layout.CONFIG.size] = config.pack()
+        self._data.memory[: layout.CONFIG.size] = config.pack(self._times_full)
+
+    def set_level(self, *, full: bool) -> None:
+        """Have the programs that only `full` has return at once, or count again."""
+        self.configure(replace(self.config, full=full and self._asked != "light"))
 
     def watch_port(self, port: int) -> None:
         """Watch connections to this port of a server."""

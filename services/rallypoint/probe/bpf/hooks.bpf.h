@@ -4,6 +4,23 @@
 
 INLINE int reached(u32 now, u32 end) { return (s32)(now - end) >= 0; }
 
+// For a time nobody followed what came, was read and was sent: what waited then is forgotten.
+INLINE void settle(struct socket_state *state) {
+    u32 level = config.full;
+    if (state->level == level)
+        return;
+    state->level = level;
+    state->arrivals_tail = state->arrivals_head;
+    state->sends_tail = state->sends_head;
+    state->taken = state->arrived;
+    state->unanswered_ns = 0;
+}
+
+INLINE struct slot *slot_if_full(struct socket_state *state) {
+    settle(state);
+    return slot_of_state(state);
+}
+
 INLINE void arrived(struct slot *slot, struct socket_state *state, u64 end, u64 now) {
     u32 head = state->arrivals_head;
     if (head - state->arrivals_tail >= PENDING) {
@@ -147,6 +164,7 @@ INLINE int at_segment(u64 *ctx) {
     sample(sk, tcp, slot, state, now);
     if (!config.full)
         return 0;
+    settle(state);
     struct tcp_skb_cb *cb = (struct tcp_skb_cb *)&skb->cb;
     if (state->sends_head != state->sends_tail) {
         u32 una = cb->ack_seq;
@@ -199,14 +217,14 @@ INLINE int at_ready(u64 *ctx) {
         return 0;
     if (protocol == PROTO_TCP) {
         struct socket_state *state = storage_get(&sockets, sk, 0, 0);
-        struct slot *slot = state ? slot_of_state(state) : 0;
+        struct slot *slot = state ? slot_if_full(state) : 0;
         struct tcp_sock *tcp = slot ? as_tcp_sock(sk) : 0;
         if (tcp)
             arrived(slot, state, tcp->rcv_nxt, clock_ns());
     } else if (protocol == PROTO_UDP) {
         u64 now = clock_ns();
         struct socket_state *state = datagram_state(sk, now);
-        struct slot *slot = state ? slot_of_state(state) : 0;
+        struct slot *slot = state ? slot_if_full(state) : 0;
         if (slot)
             arrived(slot, state, __sync_fetch_and_add(&state->arrived, 1) + 1, now);
     }
@@ -238,7 +256,7 @@ INLINE int at_receive(u64 *ctx) {
     if (got < (protocol == PROTO_TCP) && got != -EAGAIN)
         return 0;
     struct socket_state *state = storage_get(&sockets, sk, 0, 0);
-    struct slot *slot = state ? slot_of_state(state) : 0;
+    struct slot *slot = state ? slot_if_full(state) : 0;
     if (!slot)
         return 0;
     u64 now = clock_ns();
@@ -258,7 +276,7 @@ INLINE int at_read_old(u64 *ctx) {
     struct sock *sk = (struct sock *)ctx[0];
     struct tcp_sock *tcp = as_tcp_sock(sk);
     struct socket_state *state = tcp && config.full ? storage_get(&sockets, sk, 0, 0) : 0;
-    struct slot *slot = state ? slot_of_state(state) : 0;
+    struct slot *slot = state ? slot_if_full(state) : 0;
     if (slot)
         were_read(slot, state, tcp->copied_seq, clock_ns());
     return 0;
@@ -273,7 +291,7 @@ INLINE int at_send(u64 *ctx) {
     u64 now = clock_ns();
     struct socket_state *state =
         protocol == PROTO_UDP ? datagram_state(sk, now) : storage_get(&sockets, sk, 0, 0);
-    struct slot *slot = state ? slot_of_state(state) : 0;
+    struct slot *slot = state ? slot_if_full(state) : 0;
     if (!slot)
         return 0;
     count(slot, SENDS, 1);

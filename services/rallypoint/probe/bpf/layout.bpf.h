@@ -2,7 +2,7 @@
 #pragma once
 #include "histogram.bpf.h"
 
-#define LAYOUT 2  // raise it with every change of what lies in maps, socket_state included
+#define LAYOUT 3  // raise it with every change of what lies in maps, socket_state included
 #define SLOTS 256  // the loader may ask for more
 #define PENDING 8  // arrivals and sends that a socket remembers
 
@@ -55,7 +55,7 @@ struct config {
     u64 slow_ns;    // round trips above it are events; 0: none
     u64 pods_root;  // id of the cgroup above all pods; what is below it is watched
     u32 adopt;      // also take connections older than the probe
-    u32 full;       // 0: the programs of the level `full` return at once
+    u32 full;       // 0: the programs of the level `full` return at once; raised when it is on again
     u32 every_cgroup;
     u32 every_port;
     u32 old_hooks;  // arrivals are seen by tcp_probe, reads by tcp_rcv_space_adjust

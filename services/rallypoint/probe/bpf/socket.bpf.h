@@ -19,6 +19,7 @@ struct socket_state {
     u32 taken;
     u32 arrivals_head, arrivals_tail;  // one softirq writes, one reader reads
     u32 sends_head, sends_tail;
+    u32 level, spare;  // the `full` that the marks are of
     struct mark arrivals[PENDING];
     struct mark sends[PENDING];
 };

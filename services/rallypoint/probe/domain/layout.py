@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from rallypoint.probe.domain.histogram import BUCKETS, Histogram
 
-LAYOUT: Final = 2
+LAYOUT: Final = 3
 SLOTS: Final = 256
 PROTOCOLS: Final = {6: "tcp", 17: "udp"}
 ROLES: Final = {1: "client", 2: "server"}
@@ -150,9 +150,9 @@ class Config:
     every_port: bool = False
     old_hooks: bool = False
 
-    def pack(self) -> bytes:
-        """As it lies in memory."""
+    def pack(self, times_full: int = 1) -> bytes:
+        """As it lies in memory; each time that `full` is on again has a number of its own."""
         return CONFIG.pack(
-            self.window_ns, self.slow_ns, self.pods_root, self.adopt, self.full,
+            self.window_ns, self.slow_ns, self.pods_root, self.adopt, self.full and times_full,
             self.every_cgroup, self.every_port, self.old_hooks,
         )  # fmt: skip
