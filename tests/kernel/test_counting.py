@@ -35,8 +35,19 @@ def test_counting_is_exact(probe: Session, port: int, _turn: int) -> None:
         assert slot.histograms["ack"].count == 20_000
         assert slot.counters["opens"] == after[counter] - before[counter] == 200
         assert slot.counters["established"] == slot.counters["closed"] == 200
-    assert sum(cost.missed for cost in probe.costs()) == 0
     assert sum(probe.totals().values()) == 0
+
+
+@pytest.mark.parametrize("missed", ["state", "state_again"])
+def test_what_one_program_misses_its_twin_counts(probe: Session, port: int, missed: str) -> None:
+    """The kernel enters no program that an interrupt found at work; here it is off altogether."""
+    os.close(probe.loaded.links.pop(missed))
+    rig.talk(Part("serve_echo", port=port), Part("ask", port=port, count=3))
+    for role in ("client", "server"):
+        counters = of(probe, role).counters
+        told = [counters[name] for name in ("opens", "established", "closed", "receives")]
+        assert told == [1, 1, 1, 3]
+        assert of(probe, role).histograms["connect"].count == (role == "client")
 
 
 def test_retransmits_are_those_of_the_kernel_and_of_the_rig(probe: Session, port: int) -> None:

@@ -108,7 +108,7 @@ def attach(opened: libbpf.Object, mode: str) -> dict[str, int]:
 
     Connections are seen last: until then no socket has a state that half the programs know.
     """
-    order = sorted(MODES[mode], key=lambda name: name == "state")
+    order = sorted(MODES[mode], key=lambda name: name.startswith("state"))
     return {name: opened.attach(name) for name in order}
 
 

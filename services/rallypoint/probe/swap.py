@@ -45,12 +45,12 @@ class Versions:
 
     def attach(self) -> dict[str, int]:
         """Attach the dispatchers; their links by the hooks' names."""
-        order = sorted(MODES[self._mode], key=lambda name: name == "state")
+        order = sorted(MODES[self._mode], key=lambda name: name.startswith("state"))
         return {name: self._dispatch.attach(f"on_{name}") for name in order}
 
     def dispatchers(self) -> list[int]:
         """Their descriptors, in the order of the links: what they jump to is timed as theirs."""
-        order = sorted(MODES[self._mode], key=lambda name: name == "state")
+        order = sorted(MODES[self._mode], key=lambda name: name.startswith("state"))
         return [self._dispatch.program_fd(f"on_{name}") for name in order]
 
     def places(self) -> dict[str, int]:

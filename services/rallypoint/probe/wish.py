@@ -11,6 +11,7 @@ from rallypoint.probe.domain.layout import Config
 
 TRACEPOINTS: Final[Mapping[str, str]] = {
     "state": "inet_sock_set_state",
+    "state_again": "inet_sock_set_state",
     "segment": "tcp_probe",
     "retransmit": "tcp_retransmit_skb",
     "reset": "tcp_receive_reset",
@@ -20,7 +21,7 @@ TRACEPOINTS: Final[Mapping[str, str]] = {
     "drop": "udp_fail_queue_rcv_skb",
     "read_old": "tcp_rcv_space_adjust",
 }
-LIGHT: Final = ("segment", "state", "retransmit")
+LIGHT: Final = ("segment", "state", "state_again", "retransmit")
 FULL: Final = (*LIGHT, "reset", "ready", "receive", "send", "drop")
 # Before Linux 6.3: no turnaround, no time to acknowledge, nothing of datagrams but drops.
 OLD: Final = (*LIGHT, "reset", "drop", "read_old")

@@ -30,6 +30,7 @@ INLINE u32 place(void *sk) {
     }
 
 DISPATCH(inet_sock_set_state, state, 0)
+DISPATCH(inet_sock_set_state, state_again, 0)
 DISPATCH(tcp_probe, segment, 0)
 DISPATCH(tcp_retransmit_skb, retransmit, 0)
 DISPATCH(tcp_receive_reset, reset, 0)

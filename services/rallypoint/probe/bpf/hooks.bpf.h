@@ -101,7 +101,10 @@ INLINE u32 count_retransmits(struct tcp_sock *tcp, struct slot *slot, struct soc
     return more;
 }
 
-INLINE int at_state(u64 *ctx) {
+// Twice at the same tracepoint: while the kernel is in a program, an interrupt may have it take in
+// packets on the same CPU, and for those it does not enter that program again, so all changes in
+// that burst would be lost. It does enter the other. What the first has counted, the second sees.
+INLINE int change_of_state(u64 *ctx, int again) {
     struct sock *sk = (struct sock *)ctx[0];
     u32 from = ctx[1], to = ctx[2];
     if (sk->sk_protocol != PROTO_TCP)
@@ -110,19 +113,23 @@ INLINE int at_state(u64 *ctx) {
         return 0;
     u64 now = clock_ns();
     struct socket_state *state = storage_get(&sockets, sk, 0, 0);
+    if (state && state->phase == to)
+        return 0;
     if (to == TCP_SYN_SENT || (to == TCP_SYN_RECV && !state)) {
         if (!state)
-            state = watch(sk, to == TCP_SYN_SENT ? CLIENT : SERVER, now);
-        struct slot *slot = state ? slot_of_state(state) : 0;
+            state = watch_for(sk, to == TCP_SYN_SENT ? CLIENT : SERVER, now, again);
+        struct slot *slot = state ? slot_for(state, again) : 0;
         if (slot) {
+            state->phase = to;
             state->connect_ns = to == TCP_SYN_SENT ? now : 0;
             count(slot, OPENS, 1);
         }
         return 0;
     }
-    struct slot *slot = state ? slot_of_state(state) : 0;
+    struct slot *slot = state ? slot_for(state, again) : 0;
     if (!slot)
         return 0;
+    state->phase = to;
     if (to == TCP_ESTABLISHED) {
         count(slot, ESTABLISHED, 1);
         if (state->connect_ns)
@@ -140,6 +147,9 @@ INLINE int at_state(u64 *ctx) {
     }
     return 0;
 }
+
+INLINE int at_state(u64 *ctx) { return change_of_state(ctx, 0); }
+INLINE int at_state_again(u64 *ctx) { return change_of_state(ctx, 1); }
 
 // A segment has come and is not yet processed: the round trip is the last one's, but the
 // acknowledgement and the data are this one's.

@@ -7,6 +7,7 @@
     }
 
 PROGRAM(inet_sock_set_state, state)
+PROGRAM(inet_sock_set_state, state_again)
 PROGRAM(tcp_probe, segment)
 PROGRAM(tcp_retransmit_skb, retransmit)
 PROGRAM(tcp_receive_reset, reset)

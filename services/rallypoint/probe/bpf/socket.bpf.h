@@ -19,7 +19,8 @@ struct socket_state {
     u32 taken;
     u32 arrivals_head, arrivals_tail;  // one softirq writes, one reader reads
     u32 sends_head, sends_tail;
-    u32 level, spare;  // the `full` that the marks are of
+    u32 level;  // the `full` that the marks are of
+    u32 phase;  // the last state that was counted
     struct mark arrivals[PENDING];
     struct mark sends[PENDING];
 };
@@ -153,14 +154,15 @@ INLINE void tell(struct sock *sk, u32 slot, u32 kind, u64 value, u64 now) {
 }
 
 // The slot of a key; a new key takes a free one.
-INLINE struct slot *claim(struct sock *sk, struct key *key, u32 *index, u64 now) {
+INLINE struct slot *claim(struct sock *sk, struct key *key, u32 *index, u64 now, int again) {
     u32 *known = map_lookup(&slot_of, key);
     if (known) {
         *index = *known;
         return map_lookup(&slots, index);
     }
     if (queue_pop(&free_slots, index)) {
-        total(SLOTS_FULL);
+        if (!again)
+            total(SLOTS_FULL);
         return 0;
     }
     struct slot *slot = map_lookup(&slots, index);
@@ -182,7 +184,8 @@ INLINE struct slot *claim(struct sock *sk, struct key *key, u32 *index, u64 now)
 }
 
 // Begin to watch a socket; null if nobody wants it or there is no room.
-INLINE struct socket_state *watch(struct sock *sk, u32 role, u64 now) {
+// `again`: another program has tried already, and counted what went wrong.
+INLINE struct socket_state *watch_for(struct sock *sk, u32 role, u64 now, int again) {
     u32 port = role == SERVER ? own_port(sk) : peer_port(sk);
     u32 index = 0;
     struct key key = {
@@ -195,12 +198,13 @@ INLINE struct socket_state *watch(struct sock *sk, u32 role, u64 now) {
     };
     if (!is_watched(sk, key.cgroup, key.port))
         return 0;
-    struct slot *slot = claim(sk, &key, &index, now);
+    struct slot *slot = claim(sk, &key, &index, now, again);
     if (!slot)
         return 0;
     struct socket_state *state = storage_get(&sockets, sk, 0, STORAGE_CREATE);
     if (!state) {
-        total(STORAGE_FAILED);
+        if (!again)
+            total(STORAGE_FAILED);
         return 0;
     }
     state->slot = index;
@@ -208,14 +212,21 @@ INLINE struct socket_state *watch(struct sock *sk, u32 role, u64 now) {
     return state;
 }
 
-INLINE struct slot *slot_of_state(struct socket_state *state) {
+INLINE struct socket_state *watch(struct sock *sk, u32 role, u64 now) {
+    return watch_for(sk, role, now, 0);
+}
+
+INLINE struct slot *slot_for(struct socket_state *state, int again) {
     struct slot *slot = map_lookup(&slots, &state->slot);
     if (!slot || slot->generation != state->generation) {
-        total(STALE);
+        if (!again)
+            total(STALE);
         return 0;
     }
     return slot;
 }
+
+INLINE struct slot *slot_of_state(struct socket_state *state) { return slot_for(state, 0); }
 
 // A connection that is older than the probe: taken only while `adopt` is set. Whose port nobody
 // chose is the client.
