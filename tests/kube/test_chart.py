@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rallypoint.fleet import resources
 from tests.kube import rights
 from tests.kube.conftest import Fleets, Runs
-from tests.support import chart
+from tests.support import chart, go
 from tests.support.kubernetes import ApiServer
 
 FOREIGN = {
-    "cert-manager.io",
-    "gateway.networking.k8s.io",
-    "keda.sh",
-    "monitoring.coreos.com",
-}
-"""Groups whose CRDs are somebody else's: this server does not know them."""
+    "cert-manager.io": ("github.com/cert-manager/cert-manager", "deploy/crds"),
+    "gateway.networking.k8s.io": ("sigs.k8s.io/gateway-api", "config/crd/standard"),
+    "keda.sh": ("github.com/kedacore/keda/v2", "config/crd/bases"),
+    "monitoring.coreos.com": (
+        "github.com/prometheus-operator/prometheus-operator", "example/prometheus-operator-crd",
+    ),
+}  # fmt: skip
+"""Groups whose CRDs are somebody else's: the module that has them, and where in it."""
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +38,57 @@ def server_with_kinds(server: ApiServer) -> ApiServer:
 def test_api_server_takes_every_object(
     server_with_kinds: ApiServer, namespace: str, case: str
 ) -> None:
-    known = [one for one in chart.rendered(case)
-             if one["apiVersion"].partition("/")[0] not in FOREIGN]  # fmt: skip
-    text = rights.listed([rights.moved(one, namespace) for one in known])
+    known = [one for one in chart.rendered(case) if group(one) not in FOREIGN]
+    text = here(known, namespace)
     done = server_with_kinds.kubectl(
         "apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-", stdin=text
     )
     assert done.returncode == 0, done.stderr
     assert not done.stderr, done.stderr  # a warning tells of something deprecated or unsafe
     assert len(done.stdout.splitlines()) == len(known)
+
+
+def here(objects: list[dict[str, Any]], namespace: str) -> str:
+    return rights.listed([rights.moved(one, namespace) for one in objects])
+
+
+def group(one: dict[str, Any]) -> str:
+    return str(one["apiVersion"]).partition("/")[0]
+
+
+def crds(objects: list[dict[str, Any]]) -> dict[str, Path]:
+    """The CRDs of these objects, by name, in their makers' own files."""
+    found = {}
+    for kind in {(group(one), one["kind"].lower() + "s") for one in objects}:
+        module, folder = FOREIGN[kind[0]]
+        place = go.module_folder("crds", module) / folder
+        found[f"{kind[1]}.{kind[0]}"] = place / f"{kind[0]}_{kind[1]}.yaml"
+    return found
+
+
+@pytest.fixture
+def foreign(server: ApiServer) -> Iterator[list[dict[str, Any]]]:
+    """What the chart makes of kinds of others, whose CRDs the server knows until the end."""
+    objects = [one for one in chart.rendered("everything") if group(one) in FOREIGN]
+    files = crds(objects)
+    words = [word for path in files.values() for word in ("-f", str(path))]
+    server.does("apply", "--server-side", *words)
+    names = [f"crd/{name}" for name in files]
+    server.does("wait", "--for=condition=Established", "--timeout=60s", *names)
+    yield objects
+    server.does("delete", "--wait", *names)
+
+
+def test_kinds_of_others_are_taken_by_their_own_crds(
+    server: ApiServer, namespace: str, foreign: list[dict[str, Any]]
+) -> None:
+    assert {group(one) for one in foreign} == set(FOREIGN)
+    words = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-"]
+    done = server.kubectl(*words, stdin=here(foreign, namespace))
+    assert (done.returncode, done.stderr) == (0, "")
+    wrong = [{**one, "spec": {**one["spec"], "wrong": 1}} for one in foreign]
+    refused = server.kubectl(*words, stdin=here(wrong, namespace))
+    assert refused.stderr.count("wrong") >= len(foreign), refused.stderr
 
 
 @pytest.mark.parametrize("case", chart.CASES)

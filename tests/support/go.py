@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -168,16 +169,11 @@ def _build(program: Path, source: Program, module: Path) -> None:
 def module_folder(name: str, module: str) -> Path:
     """Return where the source of a required module lies, downloaded when absent."""
     folder = TOOLS / name
-    program = str(go(folder))
-    fetch, command = (
-        [program, "mod", "download", module],
-        [program, "list", "-m", "-f", "{{.Dir}}", module],
-    )
-    subprocess.run(fetch, cwd=folder, env=environment(), check=True)
+    command = [str(go(folder)), "mod", "download", "-json", module]
     done = subprocess.run(
         command, cwd=folder, env=environment(), check=True, capture_output=True, text=True
     )
-    return Path(done.stdout.strip())
+    return Path(json.loads(done.stdout)["Dir"])
 
 
 if __name__ == "__main__":
