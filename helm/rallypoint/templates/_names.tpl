@@ -61,3 +61,8 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- define "rallypoint.natsReplicas" -}}
 {{ if .Values.nats.bundled }}{{ .Values.nats.replicas }}{{ else }}{{ .Values.nats.external.replicas }}{{ end }}
 {{- end }}
+
+{{- /* Where KEDA finds fleet; the certificate has this name too, since KEDA verifies it. */}}
+{{- define "rallypoint.fleetHost" -}}
+{{- include "rallypoint.name" (list . "fleet") }}.{{ .Release.Namespace }}.svc
+{{- end }}
