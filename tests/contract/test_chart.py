@@ -19,7 +19,7 @@ from rallypoint.gateway.admin_access import AdminSettings
 from rallypoint.kit import security, settings
 
 cases = pytest.mark.parametrize("case", chart.CASES)
-FREE = (".affinity", ".autoscaling", ".scrapedFrom")
+FREE = (".affinity", ".autoscaling", ".kedaFrom", ".scrapedFrom")
 """Values that are handed on as they are."""
 
 

@@ -30,6 +30,18 @@ FILTERED = re.compile(r'"(?!\.\*")[^"]+"|== 0')
 LEGENDS = {"$namespace": ".*", "$__rate_interval": "1m"}
 OURS = {"players", "rooms", "tick-budget", "matchmaking", "allocation", "fleet", "edge"}
 ENDLESS = {**test_bots.DUEL, "queue": "endless", "options": {"time_limit_s": 110}}
+RAISING = {**test_bots.DUEL, "queue": "raising", "game": "raising", "options": {}}
+RAISING_GAME = """
+from rallypoint.games import GameInfo, RoomGame
+
+class Raising(RoomGame):
+    info = GameInfo(name="raising", max_players=2, min_players=2)
+
+    def on_tick(self, dt_s):
+        if self.room.age_s > 0.5:
+            raise ValueError("as the test wants")
+"""
+PLAYED = "sum(rallypoint_room_players_count) > 1"
 PATIENCE_S = 60.0
 
 
@@ -58,10 +70,20 @@ async def until(condition: Callable[[], object], what: str) -> None:
         await asyncio.sleep(0.3)
 
 
+def with_raising_game(folder: Path) -> dict[str, str]:
+    """Install a game that raises, as `pip install` would, for a stack with this environment."""
+    about = folder / "raising_game-0.1.dist-info"
+    about.mkdir(parents=True)
+    (folder / "raising_game.py").write_text(RAISING_GAME)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: raising-game\nVersion: 0.1\n")
+    (about / "entry_points.txt").write_text("[rallypoint.games]\nraising = raising_game:Raising\n")
+    return {"PYTHONPATH": str(folder)}
+
+
 @asynccontextmanager
-async def playing(stack: Stack, queue: str) -> AsyncIterator[None]:
+async def playing(stack: Stack, queue: str, *, brain: str = "skirmish") -> AsyncIterator[None]:
     """Two bots that play, and stop afterwards."""
-    squad = bots.Squad(stack.url, queue=queue, brain="skirmish", count=2, matches=0)
+    squad = bots.Squad(stack.url, queue=queue, brain=brain, count=2, matches=0)
     task = asyncio.ensure_future(bots.play(squad, bots.Score()))
     try:
         yield
@@ -78,6 +100,18 @@ async def knock(stack: Stack) -> None:
             async with client.connect(stack.url, name="Ada", game="skirmish"):
                 pass
         await asyncio.sleep(0.1)
+
+
+async def stutter(stack: Stack, name: str, *, stops_s: float, goes_s: float) -> None:
+    """Take a process's core away, again and again."""
+    try:
+        while True:
+            stack.kill(name, number=signal.SIGSTOP)
+            await asyncio.sleep(stops_s)
+            stack.kill(name, number=signal.SIGCONT)
+            await asyncio.sleep(goes_s)
+    finally:
+        stack.kill(name, number=signal.SIGCONT)
 
 
 def test_rules_hold_their_own_tests() -> None:
@@ -101,31 +135,59 @@ async def answers(served: Prometheus) -> None:
         assert lines or not all(have) or FILTERED.search(query), (name, query)
 
 
-async def break_things(stack: Stack, served: Prometheus) -> None:
-    """One after the other, the cheap ones first; each must be seen by its alert."""
+async def fires(served: Prometheus, *names: str) -> None:
+    """Wait until each has fired."""
+    for name in names:
+        query = f'max_over_time(ALERTS{{alertname="{name}", alertstate="firing"}}[2m])'
+        await until(functools.partial(served.ask, query), name)
 
-    async def fires(*names: str) -> None:
-        for name in names:
-            query = f'max_over_time(ALERTS{{alertname="{name}", alertstate="firing"}}[2m])'
-            await until(functools.partial(served.ask, query), name)
 
-    async with playing(stack, "endless"):
-        await fires("RallypointSlotsFew")
-        await stack.hold("nats")
-        stack.kill("fleet", number=signal.SIGSTOP)
-        await fires("RallypointBrokerAway", "RallypointSnapshotsOld", "RallypointRoomsFrozen")
-        stack.kill("fleet", number=signal.SIGCONT)
-        await stack.release("nats")
-        await until(lambda: "RallypointBrokerAway" not in served.firing(), "NATS is back")
+async def slow_down(stack: Stack, served: Prometheus) -> None:
+    """Others take the cores of those who need them."""
+    async with asyncio.TaskGroup() as tasks:
+        slow = tasks.create_task(stutter(stack, "room-state-1", stops_s=0.8, goes_s=0.4))
+        await fires(served, "RallypointTicksDropped", "RallypointTicksLate")
+        slow.cancel()
+    async with playing(stack, "duel"), asyncio.TaskGroup() as tasks:
+        slow = tasks.create_task(stutter(stack, "matchmaking", stops_s=2.5, goes_s=0.2))
+        await fires(served, "RallypointEdgeSlow")
+        slow.cancel()
+
+
+async def cut_off(stack: Stack, served: Prometheus) -> None:
+    """Brokers go, and come back."""
+    await stack.hold("nats")
+    stack.kill("fleet", number=signal.SIGSTOP)
+    await fires(served, "RallypointBrokerAway", "RallypointSnapshotsOld")
+    await fires(served, "RallypointRoomsFrozen", "RallypointNoLeader")
+    stack.kill("fleet", number=signal.SIGCONT)
+    await stack.release("nats")
+    await until(lambda: "RallypointBrokerAway" not in served.firing(), "NATS is back")
     await stack.hold("redis")
     async with asyncio.TaskGroup() as tasks:
         knocking = tasks.create_task(knock(stack))
-        await fires("RallypointStoreErrors", "RallypointEdgeErrors")
+        await fires(served, "RallypointStoreErrors", "RallypointEdgeErrors")
         knocking.cancel()
     await stack.release("redis")
-    await stack.hold("room-state-1")
+
+
+async def break_things(stack: Stack, served: Prometheus) -> None:
+    """One after the other; each must be seen by its alert."""
+    async with playing(stack, "raising", brain="restless"):
+        await fires(served, "RallypointGameRaises")
+    async with playing(stack, "endless"):
+        await until(functools.partial(served.ask, PLAYED), "they play")
+        await fires(served, "RallypointSlotsFew")
+        await slow_down(stack, served)
+        await until(functools.partial(served.ask, PLAYED), "they still play")
+        await cut_off(stack, served)
+        await until(functools.partial(served.ask, PLAYED), "they play again")
+        stack.kill("room-state-1", number=signal.SIGTERM, for_good=True)
+        await fires(served, "RallypointNotReady")  # it drains, and has nowhere to move its room
+        stack.kill("room-state-1", for_good=True)
+        await fires(served, "RallypointServiceAway", "RallypointRoomsLost")
     async with playing(stack, "duel"):
-        await fires("RallypointServiceAway", "RallypointAllocationsFail")
+        await fires(served, "RallypointAllocationsFail")
 
 
 @pytest.mark.timeout(300)
@@ -136,7 +198,8 @@ def test_dashboards_are_answered_and_alerts_fire(tmp_path: Path) -> None:
         wish = plan.Wish(
             data_dir=tmp_path / "data",
             web_port=ports.free_one(),
-            queues=(test_bots.DUEL, ENDLESS),
+            queues=(test_bots.DUEL, ENDLESS, RAISING),
+            environment=with_raising_game(tmp_path / "games"),
             room_capacity=1,
         )
         async with Stack(wish) as stack:
