@@ -103,8 +103,13 @@ def test_verdict_turns_red_when_the_room_node_is_stopped(
     words = ["--autostart", "--queue", "long", "--run-time", "100s", "--web-host", "127.0.0.1"]
     node = stack.pid("room-state-1")
 
-    def green() -> bool:
-        return bool((ask(f"http://127.0.0.1:{port}/slo") or {}).get("passed"))
+    def verdict() -> dict[str, Any]:
+        return ask(f"http://127.0.0.1:{port}/slo") or {}
+
+    def clearly_red() -> bool:  # the inputs that come back at the end must not turn it again
+        found = verdict()
+        lost = [row["failures"] / row["count"] for row in found.get("rows", ())]
+        return not found.get("passed", True) and max(lost, default=0) > 0.3
 
     with subprocess.Popen(
         [*command, *words, "--web-port", str(port)],
@@ -113,9 +118,9 @@ def test_verdict_turns_red_when_the_room_node_is_stopped(
         stderr=subprocess.DEVNULL,
     ) as locust:
         try:
-            stack_process.wait_until(green, "the verdict is green")
+            stack_process.wait_until(lambda: bool(verdict().get("passed")), "the verdict is green")
             os.kill(node, signal.SIGSTOP)
-            stack_process.wait_until(lambda: not green(), "the verdict is red", within_s=60)
+            stack_process.wait_until(clearly_red, "the verdict is red", within_s=60)
             stats = ask(f"http://127.0.0.1:{port}/stats/requests")
             assert any("NOT_ECHOED" in error["error"] for error in stats["errors"])
         finally:
