@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -28,6 +29,11 @@ from rallypoint.probe.domain import otlp
 
 pytestmark = pytest.mark.usefixtures("namespaces")
 END_S = 15
+NOT_HERE = {
+    "rallypoint_probe_pods", "rallypoint_tcp_resets_total", "rallypoint_tcp_retransmits_total",
+    "rallypoint_udp_drops_total",
+}  # fmt: skip
+"""What has no series before it happens, or without pods."""
 
 
 @contextlib.contextmanager
@@ -62,6 +68,12 @@ def scraped(address: str) -> dict[str, list[tuple[dict[str, str], float]]]:
     return found
 
 
+def drawn() -> set[str]:
+    """The metrics of the socket dashboard."""
+    text = (rig.ROOT / "helm" / "rallypoint" / "dashboards" / "probe.json").read_text()
+    return set(re.findall(r"rallypoint_[a-z0-9_]+", text))
+
+
 def test_a_scrape_tells_latencies_and_the_probes_own_cost(port: int) -> None:
     with probing(ports=port) as (process, address):
         rig.talk(Part("serve_echo", port=port), Part("ask", port=port, count=40))
@@ -77,6 +89,7 @@ def test_a_scrape_tells_latencies_and_the_probes_own_cost(port: int) -> None:
     assert found["rallypoint_probe_leaked"] == [({}, 0)]
     assert "CapEff:\t0000000000000000" in status
     assert "CapBnd:\t0000000000000000" in status
+    assert drawn() - NOT_HERE <= set(found)
 
 
 def test_signals_change_the_level_of_a_running_probe(port: int) -> None:
