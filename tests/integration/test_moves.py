@@ -144,7 +144,9 @@ def test_drained_node_is_emptied_and_nobody_notices(
                 await until(lambda: all(c.connection.seat.epoch == 2 for c in clients))
                 left = await world.drain_state(node_id)
                 assert (left.draining, left.rooms, left.last_problem) == (True, 0, "")
-                assert await world.claimed() == {node_id: 0, other_id: 6}
+                async with asyncio.timeout(10):  # players are there before their claims
+                    while await world.claimed() != {node_id: 0, other_id: 6}:  # noqa: ASYNC110
+                        await asyncio.sleep(0.05)
                 late = fresh("room")
                 await world.allocate(late, ["p1", "p2"])
                 assert (await world.own(late)).node_id == other_id
