@@ -69,7 +69,19 @@ def test_a_pod_knows_who_it_is_and_keeps_what_its_template_says() -> None:
     assert pod["spec"]["serviceAccountName"] == "game"
     labels = pod["metadata"]["labels"]
     assert (labels["team"], labels[pods.SET], labels[pods.REVISION]) == ("red", "arena", "arena-x")
+    assert labels["app.kubernetes.io/name"] == "room-state"
     assert pod["metadata"]["ownerReferences"] == [OWNER]
+
+
+def test_a_template_names_its_pods_and_not_whose_they_are() -> None:
+    labels = {"app.kubernetes.io/name": "game", pods.SET: "another"}
+    metadata = {"metadata": {"labels": labels}}
+    data = revisions.content(spec())
+    template = {**data["template"]["spec"], "pod": {**data["template"]["spec"]["pod"], **metadata}}
+    data["template"]["spec"] = template
+    pod = pods.body(set_name="arena", server="arena-3", revision="x", data=data, owner=OWNER)
+    assert pod["metadata"]["labels"]["app.kubernetes.io/name"] == "game"
+    assert pod["metadata"]["labels"][pods.SET] == "arena"
 
 
 def pod(phase: str, state: ContainerState | None = None) -> Pod:

@@ -41,7 +41,9 @@ def body(
     template = data.get("template", {})
     made = template.get("metadata", {})
     pod_meta = template.get("spec", {}).get("pod", {}).get("metadata") or {}
-    own = {**NAMES, SET: set_name, SERVER: server, REVISION: revision}
+    own = {SET: set_name, SERVER: server, REVISION: revision}
+    # Names may be the template's: a chart's policies and monitors select by them.
+    labels = {**NAMES, **made.get("labels", {}), **(pod_meta.get("labels") or {}), **own}
     spec = dict(pod_spec(data))
     spec["containers"] = _containers(spec.get("containers") or (), data, set_name, server)
     spec.setdefault("affinity", _affinity(set_name, packed=data.get("scheduling") != "Distributed"))
@@ -50,7 +52,7 @@ def body(
         "kind": "Pod",
         "metadata": {
             "name": server,
-            "labels": {**made.get("labels", {}), **(pod_meta.get("labels") or {}), **own},
+            "labels": labels,
             "annotations": {
                 **made.get("annotations", {}), **(pod_meta.get("annotations") or {})
             },
