@@ -106,7 +106,7 @@ async def _webhooks(
         return
     certificates = Certificates(
         Api(transport, SECRETS, manager=MANAGER),
-        f"{LEASE}-webhooks",
+        settings.webhook_secret,
         namespace=settings.own_namespace,
         hosts=service_hosts(settings.webhook_service, settings.own_namespace),
     )
@@ -199,8 +199,9 @@ async def _entrusted(operator: Operator) -> None:
         try:
             await webhooks.entrust(
                 operator.transport, gate=operator.leader.gate, manager=MANAGER,
-                ca=certificates.ca, service=settings.webhook_service,
-                own_namespace=settings.own_namespace, watched=settings.watch_namespace,
+                ca=certificates.ca, name=settings.webhook_configuration,
+                service=settings.webhook_service, own_namespace=settings.own_namespace,
+                watched=settings.watch_namespace,
             )  # fmt: skip
         except errors.KubeError as error:
             log.warning("webhooks are not known yet: %s", error)

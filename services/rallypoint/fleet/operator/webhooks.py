@@ -23,7 +23,6 @@ from rallypoint.kube.objects import Resource
 from rallypoint.kube.transport import Gate, Transport
 from rallypoint.kube.webhook import Admission, Server, Verdict
 
-NAME = "rallypoint-operator"
 REVIEW, CONVERT = "/review/gameserversets", "/convert"
 
 
@@ -97,14 +96,14 @@ def configuration(reached: dict[str, Any], *, ca: bytes, namespace: str = "") ->
 
 
 async def entrust(
-    transport: Transport, *, gate: Gate, manager: str, ca: bytes, service: str, own_namespace: str,
-    watched: str,
+    transport: Transport, *, gate: Gate, manager: str, ca: bytes, name: str, service: str,
+    own_namespace: str, watched: str,
 ) -> None:  # fmt: skip
     """Have the API server ask us, and trust our certificate."""
     configurations = Api(transport, CONFIGURATIONS, manager=manager, gate=gate)
     reached = client(service, own_namespace, REVIEW)
     wanted = configuration(reached, ca=ca, namespace=watched)
-    await configurations.apply(NAME, wanted, force=True)
+    await configurations.apply(name, wanted, force=True)
     convert = client(service, own_namespace, CONVERT)["service"]
     value = crd.with_conversion({"spec": {}}, ca_bundle=ca, service=convert)
     definitions = Api(transport, crd.DEFINITIONS, manager=manager, gate=gate)
