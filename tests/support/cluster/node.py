@@ -136,6 +136,10 @@ class Node:
         """Have the image in an archive on this node."""
         self.ctr("images", "import", str(archive))
 
+    def tag(self, image: str, name: str) -> None:
+        """Give an image that is here another name."""
+        self.ctr("images", "tag", "--force", image, name)
+
     def said(self) -> str:
         """The last words of the kubelet."""
         return (self.host.folder / "kubelet.log").read_text()[-2000:]
