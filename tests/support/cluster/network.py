@@ -27,6 +27,8 @@ from tests.support.cluster.places import STOP_S, Place, die_with_parent
 from tests.support.kubernetes import SERVICES
 
 START_S: Final = 20.0
+RUN_S: Final = 180.0
+"""An import of an image on a crowded disk takes a minute."""
 PODS: Final = "10.244.0.0/16"
 # What is written by the host's programs at places that cannot be set lies in its own folder.
 ANCHOR: Final = """
@@ -222,7 +224,7 @@ def run(words: str | Sequence[str], *, place: Place | None = None) -> str:
     """Run a command, and return what it printed; Unavailable when it fails."""
     command = words.split() if isinstance(words, str) else words
     whole = [*(place.enter if place else ()), *command]
-    done = subprocess.run(whole, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(whole, capture_output=True, text=True, check=False, timeout=RUN_S)
     if done.returncode:
         raise Unavailable(f"`{' '.join(command)}`: {done.stderr.strip()}")
     return done.stdout

@@ -1,0 +1,219 @@
+"""The chart on a real cluster: installed, asked, changed, and removed to the last object."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+
+from tests.support import chart, images
+from tests.support.cluster.machines import Cluster
+from tests.support.kubernetes import ApiServer
+
+INSTALL_S: Final = 170
+NODE_PORT: Final = "jsonpath={.spec.ports[?(@.name=='%s')].nodePort}"
+PARTS: Final = "app.kubernetes.io/part-of=rallypoint"
+VALUES: Final = (
+    "nats.storage.persistent=false",  # no disks here
+    "redis.storage.persistent=false",
+    "rooms.replicas=2",
+    "rooms.drainSeconds=20",
+    "gateway.drainSeconds=10",
+    "tls.mode=generated",
+    "networkPolicy.enabled=true",
+    "gateway.service.webNodePort=0",
+    "probe.enabled=true",
+    # Two cores for everything.
+    *(f"{name}.resources.requests.cpu=10m" for name in ("gateway", "matchmaking", "fleet")),
+    *(f"{name}.resources.requests.cpu=10m" for name in ("nats", "redis", "operator")),
+    "rooms.resources.requests.cpu=200m",  # a room ticks on while others start
+)
+CLUSTER_WIDE: Final = (
+    "clusterroles,clusterrolebindings,validatingwebhookconfigurations,"
+    "validatingadmissionpolicies,validatingadmissionpolicybindings,"
+    "mutatingwebhookconfigurations,priorityclasses,storageclasses,namespaces"
+)
+OF_A_NAMESPACE: Final = (
+    "all,secrets,configmaps,serviceaccounts,roles,rolebindings,networkpolicies,"
+    "poddisruptionbudgets,leases,controllerrevisions,persistentvolumeclaims,endpointslices,"
+    "gameservers,gameserversets"
+)
+UNCONVERTED: Final = (
+    "patch", "crd", "gameserversets.rallypoint.dev", "--type=merge",
+    "-p", '{"spec":{"conversion":{"strategy":"None","webhook":null}}}',
+)  # fmt: skip
+KUBERNETES_OWN: Final = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
+"""What a namespace has from its beginning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The chart in a namespace that lets no pod do what it need not."""
+
+    server: ApiServer
+    namespace: str
+    measured: str
+    """The probe's namespace, which allows it what it needs."""
+    address: str
+    """Of a node."""
+
+    @property
+    def url(self) -> str:
+        """The gateway, as players reach it."""
+        return f"http://{self.address}:{self.port('web')}"
+
+    def port(self, name: str) -> int:
+        """The node's port of a port of the gateway."""
+        service = f"service/{chart.RELEASE}-rallypoint-gateway"
+        return int(self.kubectl("get", service, "-o", NODE_PORT % name))
+
+    def kubectl(self, *words: str, stdin: str | None = None) -> str:
+        """Run kubectl in the release's namespace; it must succeed."""
+        return self.server.does("-n", self.namespace, *words, stdin=stdin)
+
+    def helm(self, *words: str) -> str:
+        """Run Helm as the administrator; it must succeed."""
+        where = ("--kubeconfig", str(self.server.kubeconfig), "--namespace", self.namespace)
+        done = chart.helm(*words, *where, within_s=INSTALL_S + 30)
+        assert done.returncode == 0, done.stdout + done.stderr + self.told()
+        return done.stdout
+
+    def install(self, *values: str) -> None:
+        """Install the small form with these values, and wait until all of Helm's is ready."""
+        self.helm(
+            "install", chart.RELEASE, str(chart.CHART), "-f", str(chart.values("small")),
+            *_given(values),
+            "--wait", "--timeout", f"{INSTALL_S}s",
+        )  # fmt: skip
+
+    def upgrade(self, *values: str) -> None:
+        """Change values, and wait until every pod of Helm's has them."""
+        self.helm(
+            "upgrade", chart.RELEASE, str(chart.CHART), "--reuse-values", *_given(values),
+            "--wait", "--timeout", f"{INSTALL_S}s",
+        )  # fmt: skip
+
+    def wait_servers(self, tag: str = "") -> None:
+        """Wait until all servers of the set are ready and of its newest revision."""
+
+        def done() -> bool:
+            spec, status = (self.fleet()[part] for part in ("spec", "status"))
+            pods = self.pods("rooms").values()
+            images = {pod["spec"]["containers"][0]["image"] for pod in pods}
+            return (
+                len(pods) == spec["replicas"] == status.get("updatedReplicas")
+                and len(self.items("gameservers")) == len(pods)
+                and all(image.endswith(tag) for image in images)
+            )
+
+        assert within(done, INSTALL_S), self.told()
+
+    def fleet(self) -> dict[str, Any]:
+        """The GameServerSet."""
+        found: dict[str, Any] = json.loads(self.kubectl("get", "rgss", "rooms", "-o", "json"))
+        return found
+
+    def keys(self) -> str:
+        """What the chart made once and must not make again."""
+        names = [f"{chart.RELEASE}-rallypoint-{what}" for what in ("keys", "tls")]
+        found = self.kubectl("get", "secret", *names, "-o", "jsonpath={.items[*].data}")
+        assert "cluster-key" in found
+        return found
+
+    def told(self) -> str:
+        """What there is, for whoever reads a failure."""
+
+        def shown(*words: str) -> str:
+            return self.server.kubectl("-n", self.namespace, *words).stdout
+
+        pods, events = shown("get", "pods,rgs,rgss", "-o", "wide"), shown("get", "events")
+        logs = shown("logs", "-l", PARTS, "--prefix", "--tail", "5")
+        return f"\n{pods}\n{events[-3000:]}\n{logs[-6000:]}"
+
+    def items(self, *words: str) -> list[dict[str, Any]]:
+        """What there is of a kind."""
+        found: list[dict[str, Any]] = json.loads(self.kubectl("get", *words, "-o", "json"))["items"]
+        return found
+
+    def pods(self, component: str) -> dict[str, dict[str, Any]]:
+        """The pods of a component that are ready and not about to end."""
+        label = f"app.kubernetes.io/component={component}"
+        return {
+            pod["metadata"]["name"]: pod
+            for pod in self.items("pods", "-l", label)
+            if "deletionTimestamp" not in pod["metadata"] and is_ready(pod)
+        }
+
+    def uninstall(self) -> set[str]:
+        """Remove the release; returns what is left of it after a while, but for the CRDs."""
+        self.helm("uninstall", chart.RELEASE, "--wait", "--timeout", "100s")
+        if "gameserversets" in self.server.does("get", "crd", "-o", "name"):
+            self.server.does(*UNCONVERTED)  # as the NOTES say
+        within(lambda: all(one.startswith("persistentvolumeclaim") for one in self.left()), 100)
+        return self.left()
+
+    def left(self) -> set[str]:
+        """What is in the namespaces, but for what Kubernetes makes there itself."""
+        found = self.kubectl("get", OF_A_NAMESPACE, "--ignore-not-found", "-o", "name")
+        measured = self.server.does(
+            "-n", self.measured, "get", OF_A_NAMESPACE, "--ignore-not-found", "-o", "name"
+        )
+        return (set(found.split()) | set(measured.split())) - KUBERNETES_OWN
+
+
+def _given(values: tuple[str, ...]) -> list[str]:
+    """Return the words for Helm; what has braces is JSON."""
+    return [
+        word for value in values for word in ("--set-json" if "={" in value else "--set", value)
+    ]
+
+
+def is_ready(item: dict[str, Any]) -> bool:
+    """Whether an object says that it is ready."""
+    conditions = item.get("status", {}).get("conditions", [])
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def within(condition: Callable[[], bool], seconds: float) -> bool:
+    """Wait until something is so; whether it came to be."""
+    give_up = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(0.3)
+    return True
+
+
+def cluster_wide(server: ApiServer) -> set[str]:
+    """What belongs to no namespace, but nodes and what the API server makes for itself."""
+    return set(server.does("get", CLUSTER_WIDE, "-o", "name").split())
+
+
+@contextmanager
+def installed(cluster: Cluster, *values: str) -> Iterator[Release]:
+    """Install the chart in a namespace of its own, with the images of this checkout."""
+    if reason := images.missing():
+        pytest.skip(reason)
+    folder = images.built()
+    for image in ("services", "probe", "nats", "redis"):
+        for node in cluster.nodes:
+            node.pull(folder / f"{image}.tar")
+    server, name = cluster.server, f"installed-{secrets.token_hex(3)}"
+    made = Release(server, name, f"{name}-measured", cluster.nodes[0].host.address)
+    for namespace, level in ((name, "restricted"), (made.measured, "privileged")):
+        server.does("create", "namespace", namespace)
+        enforced = f"pod-security.kubernetes.io/enforce={level}"
+        server.does("label", "namespace", namespace, enforced)
+    try:
+        made.install(*VALUES, f"probe.namespace={made.measured}", *values)
+        yield made
+    finally:
+        config = str(server.kubeconfig)
+        chart.helm("uninstall", chart.RELEASE, "-n", name, "--kubeconfig", config)
+        server.kubectl("delete", "namespace", name, made.measured, "--wait=false")

@@ -1,0 +1,283 @@
+"""The chart with its operator on a real cluster: what a release promises while it is played.
+
+One release for all tests here, which run in any order: each leaves it as it found it. What is left
+when it is removed is looked at last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.kube import chart_stack
+from tests.kube.chart_stack import Release
+from tests.kube.conftest import Runs
+from tests.support import browser, chart, images
+from tests.support.browser import Player
+from tests.support.cluster.machines import Cluster
+from tests.support.players import Player as Seated
+from tests.support.players import playing, send_inputs, until
+
+READY_S = 120
+pytestmark = pytest.mark.timeout(600, func_only=True)
+COMPONENTS = ("gateway", "matchmaking", "fleet", "operator")
+SERVICES, PROBE, NATS = (image.reference for image in images.IMAGES[:3])
+PACE = {"maxStep": "100%", "periodSeconds": 2}
+
+
+def queue(players: int, time_limit_s: int) -> str:
+    """A queue of so many, as JSON."""
+    document = {
+        "game": "skirmish",
+        "team_count": 8,
+        "team_size": 1,
+        "min_players": players,
+        "max_players": players,
+        "min_after_s": 0,
+        "tolerance": [[0, 5000]],
+        "ticket_ttl_s": 600,
+        "options": {"time_limit_s": time_limit_s},
+    }
+    return json.dumps(document)
+
+
+AUTOSCALING = {
+    "min": 2,
+    "max": 4,
+    "policies": [{"name": "rooms", "type": "RoomBuffer", "buffer": 1}],
+    "scaleOut": PACE,
+    "scaleIn": {**PACE, "stabilizationSeconds": 4},
+}
+VALUES = (
+    "operator.enabled=true",
+    "gateway.replicas=2",
+    f"rooms.autoscaling={json.dumps(AUTOSCALING)}",
+    'rooms.capacity={"rooms": 2, "players": 64}',
+    'rooms.spec={"scheduling": "Distributed", "scaleIn": {"minIdleSeconds": 2}}',
+    f"matchmaking.queues.three={queue(3, 12)}",
+    f"matchmaking.queues.pairs={queue(2, 12)}",
+    f"matchmaking.queues.duel={queue(2, 600)}",
+)
+BETA = """
+apiVersion: rallypoint.dev/v1beta1
+kind: GameServerSet
+metadata: {name: beta}
+spec:
+  replicas: 0
+  scaleIn: {idleSeconds: 7}
+  template: {spec: {pod: {spec: {containers: [{name: rooms, image: none}]}}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def release(cluster: Cluster) -> Iterator[Release]:
+    """The chart with operator, webhooks and probe; in the end, that it left nothing but CRDs."""
+    before = chart_stack.cluster_wide(cluster.server)
+    with chart_stack.installed(cluster, *VALUES) as made:
+        made.wait_servers()
+        yield made
+        assert made.uninstall() == set()
+        here = {f"namespace/{made.namespace}", f"namespace/{made.measured}"}
+        assert chart_stack.cluster_wide(cluster.server) - before == here
+
+
+def test_servers_are_pods_that_the_operator_made(release: Release) -> None:
+    pods = release.items("pods")
+    assert all(chart_stack.is_ready(pod) for pod in pods)
+    servers = {one["metadata"]["name"]: one for one in release.items("gameservers")}
+    rooms = release.pods("rooms")
+    assert rooms.keys() == servers.keys()
+    assert {one["status"]["phase"] for one in servers.values()} == {"Ready"}
+    for name, pod in rooms.items():
+        assert [(o["kind"], o["name"]) for o in pod["metadata"]["ownerReferences"]] == [
+            ("GameServer", name)
+        ]
+    (policy,) = (
+        one["spec"]["podSelector"]["matchLabels"]
+        for one in release.items("networkpolicies")
+        if one["metadata"]["name"].endswith("-rooms")
+    )
+    # Policies are checked as objects alone: the network of this cluster does not enforce them.
+    assert all(chart.selects(policy, pod["metadata"]["labels"]) for pod in rooms.values())
+
+
+def test_old_version_of_sets_is_converted_and_nonsense_is_refused(release: Release) -> None:
+    release.kubectl("apply", "-f", "-", stdin=BETA)
+    try:
+        asked = ("-o", "jsonpath={.spec.scaleIn.minIdleSeconds}")
+        assert release.kubectl("get", "gameserversets.v1.rallypoint.dev", "beta", *asked) == "7"
+        schedule = {"cron": "99 * * * *", "timeZone": "UTC", "duration": "1h", "floor": 1}
+        policy = {"name": "evening", "type": "Schedule", "schedule": schedule}
+        patch = {"spec": {"autoscaling": {"min": 1, "max": 2, "policies": [policy]}}}
+        refused = release.server.kubectl(
+            "-n", release.namespace, "patch", "rgss", "beta", "--type=merge",
+            "-p", json.dumps(patch),
+        )  # fmt: skip
+        assert 'webhook "sets.rallypoint.dev" denied' in refused.stderr, refused.stderr
+        assert "'99' is not within 0-59" in refused.stderr
+    finally:
+        release.kubectl("delete", "rgss", "beta")
+
+
+def test_pages_and_a_native_client_play_a_match_to_its_end(release: Release) -> None:
+    native = f"grpc://{release.address}:{release.port('native')}"
+    # Not a fixture: while a browser runs here, no other loop can.
+    with browser.launched() as chromium, bots(native, "three", count=1, matches=1) as bot:
+        pages = [opened(chromium, release.url, name) for name in ("Ada", "Bo")]
+        for player in pages:
+            player.wait_live()
+        assert len({player.room_id for player in pages}) == 1
+        assert pages[0].page.locator(".scores li").count() == 3
+        for player in pages:
+            player.wait_screen("result")
+            player.wait("window.rallypoint.lastRating?.matches === 1", "the match is rated")
+        score = scored(bot)
+    assert (score["matches"], score["errors"]) == (1, {})
+
+
+def opened(chromium: Browser, url: str, name: str) -> Player:
+    """Somebody at the page who has pressed Play."""
+    player = Player(chromium.new_context().new_page(), name, "desktop")
+    player.open(url, queue="three")
+    player.play()
+    return player
+
+
+def test_set_grows_under_bots_and_shrinks_when_they_leave(release: Release) -> None:
+    with bots(release.url, "pairs", count=10, matches=2) as players:
+        grown = chart_stack.within(lambda: len(release.pods("rooms")) > 2, READY_S)
+        score = scored(players)
+    assert grown, release.told()
+    assert (score["matches"], score["errors"]) == (20, {})
+    assert chart_stack.within(lambda: len(release.items("gameservers")) == 2, READY_S)
+
+
+def test_match_outlives_an_upgrade_a_broken_one_and_its_rollback(
+    release: Release, cluster: Cluster, runs: Runs
+) -> None:
+    newer, broken = (f"{word}-{secrets.token_hex(2)}" for word in ("newer", "broken"))
+    for node in cluster.nodes:
+        for image in (SERVICES, PROBE):
+            name = image.partition(":")[0]
+            node.tag(image, f"{name}:{newer}")
+            node.tag(NATS, f"{name}:{broken}")  # a program that ends at once
+
+    async def scenario() -> None:
+        async with playing(release.url, "duel", "skirmish") as players, pushing(players):
+            await asyncio.to_thread(release.upgrade, f"image.tag={newer}")
+            await frames(players)
+            assert is_of(release, newer)
+
+            change = ("upgrade", chart.RELEASE, str(chart.CHART), "--reuse-values")
+            await asyncio.to_thread(release.helm, *change, "--set", f"image.tag={broken}")
+            await asyncio.to_thread(chart_stack.within, lambda: is_stalled(release), READY_S)
+            assert is_stalled(release), release.told()
+            assert is_of(release, newer), release.told()
+            await frames(players)
+
+            back = ("rollback", chart.RELEASE, "--wait", f"--timeout={chart_stack.INSTALL_S}s")
+            await asyncio.to_thread(release.helm, *back)
+            await frames(players)
+            assert is_of(release, newer)
+
+    runs(scenario())
+    release.wait_servers(newer)
+
+
+def is_of(release: Release, tag: str) -> bool:
+    """Whether every service has a pod of an image that is ready."""
+    return all(
+        any(pod["spec"]["containers"][0]["image"].endswith(tag) for pod in found.values())
+        for found in map(release.pods, COMPONENTS)
+    )
+
+
+def is_stalled(release: Release) -> bool:
+    """Whether the operator stopped the update."""
+    conditions = release.fleet()["status"]["conditions"]
+    return any(each["type"] == "UpdateStalled" and each["status"] == "True" for each in conditions)
+
+
+@asynccontextmanager
+async def pushing(players: tuple[Seated, Seated]) -> AsyncIterator[None]:
+    """Have both never stop."""
+    tasks = [asyncio.create_task(send_inputs(player)) for player in players]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def frames(players: tuple[Seated, Seated]) -> None:
+    """Both go on for two seconds of play, in the match and the seat that they had."""
+    before = [len(player.seen.steps) for player in players]
+    await until(
+        lambda: all(
+            len(player.seen.steps) > count + 40
+            for player, count in zip(players, before, strict=True)
+        )
+    )
+    for player in players:
+        player.seen.check()
+        assert player.room.ended is None
+
+
+def test_bots_lose_no_match_when_a_pod_of_each_service_is_deleted(release: Release) -> None:
+    with bots(release.url, "pairs", count=6) as players:
+        assert chart_stack.within(lambda: occupied(release) != [], READY_S), release.told()
+        for component in COMPONENTS:
+            gone, *others = release.pods(component)
+            release.kubectl("delete", "pod", gone, "--wait=false")
+
+            def replaced(
+                component: str = component, gone: str = gone, most: int = len(others)
+            ) -> bool:
+                now = release.pods(component)
+                return gone not in now and len(now) > most
+
+            assert chart_stack.within(replaced, READY_S), release.told()
+        release.kubectl("delete", "pod", occupied(release)[0], "--wait=false")
+        time.sleep(20)  # a match and a half
+        players.send_signal(signal.SIGINT)
+        score = scored(players)
+    assert score["errors"] == {}, score
+    assert score["matches"] > 6, score
+    release.wait_servers()
+
+
+def occupied(release: Release) -> list[str]:
+    """The servers where somebody plays."""
+    servers = release.items("gameservers")
+    return [one["metadata"]["name"] for one in servers if one["status"].get("phase") == "Active"]
+
+
+@contextmanager
+def bots(url: str, queue: str, *, count: int, matches: int = 0) -> Iterator[subprocess.Popen[str]]:
+    """Players without people, as anybody would start them."""
+    words = ["-m", "rallypoint", "bots", "--game", "skirmish", "--queue", queue, "--json"]
+    words += ["--count", str(count), "--matches", str(matches), "--url", url]
+    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def scored(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """What they say in the end."""
+    said, _ = process.communicate(timeout=READY_S)
+    score: dict[str, Any] = json.loads(said)
+    return score
