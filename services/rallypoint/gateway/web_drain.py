@@ -255,6 +255,7 @@ class InputDrain:
             for node, data, count, wait_s in by_node:
                 wait_s = self._deliver.deliver(node, data, count=count, now=now, wait_s=wait_s)
                 self._looks.took(now, wait_s)
+            self._looks.lasted(self._clock() - now)
         for line, _, _ in back:  # all of them first: one that returns may have others released
             self._strike(line, line.armed)
         for line, data, unsent in back:

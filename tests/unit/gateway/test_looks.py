@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,6 +49,17 @@ def test_a_timer_that_fires_early_does_not_spin() -> None:
     looks = Looks()
     looks.took(NOW, 0.03)
     assert looks.pause_s(NOW + 0.0286) > PERIOD_S
+
+
+def test_the_last_look_begins_earlier_the_longer_it_takes() -> None:
+    looks = Looks()
+    looks.took(NOW, 0.03)
+    for _ in range(100):
+        looks.lasted(0.0005)
+    assert looks.pause_s(NOW + 0.03) == pytest.approx(LAST_S - 0.0005, abs=1e-5)
+    for _ in range(100):
+        looks.lasted(0.5)  # as if the process had stood still
+    assert looks.pause_s(NOW + 0.03) == pytest.approx(LAST_S / 2, abs=1e-5)
 
 
 def test_what_left_long_ago_is_forgotten() -> None:

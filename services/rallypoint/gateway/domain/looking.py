@@ -31,6 +31,7 @@ after that: what it finds leaves at once, and waits 50 ms less than if it were l
 Timers count in milliseconds, so this is one before the tick."""
 AFTER_S = 0.01
 """From the look after inputs have left to the next: their tick's frames come meanwhile."""
+SMOOTHED_OVER = 8
 FORGOTTEN_S = 0.1
 """So long after inputs have left nothing is known of when others will."""
 
@@ -41,6 +42,8 @@ class Looks:
 
     due_s: float = NEVER
     """When inputs that came lately leave, or lately left, for their node."""
+    spent_s: float = 0.0
+    """What a look takes until its inputs are on their way, smoothed."""
 
     def took(self, now: float, wait_s: float) -> None:
         """Inputs were taken that will leave in `wait_s`; 0: that left at once."""
@@ -50,6 +53,10 @@ class Looks:
         elif now - self.due_s >= FORGOTTEN_S:
             self.due_s = now
 
+    def lasted(self, seconds: float) -> None:
+        """A look that found inputs took so long: the last one before a tick begins earlier."""
+        self.spent_s += (min(seconds, LAST_S / 2) - self.spent_s) / SMOOTHED_OVER
+
     def pause_s(self, now: float) -> float:
         """How long to look away."""
         left_s = self.due_s - AHEAD_S - now
@@ -58,6 +65,7 @@ class Looks:
         if left_s > AT_ONCE_S:
             return left_s
         past_s = now - self.due_s
-        if past_s < LAST_S - AT_ONCE_S:
-            return LAST_S - past_s
+        last_s = LAST_S - self.spent_s
+        if past_s < last_s - AT_ONCE_S:
+            return last_s - past_s
         return AFTER_S if past_s < FORGOTTEN_S else PERIOD_S
