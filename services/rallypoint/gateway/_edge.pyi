@@ -95,10 +95,13 @@ class Drain:
 
     def drain(
         self, now: float, now_s: float, lead_s: float, interval_s: float, depth_s: float, /
-    ) -> tuple[int, list[tuple[Any, bytes, int, float]], list[tuple[Any, bytes, bytes]], bool]:
-        """Take what came: how many inputs; node, AttachRequest fields, count and how long they may
-        wait; owners given back (disarmed) with what came and what of an answer is unsent; whether
-        there may be more. A bucket gains a token each `interval_s` up to `depth_s` of them.
+    ) -> tuple[
+        int, list[tuple[Any, bytes, int, float, float]], list[tuple[Any, bytes, bytes]], bool
+    ]:
+        """Take what came: how many inputs; node, AttachRequest fields, count, how long they may
+        wait, and how long those could that may wait at all (0: none may); owners given back
+        (disarmed) with what came and what of an answer is unsent; whether there may be more. A
+        bucket gains a token each `interval_s` up to `depth_s` of them.
         Reads and writes without the GIL."""
 
     def fileno(self) -> int:

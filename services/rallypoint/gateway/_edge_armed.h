@@ -45,7 +45,8 @@ typedef struct {
     PyObject *node;
     Buffer data;
     Py_ssize_t count;
-    double wait_s;
+    double wait_s; /* of the one that may wait least */
+    double next_s; /* of those that may wait at all */
 } Group;
 
 typedef struct {
@@ -58,7 +59,7 @@ int has_node(const Armed *armed);
 /* Add one input for the room's node, which it has; 0, or -1 with an exception. */
 int group_input(Groups *groups, const Armed *armed, const uint8_t *fields, size_t size, double now,
                 double lead_s);
-/* [(node, data, count, wait_s)] */
+/* [(node, data, count, wait_s, next_s)] */
 PyObject *groups_as_list(const Groups *groups);
 void groups_free(Groups *groups);
 

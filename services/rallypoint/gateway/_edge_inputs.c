@@ -125,7 +125,7 @@ static Group *group_of(Groups *groups, PyObject *node)
         return NULL;
     }
     groups->items = items;
-    items[groups->size] = (Group){.node = Py_NewRef(node), .wait_s = INFINITY};
+    items[groups->size] = (Group){.node = Py_NewRef(node), .wait_s = INFINITY, .next_s = INFINITY};
     return &items[groups->size++];
 }
 
@@ -183,6 +183,8 @@ int group_input(Groups *groups, const Armed *armed, const uint8_t *fields, size_
         return -1;
     if (wait_s < group->wait_s)
         group->wait_s = wait_s;
+    if (wait_s > 0 && wait_s < group->next_s)
+        group->next_s = wait_s;
     return set_attribute(armed->room, USED, Py_True);
 }
 
@@ -193,8 +195,9 @@ PyObject *groups_as_list(const Groups *groups)
         const Group *group = &groups->items[i];
         if (group->count == 0)
             continue;
-        PyObject *item = Py_BuildValue("(Oy#nd)", group->node, group->data.data,
-                                       (Py_ssize_t)group->data.size, group->count, group->wait_s);
+        PyObject *item = Py_BuildValue("(Oy#ndd)", group->node, group->data.data,
+                                       (Py_ssize_t)group->data.size, group->count, group->wait_s,
+                                       isinf(group->next_s) ? 0.0 : group->next_s);
         if (item == NULL || PyList_Append(list, item) < 0)
             Py_CLEAR(list);
         Py_XDECREF(item);

@@ -122,6 +122,8 @@ class InputDrain:
         self._timer: asyncio.TimerHandle | None = None
         self._quiet = 0
         self._looks = looking.Looks()
+        self._ahead_s = 0.0
+        """How much earlier than asked for inputs last left: the way to a node."""
         self._closed = False
         self.inputs = 0
         """Inputs taken since start."""
@@ -252,9 +254,13 @@ class InputDrain:
         if taken:
             self.inputs += taken
             self._tally.quick += taken
-            for node, data, count, wait_s in by_node:
-                wait_s = self._deliver.deliver(node, data, count=count, now=now, wait_s=wait_s)
-                self._looks.took(now, wait_s)
+            for node, data, count, wait_s, next_s in by_node:
+                left_s = self._deliver.deliver(node, data, count=count, now=now, wait_s=wait_s)
+                self._looks.took(now, left_s)
+                if left_s > 0:
+                    self._ahead_s = wait_s - left_s
+                elif next_s > 0:
+                    self._looks.go_on(now, next_s - self._ahead_s)
             self._looks.lasted(self._clock() - now)
         for line, _, _ in back:  # all of them first: one that returns may have others released
             self._strike(line, line.armed)

@@ -62,6 +62,16 @@ def test_the_last_look_begins_earlier_the_longer_it_takes() -> None:
     assert looks.pause_s(NOW + 0.03) == pytest.approx(LAST_S / 2, abs=1e-5)
 
 
+def test_the_next_of_several_tables_is_looked_for_when_one_has_left() -> None:
+    looks = Looks()
+    looks.took(NOW, 0.002)
+    looks.took(NOW + 0.006, 0.0)
+    looks.go_on(NOW + 0.006, 0.008)
+    assert looks.due_s == pytest.approx(NOW + 0.014)
+    looks.go_on(NOW + 0.007, 0.03)  # not before that one
+    assert looks.due_s == pytest.approx(NOW + 0.014)
+
+
 def test_what_left_long_ago_is_forgotten() -> None:
     looks = Looks()
     looks.took(NOW, 0.02)

@@ -100,7 +100,7 @@ def carried(line: Line, fields: bytes = FIELDS) -> bytes:
 
 def test_view_of_the_client_is_plain(line: Line) -> None:
     line.client.send(request(FIELDS + b"\x28\x90\x4e"))
-    taken, ((_, data, _, _),), _, _ = line.once()
+    taken, ((_, data, *_),), _, _ = line.once()
     assert taken == 1
     assert data == carried(line, FIELDS + b"\x28\x90\x4e")
 
@@ -109,10 +109,10 @@ def test_inputs_are_answered_and_grouped_by_node(line: Line) -> None:
     line.client.send(request())
     taken, groups, back, full = line.once()
     assert (taken, back, full) == (1, [], False)
-    ((node, data, count, wait_s),) = groups
+    ((node, data, count, wait_s, next_s),) = groups
     assert (node, count) == ("node", 1)
     assert data == carried(line)
-    assert wait_s == pytest.approx(line.room.rhythm.wait_s(100.0, lead_s=0.006))
+    assert wait_s == next_s == pytest.approx(line.room.rhythm.wait_s(100.0, lead_s=0.006))
     assert line.client.recv(1000) == ANSWER
     assert line.room.used
     assert line.drain.seen_at(line.slot) == 100.0
@@ -202,7 +202,7 @@ def spoken(fields: bytes = FIELDS, *, call: int = LANE, frame: bytes = b"") -> b
 def test_messages_of_a_lane_are_taken_in_a_row(socket_line: Line) -> None:
     long = b"\x22\x40" + b"x" * 64
     socket_line.client.send(spoken() + spoken(long * 8) + spoken(b""))
-    taken, ((_, data, count, _),), back, _ = socket_line.once()
+    taken, ((_, data, count, *_),), back, _ = socket_line.once()
     assert (taken, count, back) == (3, 3, [])
     said = (FIELDS, long * 8, b"")
     assert data == b"".join(carried(socket_line, fields) for fields in said)

@@ -53,6 +53,11 @@ class Looks:
         elif now - self.due_s >= FORGOTTEN_S:
             self.due_s = now
 
+    def go_on(self, now: float, next_s: float) -> None:
+        """Among what left at once were inputs for other rooms, whose next leave in `next_s`."""
+        if self.due_s <= now:
+            self.due_s = now + next_s
+
     def lasted(self, seconds: float) -> None:
         """A look that found inputs took so long: the last one before a tick begins earlier."""
         self.spent_s += (min(seconds, LAST_S / 2) - self.spent_s) / SMOOTHED_OVER
