@@ -149,7 +149,15 @@ class World:
             for node_id in self.ears.due(nodes, now, silence_s=SILENCE_S):
                 self._changed(node_id)
             self.registry.forget_dead(now - DEATHS_KEPT_S)
-            await self._hosts.keep_only({node.address for node in self.registry.alive()})
+            if self._hosts.addresses:
+                await self._hosts.keep_only(self._addresses())
+
+    def _addresses(self) -> set[str]:
+        """Where servers that are there still can be called."""
+        known = self.servers.lister
+        return {
+            node.address for node in self.registry.alive() if known.by_index("name", node.node_id)
+        }
 
     async def _bury(self) -> None:
         """Deaths are told as edges too; what becomes of the rooms is the allocators' work."""
