@@ -152,6 +152,26 @@ def test_connections_older_than_the_probe_are_adopted_and_told_apart(
             assert counters["receives"] == (older + newer) * rounds
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["port watched", "every port"])
+def test_who_is_the_server_is_not_guessed_between_two_chance_ports(
+    allowed: None, *, known: bool
+) -> None:
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        near = stack.enter_context(socket.create_connection(listener.getsockname()))
+        far = stack.enter_context(listener.accept()[0])
+        server = listener.getsockname()[1]
+        ours = {server, near.getsockname()[1]}
+        config = Config(every_cgroup=True, every_port=not known, adopt=True)
+        wanted = wish.Wanted(ports=(server,) if known else (), config=config)
+        probe = stack.enter_context(session.Session(wanted))
+        near.sendall(b"x")
+        far.sendall(far.recv(1))
+        near.recv(1)
+        found = sorted(slot.key.role for slot in probe.slots() if slot.key.port in ours)
+    assert found == (["client", "server"] if known else [])
+
+
 def test_closing_leaves_nothing_behind(allowed: None) -> None:
     def descriptors() -> set[str]:
         return set(os.listdir("/proc/self/fd"))

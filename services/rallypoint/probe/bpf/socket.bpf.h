@@ -229,11 +229,18 @@ INLINE struct slot *slot_for(struct socket_state *state, int again) {
 INLINE struct slot *slot_of_state(struct socket_state *state) { return slot_for(state, 0); }
 
 // A connection that is older than the probe: taken only while `adopt` is set. Whose port nobody
-// chose is the client.
+// chose is the client; where that is said of both, only a port that is watched tells.
 INLINE struct socket_state *adopted(struct sock *sk, struct tcp_sock *tcp, u64 now) {
     if (!config.adopt || sk->__sk_common.skc_state != TCP_ESTABLISHED)
         return 0;
-    u32 role = ephemeral(own_port(sk)) && !ephemeral(peer_port(sk)) ? CLIENT : SERVER;
+    u16 own = own_port(sk), peer = peer_port(sk);
+    u32 role = ephemeral(own) && !ephemeral(peer) ? CLIENT : SERVER;
+    if (ephemeral(own) && ephemeral(peer)) {
+        if (map_lookup(&watched_ports, &peer))
+            role = CLIENT;
+        else if (!map_lookup(&watched_ports, &own))
+            return 0;
+    }
     struct socket_state *state = watch(sk, role, now);
     if (!state)
         return 0;
