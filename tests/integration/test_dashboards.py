@@ -21,7 +21,9 @@ from tests.support.prometheus import ROOT, RULES, Prometheus
 from rallypoint import client
 from rallypoint.cli import bots, plan, ports
 from rallypoint.cli.stack import Stack
-from rallypoint.kit import errors
+from rallypoint.kit import errors, subjects
+from rallypoint.kit.bus import Bus
+from rallypoint.kit.names import RoomId
 
 DASHBOARDS = ROOT / "helm" / "rallypoint" / "dashboards"
 METRIC = re.compile(r"rallypoint_[a-z0-9_]+")
@@ -170,8 +172,17 @@ async def cut_off(stack: Stack, served: Prometheus) -> None:
     await stack.release("redis")
 
 
+async def publish_junk(stack: Stack) -> None:
+    """A fact that its worker has to give up."""
+    bus = await Bus.connect(stack.nats_url, name="test")
+    await bus.publish_fact(subjects.room("closed", RoomId("junk")), b"\xff", msg_id="junk")
+    await bus.close()
+
+
 async def break_things(stack: Stack, served: Prometheus) -> None:
     """One after the other; each must be seen by its alert."""
+    await publish_junk(stack)
+    await fires(served, "RallypointDeadLetters")
     async with playing(stack, "raising", brain="restless"):
         await fires(served, "RallypointGameRaises")
     async with playing(stack, "endless"):

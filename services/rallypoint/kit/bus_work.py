@@ -152,6 +152,7 @@ async def work(bus: Bus, job: Job) -> AsyncIterator[Delivery]:
     # keeps what was pulled beside a fact that kills workers from sharing its fate.
     careful_until = time.monotonic() + 2 * job.ack_wait_s
     wait_s = bus_stream.RETRY_S
+    metrics.BUS_DEAD_LETTERS.labels(job.stream, job.durable)  # from 0: an alert sees the first one
     async with Feed(bus) as feed:
         while True:
             try:

@@ -27,6 +27,7 @@ class TableMeter:
         self._slow = metrics.ROOM_SLOW.labels(game)
         self._margin = metrics.ROOM_INPUT_MARGIN_SECONDS.labels(game)
         self._refused = metrics.ROOM_FRAMES_REFUSED
+        metrics.ROOM_ENDED.labels(game, "GAME_ERROR")  # from 0: an alert sees the first one
         self._game = game
         self._recent = np.zeros(KEPT)
         self._count = 0
