@@ -21,6 +21,9 @@ RUN pip install -q --no-cache-dir --no-compile --no-deps --require-hashes --only
       --target /app/lib -r requirements/image.txt \
  && pip install -q --no-cache-dir --no-compile --no-deps --require-hashes --only-binary :all: \
       --target /probe/lib -r requirements/probe.txt
+# Another value does all that follows again: the same must come out (tests/images).
+ARG AGAIN=
+RUN : ${AGAIN}
 COPY protos/ protos/
 COPY clients/ clients/
 RUN PYTHONPATH=/app/lib python clients/web/build.py && cp -r clients/web/dist /app/web
@@ -30,9 +33,8 @@ RUN python protos/generate.py \
  && pip install -q --no-cache-dir --no-compile --no-deps --no-build-isolation --target /app/lib . \
  && mkdir /probe/bpf && PYTHONPATH=services python -m rallypoint.probe.build /probe/bpf
 COPY images/ images/
-COPY --from=base /usr/lib/python3.13 /base/lib/python3.13
-COPY --from=base /var/lib/dpkg/status.d /base/status.d
-RUN python images/pack.py
+COPY --from=base / /base/
+RUN PYTHONHASHSEED=0 python images/pack.py && rm -r /base
 
 FROM build AS dev
 ENV PYTHONPATH=/src/services:/app/lib RALLYPOINT_WEB_ROOT=/app/web RALLYPOINT_DATA_DIR=/tmp/rallypoint
@@ -41,8 +43,13 @@ USER 65532:65532
 ENTRYPOINT ["python3", "/src/images/dev/reload.py"]
 CMD ["--help"]
 
-FROM ${RUNTIME_BASE} AS probe
-COPY --from=build /stdlib/ /usr/lib/python3.13/
+# The base less what nobody reads, with byte code for sources: 23 MB compressed become 13.
+FROM scratch AS root
+COPY --from=build /root-fs/ /
+ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
+    SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
+
+FROM root AS probe
 COPY --from=build /probe/ /app/
 # A pod may give capabilities to root only: the probe starts as root with BPF and PERFMON and nothing else.
 ENV PYTHONPATH=/app/lib PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 RALLYPOINT_PROBE_OBJECTS=/app/bpf
@@ -55,8 +62,7 @@ LABEL org.opencontainers.image.title="Rallypoint probe" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.base.name="gcr.io/distroless/python3-debian13:nonroot"
 
-FROM ${RUNTIME_BASE} AS runtime
-COPY --from=build /stdlib/ /usr/lib/python3.13/
+FROM root AS runtime
 COPY --from=build /app/ /app/
 ENV PYTHONPATH=/app/lib PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
     RALLYPOINT_WEB_ROOT=/app/web RALLYPOINT_DATA_DIR=/tmp/rallypoint

@@ -1,14 +1,12 @@
 """Make what an image ships from what was installed: pruned, stripped, compiled, listed.
 
-Run by the Dockerfile. /app/lib and /probe/lib hold what pip installed, /base what lies in the base
-image. The root of a container is read-only, so byte code that is not there is compiled at each
-start: modules are worth 0.7 s, and so is the base's own library, whose byte code goes to /stdlib.
+Run by the Dockerfile. /app/lib and /probe/lib hold what pip installed, /base is the base image, and
+/root-fs becomes what images start from. The root of a container is read-only, so byte code that is
+not there would be compiled at each start: modules are worth 0.7 s.
 """
 
 from __future__ import annotations
 
-import compileall
-import py_compile
 import shutil
 import subprocess
 import sys
@@ -16,10 +14,11 @@ import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
+import bytecode
+import root
 import sbom
 
 SOURCE = Path(__file__).resolve().parent.parent
-BASE = Path("/base/lib/python3.13")
 PRUNED = (
     "bin",
     "**/tests",
@@ -28,6 +27,7 @@ PRUNED = (
     "**/*.py[xd]",
     "**/*.pxd",
     "**/*.[ch]",
+    "*.dist-info/RECORD",
     "numpy/f2py",
     "numpy/doc",
     "numpy/_core/include",
@@ -37,14 +37,6 @@ PRUNED = (
     "numpy/_core/_simd*.so",
 )
 PROBE_PARTS = ("__init__.py", "__main__.py", "cli", "kit", "kube", "probe")
-UNUSED_STDLIB = (
-    "test", "idlelib", "tkinter", "turtledemo", "ensurepip", "pydoc_data", "lib2to3", "unittest",
-    "sqlite3", "curses", "dbm", "venv", "xmlrpc", "__phello__", "_pyrepl",
-)  # fmt: skip
-USED_ENCODINGS = (
-    "__init__", "aliases", "ascii", "idna", "latin_1", "utf_8", "cp437", "unicode_escape",
-    "raw_unicode_escape",
-)  # fmt: skip
 
 
 def prune(folder: Path) -> None:
@@ -52,6 +44,13 @@ def prune(folder: Path) -> None:
     for pattern in PRUNED:
         for path in sorted(folder.glob(pattern)):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def trust_the_base(folder: Path) -> None:
+    """Have gRPC trust whom the base trusts, not a list of its own."""
+    for path in folder.glob("grpc/_cython/_credentials/roots.pem"):
+        path.unlink()
+        path.symlink_to("/etc/ssl/certs/ca-certificates.crt")
 
 
 def strip(folder: Path) -> None:
@@ -67,30 +66,6 @@ def refuse_uncompiled(folder: Path) -> None:
         path = module["name"].replace(".", "/")
         if not list(folder.glob(f"{path}.*.so")):
             sys.exit(f"{module['name']} was not compiled")
-
-
-def compiled(folder: Path, shown: str) -> None:
-    """Compile a tree whose files will lie in `shown`; nobody compares sources at run time."""
-    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-    done = compileall.compile_dir(
-        folder, quiet=1, force=True, stripdir=str(folder), prependdir=shown, invalidation_mode=mode
-    )
-    if not done:
-        sys.exit(f"{folder} does not compile")
-
-
-def standard_library(target: Path) -> None:
-    """Write the byte code of the base's modules, as a tree to be laid over it."""
-    for name in UNUSED_STDLIB:
-        shutil.rmtree(BASE / name, ignore_errors=True)
-    for path in (BASE / "encodings").glob("*.py"):
-        if path.stem not in USED_ENCODINGS:
-            path.unlink()
-    compiled(BASE, "/usr/lib/python3.13")
-    for path in sorted(BASE.rglob("*.pyc")):
-        place = target / path.relative_to(BASE)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, place)
 
 
 def probe_package(services: Path, probe: Path) -> None:
@@ -124,12 +99,17 @@ def main() -> None:
     refuse_uncompiled(services)
     for folder in (services, probe):
         prune(folder)
+        trust_the_base(folder)
+    for path in Path("/app/web").rglob("*.map"):
+        path.unlink()
     probe_package(services, probe)
     for folder in (services, probe):
         strip(folder)
-        compiled(folder, "/app/lib")
-        sbom.write(folder.parent / "sbom.cdx.json", folder, Path("/base/status.d"))
-    standard_library(Path("/stdlib"))
+        bytecode.only(folder, "/app/lib")
+    made = Path("/root-fs")
+    root.make(Path("/base"), made, (services, probe))
+    for folder in (services, probe):
+        sbom.write(folder.parent / "sbom.cdx.json", folder, made / root.STATUS)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -98,6 +99,20 @@ def built(*, dev: bool = False) -> Path:
         os.utime(made)
         _forget(folder / "built")
     return made
+
+
+def built_again(name: str) -> str:
+    """Build an image with all that is compiled, generated or packed done again; its digest."""
+    (image,) = (one for one in IMAGES if one.name == name)
+    storage = Buildah(go.cache() / "images" / "storage")
+    tag = f"localhost/rallypoint-again:{name}"
+    with _alone(go.cache() / "images"):
+        _bases(storage)
+        storage.build(
+            go.ROOT, image.file, target=image.target, tag=tag,
+            arguments={"VERSION": VERSION, "AGAIN": secrets.token_hex(8)},
+        )  # fmt: skip
+        return storage.identity(tag)
 
 
 def _listed(made: Path) -> dict[str, dict[str, object]]:

@@ -33,9 +33,8 @@ GROUPS = "root:x:0:\nnobody:x:65534:\nnonroot:x:65532:\n"
 
 
 def recipe() -> str:
-    """Return a short hash of what decides the bases."""
-    told = repr((SUITE, SLIM_EXTRA, DISTROLESS_PACKAGES, USERS, GROUPS))
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    """Return a short hash of what decides the bases: this file."""
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
 
 
 def mirror() -> str:
@@ -79,8 +78,11 @@ def distroless(root: Path, tools: Path) -> None:
     for archive in archives:
         run(["dpkg-deb", "-x", str(archive), str(root)])
         listed.mkdir(parents=True, exist_ok=True)
-        control = subprocess.run(["dpkg-deb", "-f", str(archive)], check=True, capture_output=True)
-        (listed / archive.name.partition("_")[0]).write_bytes(control.stdout)
+        name = archive.name.partition("_")[0]
+        for member, suffix in (("control", ""), ("md5sums", ".md5sums")):
+            words = ["dpkg-deb", "--info", str(archive), member]
+            found = subprocess.run(words, check=True, capture_output=True)
+            (listed / f"{name}{suffix}").write_bytes(found.stdout)
     shutil.rmtree(fetched)
     _configure(root)
 
