@@ -77,3 +77,24 @@ def test_node_that_kept_the_room_is_believed_after_a_while(
             assert not watched.ended
 
     runs(scenario())
+
+
+def test_next_owner_that_takes_the_room_up_late_is_asked_again(
+    runs: Runs, brokers: Brokers, fresh: Fresh, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with (
+            after_silence(brokers, fresh, tmp_path) as (running, _, room, watched),
+            Peer() as new,
+        ):
+            moved = PeerRoom(room.room_id, epoch=2, generations={0: 1})
+            await new.own(running.runtime.bus, moved)
+            del new.rooms[room.room_id]  # it has not restored it yet
+            await asyncio.sleep(1.5)
+            assert new.attaches
+            new.rooms[room.room_id] = moved
+            await until(lambda: bool(moved.held))
+            await ticked(new, moved, watched)
+            assert watched.frames()[-1].epoch == 2
+
+    runs(scenario())

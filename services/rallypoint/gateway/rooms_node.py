@@ -49,7 +49,7 @@ class Node:
     def take(self, room: Room) -> None:
         """Carry a room and its streams from now on."""
         room.node = self
-        room.doubted_at = None
+        room.taken_at, room.doubted_at = self._board.clock(), None
         self.rooms[room.room_id] = room
         for stream in room.streams.values():
             self.join(stream)

@@ -100,12 +100,14 @@ class Recovery:
     def _trust_when_sure(self, room: Room) -> None:
         """Believe a room's node again once it speaks and has kept the room for a while."""
         now = self._board.clock()
-        if room.doubted_at is None or room.rhythm.seen_at <= room.doubted_at:
+        if room.doubted_at is None:
+            return
+        if room.rhythm.seen_at <= room.doubted_at and now - room.doubted_at < self._give_up_s:
             return
         if room.believed_at is None:
             room.believed_at = now + SURE_S
         elif now >= room.believed_at and room.node is not None:
-            room.doubted_at = None
+            room.doubted_at, room.lost_at = None, now
             room.node.ask_again(room)
 
     async def _close(self, room: Room) -> None:

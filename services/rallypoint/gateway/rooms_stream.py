@@ -57,6 +57,8 @@ class Room:
     """When its ownership record was last asked for because it was silent, loop time."""
     lost_at: float | None = None
     """Since when its node does not answer for it."""
+    taken_at: float = NEVER
+    """When its node became that, loop time."""
     doubted_at: float | None = None
     """Since when its node is not believed, as it was silent for long; loop time."""
     believed_at: float | None = None

@@ -133,9 +133,9 @@ class Sweep:
             room.node is None
             or room.doubted_at is not None
             or not room.node.link.attached
-            or seen_at == rooms_stream.NEVER
+            or seen_at <= room.taken_at
         ):
-            return
+            return  # of one that takes a room up nobody has heard yet
         if now - max(seen_at, self._awake_at) >= DOUBTFUL_S:
             room.node.doubt(room)
 
