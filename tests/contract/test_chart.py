@@ -209,7 +209,7 @@ def test_operator_may_do_nothing_with_everything() -> None:
         for rule in role["rules"]:
             words = [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
             assert "*" not in words, role["metadata"]["name"]
-            if {"secrets", "customresourcedefinitions", "leases"} & set(rule["resources"]):
+            if {"secrets", "customresourcedefinitions"} & set(rule["resources"]):
                 assert len(rule["resourceNames"]) == 1, role["metadata"]["name"]
                 assert set(rule["verbs"]) <= {"get", "patch", "update"}, role["metadata"]["name"]
 
