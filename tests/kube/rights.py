@@ -11,7 +11,7 @@ from typing import Any
 from tests.support import chart
 from tests.support.kubernetes import ApiServer
 
-KINDS = ("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
+KINDS = ("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "Lease")
 
 
 def listed(items: list[dict[str, Any]]) -> str:
@@ -31,12 +31,13 @@ def account(component: str) -> str:
 
 
 def of(component: str, namespace: str) -> str:
-    """A component's account and its roles, in a namespace of a test."""
+    """A component's account, its roles and its Lease, in a namespace of a test."""
     name = account(component)
     made = [
         moved(one, namespace)
         for one in chart.of_kind("everything", *KINDS)
         if one["metadata"]["name"].endswith(name)
+        or (one["kind"] == "Lease" and name.endswith(one["metadata"]["name"]))
     ]
     subject = {"kind": "ServiceAccount", "name": name, "namespace": namespace}
     return listed([{**one, "subjects": [subject]} if "subjects" in one else one for one in made])
