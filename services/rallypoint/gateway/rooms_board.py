@@ -71,6 +71,8 @@ class Board:
 
     def add(self, stream: Stream) -> None:
         """Count a stream among its room's."""
+        if not stream.room.streams:
+            stream.room.taken_at = self.clock()  # before, its node owed nobody here a frame
         stream.room.streams[stream.client] = stream
         stream.room.unsettled.add(stream)
 

@@ -72,6 +72,15 @@ class Node:
             stream.step(sync.Event.DETACHED)
         self._board.lose(room)
 
+    def trust(self, room: Room) -> None:
+        """Pass a room on again: the streams that nothing was passed on to get their keyframes."""
+        now = self._board.clock()
+        room.taken_at, room.doubted_at, room.lost_at = now, None, now
+        self.ask_again(room)
+        for stream in room.streams.values():
+            if stream.phase is sync.Phase.FRESH:
+                self.resync(stream)
+
     def join(self, stream: Stream) -> None:
         """Ask for the stream's seat, now or with the next greeting."""
         self.streams[stream.client] = stream
@@ -251,6 +260,9 @@ class Node:
         if room is None or (epoch != room.epoch and not self._raise(room, epoch)):
             return left
         room.rhythm.seen_at = now
+        if room.doubted_at is not None:  # also to those who came or came back since
+            self._board.counts.stale += 1
+            return left
         count, done = 0, False
         while not done:
             if left <= 0:

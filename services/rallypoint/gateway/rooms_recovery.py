@@ -107,8 +107,7 @@ class Recovery:
         if room.believed_at is None:
             room.believed_at = now + SURE_S
         elif now >= room.believed_at and room.node is not None:
-            room.doubted_at, room.lost_at = None, now
-            room.node.ask_again(room)
+            room.node.trust(room)
 
     async def _close(self, room: Room) -> None:
         result = await self._result(room.room_id)

@@ -58,9 +58,11 @@ class Room:
     lost_at: float | None = None
     """Since when its node does not answer for it."""
     taken_at: float = NEVER
-    """When its node became that, loop time."""
+    """When its node became that, or the first of its streams came here, or the node is to give
+    seats anew: its silence counts from the first frame after that, loop time."""
     doubted_at: float | None = None
-    """Since when its node is not believed, as it was silent for long; loop time."""
+    """Since when its node is not believed, as it was silent for long, and what it says of the room
+    is not passed on; loop time."""
     believed_at: float | None = None
     """When it will be, as it speaks again and still has the room; loop time."""
     used: bool = True

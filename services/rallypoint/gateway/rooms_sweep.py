@@ -133,6 +133,7 @@ class Sweep:
             room.node is None
             or room.doubted_at is not None
             or not room.node.link.attached
+            or not room.streams
             or seen_at <= room.taken_at
         ):
             return  # of one that takes a room up nobody has heard yet
