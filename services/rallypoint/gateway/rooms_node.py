@@ -231,6 +231,9 @@ class Node:
         elif stream.phase is sync.Phase.JOINING:
             stream.refuse(error)
         elif joined.code in _ELSEWHERE or joined.reason == "EPOCH_STALE":
+            if joined.code == Code.NOT_FOUND:
+                # There is nothing to doubt: it has the room no more, or is yet to take it up.
+                stream.room.taken_at, stream.room.doubted_at = self._board.clock(), None
             self._board.lose(stream.room)
         else:
             self._board.end(stream, error)

@@ -86,6 +86,23 @@ def test_seats_are_asked_for_again_once_the_node_is_believed() -> None:
     run(scenario, Doubting)
 
 
+def test_node_that_has_not_got_the_room_is_asked_again() -> None:
+    async def scenario(world: Doubting) -> None:
+        stream, outlet = world.play()
+        await world.passes(DOUBTFUL_S + 0.5)
+        for _ in range(4):  # as of one that came back, and is to restore the room
+            world.refuse(stream)
+            world.asked()
+            await world.passes(1.0)
+            assert stream.client in world.asked()
+        world.welcome(stream)
+        world.frames(frame(1, 0, stream))
+        assert stream.phase is Phase.IN_STEP
+        assert not outlet.closed
+
+    run(scenario, Doubting)
+
+
 def test_next_node_is_not_doubted_for_the_silence_of_the_last() -> None:
     async def scenario(world: Doubting) -> None:
         stream, outlet = world.play()
