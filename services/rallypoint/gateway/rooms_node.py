@@ -102,8 +102,11 @@ class Node:
     def leave(self, stream: Stream) -> None:
         """The client went; its seat is kept for the grace time."""
         if self.streams.pop(stream.client, None) is not None:
-            left = host.ClientLeave(client=stream.client)
-            self.link.control(lambda request: request.leaves.append(left))
+            self._tell_left(stream.client)
+
+    def _tell_left(self, client: int) -> None:
+        left = host.ClientLeave(client=client)
+        self.link.control(lambda request: request.leaves.append(left))
 
     def give_seat_up(self, seat: host.SeatRef) -> None:
         """The player gives the seat up for good; Unavailable while the node is away."""
@@ -185,7 +188,10 @@ class Node:
     def _joined(self, joined: host.ClientJoined) -> None:
         stream = self.streams.get(joined.client)
         if stream is None:
-            # Left while the answer was on its way: the node has been told.
+            # Left while the answer was on its way: the node has been told, but if the join waited
+            # for its room (`room_state.still`) there was nobody yet to leave.
+            if joined.HasField("welcome"):
+                self._tell_left(joined.client)
             return
         if not joined.HasField("welcome"):
             self._refused(stream, joined)

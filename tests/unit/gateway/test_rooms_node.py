@@ -261,6 +261,21 @@ def test_seat_that_is_given_back_twice_is_had_once() -> None:
     run(scenario)
 
 
+def test_who_left_before_the_seat_was_given_leaves_it() -> None:
+    """As in a room that comes to its node: the join waited there, the leave did not."""
+
+    async def scenario(world: World) -> None:
+        world.node.link.attached = True
+        stream, _ = world.join(welcomed=False)
+        world.node.leave(stream)
+        world.board.remove(stream)
+        world.node.link._control.Clear()
+        world.welcome(stream)
+        assert [left.client for left in world.node.link._control.leaves] == [stream.client]
+
+    run(scenario)
+
+
 def test_moved_control_is_passed_on_and_the_room_looked_up() -> None:
     async def scenario(world: World) -> None:
         stream, outlet = world.join()
