@@ -45,6 +45,8 @@ class Moves:
             self._registry.warm(address)
 
     def _moved(self, room: Room, place: Place) -> None:
+        if place.epoch <= room.placed_epoch:
+            return  # said again, of a move of before: the room has come back since
         log.info("room_moved", extra={"room": room.room_id, "node": place.address})
         room.refused.clear()
         self._registry.move(room, place)

@@ -105,6 +105,19 @@ def test_stream_sees_a_keyframe_of_the_next_epoch_and_nothing_else() -> None:
     run(scenario, Moving)
 
 
+def test_move_of_before_is_not_made_again_by_a_room_that_came_back() -> None:
+    async def scenario(world: Moving) -> None:
+        stream, _ = world.join()
+        world.says(MOVED)
+        world.registry.move(world.room, Place(world.node.address, 3))
+        world.welcome(stream)
+        world.says(MOVED)
+        assert (world.room.node, world.room.placed_epoch) == (world.node, 3)
+        assert stream.phase is Phase.FRESH
+
+    run(scenario, Moving)
+
+
 def test_held_inputs_follow_the_joins_of_a_link_that_comes_late() -> None:
     async def scenario(world: Moving) -> None:
         stream, _ = world.join()
