@@ -11,6 +11,7 @@ mutual TLS: it is one switch, like tracing, so that no caller can forget it; wha
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -168,11 +169,20 @@ def to_error(error: grpc.aio.AioRpcError) -> errors.RallypointError:
 
 @contextlib.asynccontextmanager
 async def calling() -> AsyncIterator[None]:
-    """Raise what a call inside fails with as our error."""
+    """Raise what a call inside fails with as our error.
+
+    Closing a channel cancels its calls, and these say so as if their task were cancelled: where
+    nobody cancelled that it is Unavailable, or a worker would end without a word.
+    """
     try:
         yield
     except grpc.aio.AioRpcError as error:
         raise to_error(error) from error
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise errors.Unavailable("CHANNEL_CLOSED", "the channel was closed meanwhile") from error
 
 
 def caller(context: grpc.aio.ServicerContext[Any, Any]) -> Caller:

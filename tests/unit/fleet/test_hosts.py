@@ -34,3 +34,24 @@ def test_a_call_outlives_that_its_node_is_given_up() -> None:
             assert not hosts.addresses
 
     asyncio.run(scenario())
+
+
+def test_a_call_whose_channel_is_closed_fails_and_ends_no_worker() -> None:
+    async def scenario() -> None:
+        hosts = Hosts()
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            node = replace(NODE, address=f"127.0.0.1:{silent.getsockname()[1]}")
+            request = room_host_pb2.CreateRoomRequest()
+            closed, cancelled = (
+                asyncio.create_task(hosts.create(node, request, timeout_s=20), name=name)
+                for name in ("closed", "cancelled")
+            )
+            await asyncio.sleep(0.1)
+            cancelled.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await cancelled
+            await hosts.close()
+            with pytest.raises(errors.Unavailable, match="CHANNEL_CLOSED"):
+                await closed
+
+    asyncio.run(scenario())
