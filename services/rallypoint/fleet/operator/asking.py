@@ -39,14 +39,14 @@ class _Call:
     """One question, asked by a thread that ends when it is hung up."""
 
     def __init__(self, url: str, body: bytes) -> None:
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Refused(f"{url} is no web address")
-        secure = parts.scheme == "https"
-        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         try:
+            parts = urllib.parse.urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise Refused(f"{url} is no web address")
+            secure = parts.scheme == "https"
+            kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
             self._connection = kind(parts.hostname, parts.port, timeout=TIMEOUT_S)
-        except ValueError as error:
+        except (ValueError, http.client.InvalidURL) as error:
             raise Refused(f"{url}: {error}") from error
         self._target = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
         self._body = body
@@ -61,7 +61,7 @@ class _Call:
             headers = {"Content-Type": "application/json"}
             connection.request("POST", self._target, self._body, headers)
             answer = connection.getresponse()
-            if answer.status != http.HTTPStatus.OK:
+            if answer.status // 100 != 2:
                 raise Refused(f"it answers {answer.status} {answer.reason}")
             return answer.read(ANSWER_MAX_BYTES)
 
