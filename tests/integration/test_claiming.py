@@ -17,6 +17,7 @@ from rallypoint.fleet.domain.claims import Claim
 from rallypoint.fleet.domain.nodes import Node, Registry, Selector
 from rallypoint.fleet.fences import Fences
 from rallypoint.fleet.operator.slots import Slots
+from rallypoint.kit import keys
 from rallypoint.kit.clock import SystemClock
 from rallypoint.kit.names import RoomId, SetName
 from rallypoint.kit.store import Store
@@ -194,5 +195,38 @@ def test_a_set_has_its_own_time_for_claims_and_knows_who_was_refused(play: Play)
         await stage.claims.note_unmet([Binding(RoomId("r-2"), stage.name)])
         look = await slots.look(stage.name)
         assert (look.claim_ttl_s, look.unmet, sum(look.used.values())) == (2, 1, 2)
+
+    play(scenario)
+
+
+def test_no_set_gives_its_claims_less_time_than_a_room_takes(play: Play) -> None:
+    async def scenario(stage: Stage) -> None:
+        clock = SystemClock()
+        claims = Claims(stage.store, clock, ttl_s=30, closing_s=5, moving_s=5, least_ttl_s=6)
+        await Slots(stage.store, clock).tell_claim_ttl(stage.name, 1)
+        place = [(stage.nodes[0].place, ROOMS_EACH)]
+        before = clock.now()
+        await claims.take(stage.name, RoomId("r-0"), epoch=1, candidates=place)
+        await claims.take_many(stage.name, [Wish(RoomId("r-1"), 1)], candidates=place)
+        waiting = await claims.pending(stage.name, older_than_s=0)
+        assert {one.room_id for one in waiting} == {"r-0", "r-1"}
+        assert all(before + 5.9 <= one.ends_s <= clock.now() + 6 for one in waiting)
+
+    play(scenario)
+
+
+def test_who_asks_for_a_room_that_moves_does_not_put_the_move_off(play: Play) -> None:
+    async def scenario(stage: Stage) -> None:
+        expiry, room = keys.fleet_expiry(stage.name), RoomId("r-0")
+        place = [(stage.nodes[0].place, ROOMS_EACH)]
+        await stage.claims.take(stage.name, room, epoch=1, candidates=place, moving=True)
+        before = await stage.store.zrange_scores(expiry, 0, 0)
+        for taken in (
+            await stage.take(room),
+            await stage.claims.take(stage.name, room, epoch=1, candidates=place),
+        ):
+            assert taken.claim
+            assert (taken.claim.state, taken.is_new) == ("M", False)
+        assert await stage.store.zrange_scores(expiry, 0, 0) == before
 
     play(scenario)

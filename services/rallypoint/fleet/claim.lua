@@ -1,7 +1,7 @@
 -- Keep a request's claim, or take a slot on the first candidate that has room.
 -- KEYS: claims, expiry, used, built, fenced, claim ttl
 -- ARGV: room, now ms, ttl ms unless the set has its own, epoch, claim to replace or '', 1 to take the epoch as it is, state C
---       or M, then pairs of place and capacity, best first
+--       or M, the least ttl ms of a set's own, then pairs of place and capacity, best first
 -- returns {'kept', claim} | {'new', claim} | {'full'}, or {'unbuilt'} before adopt.lua has run:
 -- no claim is made while the ones that Redis lost are being taken in
 if redis.call('EXISTS', KEYS[4]) == 0 then
@@ -9,7 +9,8 @@ if redis.call('EXISTS', KEYS[4]) == 0 then
 end
 local room, now, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 if ARGV[7] == 'C' then
-  ttl = tonumber(redis.call('GET', KEYS[6]) or ttl)
+  local own = redis.call('GET', KEYS[6])
+  ttl = own and math.max(tonumber(own), tonumber(ARGV[8])) or ttl
 end
 local epoch = tonumber(ARGV[4])
 local found = redis.call('HGET', KEYS[1], room)
@@ -18,7 +19,8 @@ if found then
   state, place, old = string.match(found, '^(%u)|([^|]+|[^|]+)|(%d+)$')
   local over = state == 'C' and tonumber(redis.call('ZSCORE', KEYS[2], room) or '0') <= now
   if found ~= ARGV[5] and not over then
-    if state == 'C' or state == 'M' then
+    -- That a room moves is not for who asks for it to put off: the next sweep takes the move up again.
+    if state == 'C' or (state == 'M' and ARGV[7] == 'M') then
       redis.call('ZADD', KEYS[2], now + ttl, room)
     end
     return {'kept', found}
@@ -32,7 +34,7 @@ if found then
   redis.call('HDEL', KEYS[1], room)
   redis.call('ZREM', KEYS[2], room)
 end
-for i = 8, #ARGV, 2 do
+for i = 9, #ARGV, 2 do
   local used = tonumber(redis.call('HGET', KEYS[3], ARGV[i]) or '0')
   if used < tonumber(ARGV[i + 1]) and redis.call('HEXISTS', KEYS[5], ARGV[i]) == 0 then
     local claim = string.format('%s|%s|%d', ARGV[7], ARGV[i], epoch)

@@ -1,18 +1,19 @@
 -- Keep the claims of several requests, or take slots for them where it is fullest.
 -- KEYS: claims, expiry, used, built, fenced, unmet, claim ttl
 -- ARGV: now ms, ttl ms unless the set has its own, P (fill the fullest) or D (spread over the emptiest), number of candidates,
---       pairs of place and capacity, best first where equal, then pairs of room and epoch
+--       the least ttl ms of a set's own, pairs of place and capacity, best first where equal, then pairs of room and epoch
 -- returns {'unbuilt'}, or {'built', for each room one of 'K' .. claim kept, 'N' .. new claim and ''
 --         when no candidate has room, then for each candidate the slots used, -1 behind a fence}
 if redis.call('EXISTS', KEYS[4]) == 0 then
   return {'unbuilt'}
 end
 local now, spread = tonumber(ARGV[1]), ARGV[3] == 'D'
-local ttl = tonumber(redis.call('GET', KEYS[7]) or ARGV[2])
+local own = redis.call('GET', KEYS[7])
+local ttl = own and math.max(tonumber(own), tonumber(ARGV[5])) or tonumber(ARGV[2])
 local count = tonumber(ARGV[4])
 local places, capacity, used = {}, {}, {}
 for i = 1, count do
-  places[i], capacity[i] = ARGV[3 + 2 * i], tonumber(ARGV[4 + 2 * i])
+  places[i], capacity[i] = ARGV[4 + 2 * i], tonumber(ARGV[5 + 2 * i])
 end
 if count > 0 then
   local found = redis.call('HMGET', KEYS[3], unpack(places))
@@ -54,7 +55,7 @@ end
 
 local missed = redis.call('EXISTS', KEYS[6]) == 1
 local answers = {'built'}
-for i = 5 + 2 * count, #ARGV, 2 do
+for i = 6 + 2 * count, #ARGV, 2 do
   local room, epoch = ARGV[i], tonumber(ARGV[i + 1])
   local found = redis.call('HGET', KEYS[1], room)
   local answer
@@ -73,7 +74,7 @@ for i = 5 + 2 * count, #ARGV, 2 do
       end
       at = nil
     else
-      if state == 'C' or state == 'M' then
+      if state == 'C' then -- what moves is left to who moves it, and to its time
         redis.call('ZADD', KEYS[2], now + ttl, room)
       end
       answer = 'K' .. found

@@ -93,11 +93,20 @@ class Claims:
     """The claims of all sets."""
 
     def __init__(
-        self, store: Store, clock: Clock, *, ttl_s: float, closing_s: float, moving_s: float
+        self,
+        store: Store,
+        clock: Clock,
+        *,
+        ttl_s: float,
+        closing_s: float,
+        moving_s: float,
+        least_ttl_s: float = 0.0,
     ) -> None:
+        """`least_ttl_s` is what a room may take to make: no set can have its claims go sooner."""
         self._store = store
         self._clock = clock
         self._ttl_ms = int(ttl_s * 1000)
+        self._least_ms = int(least_ttl_s * 1000)
         self._closing_ms = int(closing_s * 1000)
         self._moving_ms = int(moving_s * 1000)
         self._known_sets: set[SetName] = set()
@@ -152,6 +161,7 @@ class Claims:
             ],
             args=[
                 self._now_ms(), self._ttl_ms, "D" if spread else "P", len(candidates),
+                self._least_ms,
                 *(part for pair in candidates for part in pair),
                 *(part for wish in wishes for part in (wish.room_id, wish.epoch)),
             ],
@@ -218,7 +228,7 @@ class Claims:
             ],
             args=[
                 room_id, self._now_ms(), self._moving_ms if moving else self._ttl_ms, epoch,
-                replace.text if replace else "", int(exact), "M" if moving else "C",
+                replace.text if replace else "", int(exact), "M" if moving else "C", self._least_ms,
                 *(part for pair in candidates for part in pair),
             ],
         )  # fmt: skip
@@ -360,7 +370,8 @@ class Claims:
 
     async def pending(self, set_name: SetName, *, older_than_s: float) -> list[Pending]:
         """Return claims that have waited so long for their room, the oldest of them."""
-        ttl_ms = int(await self._store.get(keys.fleet_claim_ttl(set_name)) or self._ttl_ms)
+        own = await self._store.get(keys.fleet_claim_ttl(set_name))
+        ttl_ms = self._ttl_ms if own is None else max(int(own), self._least_ms)
         latest_ms = self._now_ms() + ttl_ms - older_than_s * 1000
         found = await self._store.zrange_scores(keys.fleet_expiry(set_name), 0, _MOST_PENDING - 1)
         old = [(RoomId(room.decode()), ends) for room, ends in found if ends <= latest_ms]

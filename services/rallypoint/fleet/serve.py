@@ -59,7 +59,7 @@ def build(settings: Settings, runtime: Runtime) -> Fleet:
     codes, clock = Codes(owners, ownership), runtime.clock
     claims = Claims(
         runtime.store, clock, ttl_s=settings.claim_ttl_s, closing_s=settings.closing_s,
-        moving_s=settings.moving_s,
+        moving_s=settings.moving_s, least_ttl_s=settings.create_timeout_s * settings.node_tries,
     )  # fmt: skip
 
     def later(coroutine: Coroutine[Any, Any, None], name: str) -> None:
