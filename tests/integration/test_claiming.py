@@ -195,6 +195,9 @@ def test_a_set_has_its_own_time_for_claims_and_knows_who_was_refused(play: Play)
         await stage.claims.note_unmet([Binding(RoomId("r-2"), stage.name)])
         look = await slots.look(stage.name)
         assert (look.claim_ttl_s, look.unmet, sum(look.used.values())) == (2, 1, 2)
+        place = [(stage.nodes[1].place, ROOMS_EACH)]
+        await stage.claims.take(stage.name, RoomId("r-2"), epoch=1, candidates=place)
+        assert (await slots.look(stage.name)).unmet == 0
 
     play(scenario)
 

@@ -1,5 +1,5 @@
 -- Keep a request's claim, or take a slot on the first candidate that has room.
--- KEYS: claims, expiry, used, built, fenced, claim ttl
+-- KEYS: claims, expiry, used, built, fenced, claim ttl, unmet
 -- ARGV: room, now ms, ttl ms unless the set has its own, epoch, claim to replace or '', 1 to take the epoch as it is, state C
 --       or M, the least ttl ms of a set's own, then pairs of place and capacity, best first
 -- returns {'kept', claim} | {'new', claim} | {'full'}, or {'unbuilt'} before adopt.lua has run:
@@ -41,6 +41,7 @@ for i = 9, #ARGV, 2 do
     redis.call('HSET', KEYS[1], room, claim)
     redis.call('HINCRBY', KEYS[3], ARGV[i], 1)
     redis.call('ZADD', KEYS[2], now + ttl, room)
+    redis.call('ZREM', KEYS[7], room)
     return {'new', claim}
   end
 end

@@ -224,7 +224,7 @@ class Claims:
         reply = await self._claim(
             keys=[
                 *self._keys(set_name), keys.fleet_built(set_name), keys.fleet_fenced(set_name),
-                keys.fleet_claim_ttl(set_name),
+                keys.fleet_claim_ttl(set_name), keys.fleet_unmet(set_name),
             ],
             args=[
                 room_id, self._now_ms(), self._moving_ms if moving else self._ttl_ms, epoch,
