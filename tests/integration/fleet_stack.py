@@ -185,12 +185,14 @@ class Stack:
         """Return the slots claimed on a peer."""
         return (await self.nodes()).get((peer.node_id, peer.incarnation), 0)
 
-    async def allocate(self, room_id: str, **fields: Any) -> allocation_pb2.AllocateResponse:
+    async def allocate(
+        self, room_id: str, *, game: str = "skirmish", **fields: Any
+    ) -> allocation_pb2.AllocateResponse:
         """Ask for a room for two."""
         request = allocation_pb2.AllocateRequest(
             request_id=room_id,
             set=self.set_name,
-            game="skirmish",
+            game=game,
             players=[allocation_pb2.SeatRequest(player_id=name) for name in ("a", "b")],
             **fields,
         )

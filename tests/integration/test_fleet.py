@@ -10,8 +10,10 @@ from tests.integration.conftest import Runs
 from tests.integration.fleet_stack import Peer, Stack, fleet_stack, running_fleet, until
 
 from rallypoint.cli.brokers import Brokers
+from rallypoint.fleet.operator.slots import Slots
 from rallypoint.internal.v1 import allocation_pb2, events_pb2
 from rallypoint.kit import bus_wire, errors, keys, subjects
+from rallypoint.kit.clock import SystemClock
 from rallypoint.kit.names import RoomId, SetName
 
 Fresh = Callable[[str], str]
@@ -382,6 +384,21 @@ def test_allocate_waits_for_a_slot_as_long_as_it_is_told(
             await asyncio.sleep(0.3)
             await stack.release(first)
             assert (await waiting).node_id == node.node_id
+
+    runs(scenario())
+
+
+def test_who_asks_for_a_game_that_no_server_has_grows_no_set(
+    runs: Runs, brokers: Brokers, fresh: Fresh
+) -> None:
+    async def scenario() -> None:
+        async with fleet_stack(brokers, fresh("set")) as stack:
+            slots = Slots(stack.store, SystemClock())
+            for _ in range(2):  # only the first counts, which finds no server at all
+                with pytest.raises(errors.ResourceExhausted, match="FLEET_FULL"):
+                    await stack.allocate(fresh("room"), game="chess")
+                assert (await slots.look(SetName(stack.set_name))).unmet == 1
+                await stack.node()
 
     runs(scenario())
 

@@ -114,8 +114,9 @@ class Allocator:
             except errors.ResourceExhausted as error:
                 if error.reason != FULL:
                     raise
-                with contextlib.suppress(errors.Unavailable):
-                    await self._unmet(Binding(request.room_id, request.set_name))
+                if self._would_more_help(request.kind):
+                    with contextlib.suppress(errors.Unavailable):
+                        await self._unmet(Binding(request.room_id, request.set_name))
                 if self._clock.monotonic() >= until:
                     raise
                 await self._park(error)
@@ -255,6 +256,13 @@ class Allocator:
         if not kind.selectors:
             return nodes
         return [node for node in nodes if any(one.meets(node) for one in kind.selectors)]
+
+    def _would_more_help(self, kind: Kind) -> bool:
+        """Not where there are servers and none serves the game: a queue that names a wrong one
+        would have its set grow to the maximum."""
+        now = self._clock.monotonic()
+        there = self._registry.usable(kind.set_name, "", now)
+        return not there or bool(self._registry.usable(kind.set_name, kind.game, now))
 
     def _refusal(self, request: _Request) -> errors.RallypointError:
         nodes = self._usable(request)
