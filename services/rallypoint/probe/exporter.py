@@ -6,6 +6,7 @@ per connection.
 
 from __future__ import annotations
 
+import collections
 import json
 import logging
 import selectors
@@ -43,7 +44,7 @@ class Exporter:
         self._update = update
         self._cluster_points = cluster_points
         self._attend = attend
-        self._update_asked = False
+        self._orders: collections.deque[Callable[[], None]] = collections.deque()
         self._listener = listener
         self._push = push
         self._selector = selectors.DefaultSelector()
@@ -55,7 +56,11 @@ class Exporter:
 
     def update(self) -> None:
         """Begin an update at the next turn."""
-        self._update_asked = True
+        self.order(self._update.begin)
+
+    def order(self, what: Callable[[], None]) -> None:
+        """Have something done at the next turn: for signals and timers, which come in between."""
+        self._orders.append(what)
 
     def run(self) -> None:
         """Look, answer, push; a turn takes at most a second."""
@@ -68,22 +73,19 @@ class Exporter:
         due = time.monotonic()
         with self._selector:
             while not self._stopped:
-                for key, _ in self._selector.select(max(0.0, due - time.monotonic())):
+                ready = self._selector.select(max(0.0, due - time.monotonic()))
+                while self._orders:
+                    self._orders.popleft()()
+                for key, _ in ready:
                     key.data()
                 if time.monotonic() >= due:
                     due = time.monotonic() + LOOK_S
                     self._reading.look()
-                    self._swap()
+                    self._update.look()
                     self._push.when_due(self.request)
                     if self._attend is not None:
                         self._attend()
         self._push.finish(self.request)
-
-    def _swap(self) -> None:
-        if self._update_asked:
-            self._update_asked = False
-            self._update.begin()
-        self._update.look()
 
     def points(self, count: int) -> list[own.Point]:
         """The probe's own figures."""

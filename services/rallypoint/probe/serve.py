@@ -85,15 +85,19 @@ def serve(settings: config.Settings, told: Callable[[str], None]) -> int:
             known.points if known else list,
             _judge(settings, read, known) if known and settings.probe_conditions else None,
         )  # fmt: skip
-        timer = threading.Timer(settings.probe_adopt_s, _adopt_no_more, (read.source,))
+        over = partial(_adopt_no_more, read.source)
+        timer = threading.Timer(settings.probe_adopt_s, running.order, (over,))
         timer.daemon = True
         timer.start()
 
         def on_signal(_number: int, _frame: FrameType | None) -> None:
             running.stop()
 
+        def on_level(_number: int, _frame: FrameType | None, *, full: bool) -> None:
+            running.order(partial(_set_level, read.source, full=full))
+
         for number, full in ((signal.SIGUSR1, False), (signal.SIGUSR2, True)):
-            signal.signal(number, partial(_set_level, read.source, full=full))
+            signal.signal(number, partial(on_level, full=full))
         signal.signal(signal.SIGHUP, lambda _number, _frame: running.update())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, on_signal)
@@ -135,7 +139,7 @@ def _adopt_no_more(found: source.Source) -> None:
         found.configure(replace(found.config, adopt=False))
 
 
-def _set_level(found: source.Source, *_: object, full: bool) -> None:
+def _set_level(found: source.Source, *, full: bool) -> None:
     if isinstance(found, session.Session):
         found.set_level(full=full)
 
