@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from rallypoint.fleet import resources
 from tests.kube import rights
@@ -91,6 +92,29 @@ def test_kinds_of_others_are_taken_by_their_own_crds(
     refused = server.kubectl(*words, stdin=here(wrong, namespace))
     for kind in {one["kind"] for one in foreign}:
         assert f'({kind}.spec): unknown field "wrong"' in refused.stderr, refused.stderr
+
+
+def test_an_upgrade_leaves_the_servers_as_keda_has_them(
+    server_with_kinds: ApiServer, namespace: str
+) -> None:
+    def rendered() -> dict[str, Any]:
+        done = chart.helm(
+            "template", "demo", str(chart.CHART), "--namespace", namespace, "--dry-run=server",
+            "--kubeconfig", str(server_with_kinds.kubeconfig), "-s", "templates/rooms.yaml",
+            "--api-versions", "rallypoint.dev/v1/GameServerSet",
+            "--set", "operator.enabled=true,rooms.keda.enabled=true,rooms.replicas=3",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        made: dict[str, Any] = next(yaml.safe_load_all(done.stdout))
+        return made
+
+    made = rendered()
+    assert made["spec"]["replicas"] == 3
+    server_with_kinds.does("apply", "--server-side", "-f", "-", stdin=here([made], namespace))
+    for number in (7, 0):
+        words = ("scale", "gameserverset/rooms", f"--replicas={number}")
+        server_with_kinds.does("-n", namespace, *words)
+        assert rendered()["spec"]["replicas"] == number
 
 
 @pytest.mark.parametrize("case", chart.CASES)
