@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--players", type=int, default=8, help="per room (%(default)s)")
     parser.add_argument("--players-total", type=int, help="instead of --rooms: as many as it takes")
     parser.add_argument("--seconds", type=float, help="measured (20; a size of --find-max 8)")
-    parser.add_argument("--warm-up", type=float, default=5.0, help="seconds before (%(default)s)")
+    parser.add_argument("--warm-up", type=float, default=20.0, help="seconds before (%(default)s)")
     parser.add_argument("--input-hz", type=int, default=10, help="per player (%(default)s)")
     parser.add_argument("--game", choices=GAMES, help="(skirmish; with --find-max drift)")
     parser.add_argument("--transport", choices=TRANSPORTS, default="grpc-web", help="(%(default)s)")
