@@ -13,6 +13,8 @@ import { chunksOf } from "./source";
 import type { Who } from "./source";
 import { Timeline } from "./timeline";
 
+const FETCHED_AGAIN = 5;
+const AGAIN_MS = 400;
 const BACK: Readonly<Record<Who, string>> = { player: "/", spectator: "/", operator: "/operator" };
 
 export class ReplayApp {
@@ -50,13 +52,22 @@ export class ReplayApp {
     globalThis.addEventListener("pagehide", () => this.#leaving.abort());
     addEventListener("keydown", (event) => this.#key(event));
     try {
-      for await (const chunk of chunksOf(this.#roomId, this.#who, this.#leaving.signal)) {
-        this.timeline.add(chunk);
-        this.#begin();
+      await this.#fetch();
+      // Who comes straight from the match may be here before its last chunk is stored.
+      for (let again = 0; again < FETCHED_AGAIN && this.#who === "player" && !this.timeline.ended; again++) {
+        await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+        await this.#fetch();
       }
       if (this.timeline.frames.length === 0) throw new Error("an empty recording");
     } catch (error) {
       if (!this.#leaving.signal.aborted) this.#failed(error);
+    }
+  }
+
+  async #fetch(): Promise<void> {
+    for await (const chunk of chunksOf(this.#roomId, this.#who, this.#leaving.signal)) {
+      this.timeline.add(chunk);
+      this.#begin();
     }
   }
 
