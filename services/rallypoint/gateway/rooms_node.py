@@ -59,18 +59,20 @@ class Node:
         self.rooms.pop(room.room_id, None)
         for stream in room.streams.values():
             self.streams.pop(stream.client, None)
-            self.in_step.discard(stream.client)
-            stream.step(sync.Event.DETACHED)
+        self._detach(room)
         room.node = None
         room.doubted_at = None
 
     def doubt(self, room: Room) -> None:
         """Pass on nothing more of a room until it is sure that it is still this node's."""
         room.doubted_at, room.believed_at = self._board.clock(), None
+        self._detach(room)
+        self._board.lose(room)
+
+    def _detach(self, room: Room) -> None:
         for stream in room.streams.values():
             self.in_step.discard(stream.client)
             stream.step(sync.Event.DETACHED)
-        self._board.lose(room)
 
     def trust(self, room: Room) -> None:
         """Pass a room on again: the streams that nothing was passed on to get their keyframes."""

@@ -66,9 +66,8 @@ class Recovery:
             except errors.Unavailable as problem:
                 # NATS is away: nobody can know better, so everybody waits.
                 log.info("recovery_waits", extra={"reason": str(problem)})
-                for doubted in self._board.lost:
-                    if doubted.doubted_at is not None:
-                        self._trust_when_sure(doubted)
+                for lost in self._board.lost:
+                    self._trust_when_sure(lost)
                 return
 
     async def _look(self, room: Room) -> None:

@@ -1,9 +1,4 @@
-/* What an Attach carries most, in C: inputs out of requests, frames into responses (wire.md §7).
- *
- * `take_inputs` reads the `inputs` of an encoded AttachRequest and hands them to the rings of their
- * seats; it returns the other fields as they were, so that what is rare is parsed by protobuf. A
- * `Door` is a room's way in: which generation may send inputs for which seat.
- */
+/* What an Attach carries most, in C: inputs out of requests, frames into responses (wire.md §7). */
 #include "_attach.h"
 
 static PyMethodDef functions[] = {

@@ -250,7 +250,7 @@ def roll(tapes: Mapping[int, Tape], table: RoomTable, deltas: Sequence[bytes]) -
     tick, whole = table.tick, table.writer.overview
     if whole is not None:
         more = whole.deltas(len(deltas))
-        deltas = [shared + cells for shared, cells in zip(deltas, more, strict=True)]
+        deltas = [d + more[n] if n in tapes else d for n, d in enumerate(deltas)]
     due = [slot for slot, tape in tapes.items() if tape.take(tick, deltas[slot])]
     if not due:
         return

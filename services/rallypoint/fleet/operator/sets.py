@@ -349,15 +349,15 @@ class Sets:
         await self._each(left, lambda place: self._leaving.keep(view.item, place))
 
     async def _tell_allocators(self, view: View, notes: Notes) -> None:
-        """Have new rooms go to updated servers first, so that the others empty by themselves."""
+        """Tell how long claims wait, and which servers come last: those not updated yet."""
+        if view.look.trouble:
+            return
         places: set[str] = set()
         wish, name = view.item.spec.allocation, SetName(view.item.metadata.name)
         if wish.prefer_updated:
             old = [s.name for s in view.seen if s.revision != view.template.name]
             heard = [self._world.registry.sighting(name) for name in old]
             places = {one.node.place for one in heard if one is not None}
-        if view.look.trouble:
-            return
         try:
             if view.look.claim_ttl_s != wish.claim_ttl_seconds:
                 await self._slots.tell_claim_ttl(name, wish.claim_ttl_seconds)
@@ -365,7 +365,7 @@ class Sets:
                 await self._acts.fences.fill_last(name, places)
                 notes.last = frozenset(places)
         except kit_errors.Unavailable as error:
-            log.info("preference waits: %s", error)
+            log.info("allocators are told later: %s", error)
 
     async def _tell(self, view: View, planned: Plan, notes: Notes, failures: int) -> float | None:
         """Write the status when it says something new; return when it may be written, if later."""
