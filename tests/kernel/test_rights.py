@@ -196,7 +196,9 @@ def test_what_waits_while_the_level_changes_is_not_timed(probe: session.Session,
             near.recv(1)
             near.sendall(b"x")
             far.recv(1)
-    for slot in probe.slots():
+    slots = list(probe.slots())
+    assert len({slot.key.role for slot in slots}) == 2
+    for slot in slots:
         for name in ("receive_queue", "turnaround", "ack"):
             timed = slot.histograms[name]
             assert timed.count >= 2

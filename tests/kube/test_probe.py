@@ -71,6 +71,14 @@ class Account:
 
 @pytest.fixture
 def account(server: ApiServer, namespace: str) -> Iterator[Account]:
+    try:
+        yield make_account(server, namespace)
+    finally:
+        server.does("delete", "node", f"node-{namespace}", "--ignore-not-found")
+        server.does("delete", "clusterrolebinding", namespace, "--ignore-not-found")
+
+
+def make_account(server: ApiServer, namespace: str) -> Account:
     """An account with exactly the rights that the chart gives, in a pod on a node."""
     node, name = f"node-{namespace}", "rallypoint-probe"
     server.does("apply", "--server-side", "-f", str(ACCESS))
@@ -83,9 +91,7 @@ def account(server: ApiServer, namespace: str) -> Iterator[Account]:
     uid = make_pod(server, namespace, name, node, account=name)
     bound = ("--bound-object-kind=Pod", f"--bound-object-name={name}", f"--bound-object-uid={uid}")
     token = server.does("-n", namespace, "create", "token", name, *bound).strip()
-    yield Account(server, namespace, node, token)
-    server.does("delete", "node", node)
-    server.does("delete", "clusterrolebinding", namespace)
+    return Account(server, namespace, node, token)
 
 
 def make_pod(

@@ -175,7 +175,7 @@ def test_a_glance_follows_as_decoding_does(
 @given(message=st.binary(max_size=60), cut=st.integers(0, 60))
 def test_a_glance_at_anything_else_says_nothing(message: bytes, cut: int) -> None:
     whole = frame(7, 6, {1: 5, 2: 9})
-    for broken in (message, whole[: min(cut, len(whole) - 1)]):
-        assert _load.glance(broken, 8, 1) is None or broken.startswith(b"\x12")
+    assert _load.glance(message, 8, 1) is None or message.startswith(b"\x12")
+    assert _load.glance(whole[: min(cut, len(whole) - 1)], 8, 1) is None
     assert _load.glance(welcome(0), 8, 1) is None
     assert _load.glance(whole, 8, 1) == (1, 7, 6, 5)

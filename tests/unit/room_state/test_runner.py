@@ -240,9 +240,11 @@ def test_what_comes_after_frames_waits_for_no_table_that_stands_still() -> None:
         bench.runner.freeze(frozen=True)
         async with asyncio.timeout(0.01):
             await bench.runner.call(lambda: None, after_frames=True)
+        bench.runner.freeze(frozen=False)
+        await asyncio.sleep(0.06)
         waiting = asyncio.create_task(bench.runner.call(lambda: None, after_frames=True))
         await asyncio.sleep(0)
-        bench.runner.freeze(frozen=False)
+        assert not waiting.done()
         async with asyncio.timeout(1.0):  # the room ends with the frame that is waited for
             await waiting
             await asyncio.sleep(0.5)

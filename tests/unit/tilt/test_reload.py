@@ -34,7 +34,9 @@ class Service:
         (source / "__main__.py").write_text(self.program("first"))
         told = {"RALLYPOINT_SOURCE": str(source.parent), "RALLYPOINT_LIVE": str(self.live.parent)}
         words = [sys.executable, str(ROOT / "images/dev/reload.py"), "gateway", "--now"]
-        self.process = subprocess.Popen(words, env={**os.environ, **told})
+        self.process = subprocess.Popen(
+            words, env={**os.environ, **told}, stdout=subprocess.PIPE, text=True
+        )
 
     def program(self, word: str) -> str:
         """A service that notes that it started."""
@@ -51,6 +53,11 @@ class Service:
             assert time.monotonic() < give_up, self.told.exists() and self.told.read_text()
             time.sleep(0.02)
 
+    def until_said(self, line: str) -> None:
+        """Wait until the reloader says so; the test's own limit ends it else."""
+        assert self.process.stdout is not None
+        assert any(said.strip() == line for said in self.process.stdout), f"no {line}"
+
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
@@ -59,7 +66,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
         yield found
     finally:
         found.process.terminate()  # and with it what it runs
-        found.process.wait(WITHIN_S)
+        found.process.communicate(timeout=WITHIN_S)
 
 
 def test_change_starts_the_service_again(service: Service) -> None:
@@ -75,7 +82,7 @@ def test_change_starts_the_service_again(service: Service) -> None:
 def test_mistake_waits_for_its_correction(service: Service) -> None:
     service.until("first gateway --now")
     service.change("this is no Python")
-    time.sleep(0.5)
+    service.until_said("ended with 1: waits for a change")
     service.change(service.program("mended"))
 
     service.until("first gateway --now", "mended gateway --now")
