@@ -30,6 +30,7 @@ from rallypoint.probe.wish import (
     MODES,
     TRACEPOINTS,
     Wanted,
+    attach_order,
     parse,
 )  # fmt: skip
 
@@ -104,12 +105,8 @@ def open_best(wish: Wanted) -> tuple[libbpf.Object, str]:
 
 
 def attach(opened: libbpf.Object, mode: str) -> dict[str, int]:
-    """Attach every program of a mode: the descriptors of the links by the programs' names.
-
-    Connections are seen last: until then no socket has a state that half the programs know.
-    """
-    order = sorted(MODES[mode], key=lambda name: name.startswith("state"))
-    return {name: opened.attach(name) for name in order}
+    """Attach every program of a mode: the descriptors of the links by the programs' names."""
+    return {name: opened.attach(name) for name in attach_order(mode)}
 
 
 def attach_calls(stack: ExitStack, opened: libbpf.Object, wish: Wanted) -> dict[str, int]:

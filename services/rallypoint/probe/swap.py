@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from rallypoint.kit import errors
 from rallypoint.probe import build, libbpf, loader
-from rallypoint.probe.wish import MAPS, MESSAGE_BYTES, MODES
+from rallypoint.probe.wish import MAPS, MESSAGE_BYTES, MODES, attach_order
 
 STABLE, CANARY = 0, 1
 _NUMBER: Final = struct.Struct("=I")
@@ -45,13 +45,11 @@ class Versions:
 
     def attach(self) -> dict[str, int]:
         """Attach the dispatchers; their links by the hooks' names."""
-        order = sorted(MODES[self._mode], key=lambda name: name.startswith("state"))
-        return {name: self._dispatch.attach(f"on_{name}") for name in order}
+        return {name: self._dispatch.attach(f"on_{name}") for name in attach_order(self._mode)}
 
     def dispatchers(self) -> list[int]:
         """Their descriptors, in the order of the links: what they jump to is timed as theirs."""
-        order = sorted(MODES[self._mode], key=lambda name: name.startswith("state"))
-        return [self._dispatch.program_fd(f"on_{name}") for name in order]
+        return [self._dispatch.program_fd(f"on_{name}") for name in attach_order(self._mode)]
 
     def places(self) -> dict[str, int]:
         """The tables that the dispatchers jump by: emptied when nobody holds them any more."""

@@ -36,6 +36,14 @@ MESSAGE_BYTES: Final = 65_536
 MOST_DESCRIPTORS: Final = 64
 
 
+def attach_order(mode: str) -> list[str]:
+    """A mode's programs as they are attached and told.
+
+    Connections are seen last: until then no socket has a state that half the programs know.
+    """
+    return sorted(MODES[mode], key=lambda name: name.startswith("state"))
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What to load; it crosses to the loader as JSON."""
