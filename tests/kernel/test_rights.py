@@ -37,21 +37,26 @@ def run_with(capabilities: set[int], code: str) -> str:
     return done.stdout.strip()
 
 
+def bucket_of(program: int, ns: int) -> int:
+    asked = bytearray(struct.pack("=QQ", ns, 0))
+    libbpf.test_run(program, asked)
+    return int(struct.unpack("=QQ", asked)[1])
+
+
 def test_buckets_are_those_of_floats() -> None:
     seeded = random.Random(1)
     with libbpf.Object(build.object_file("bucket")) as opened:
         table = struct.pack(f"={histogram.BUCKETS}Q", *histogram.ends())
         opened.initial(".rodata")[:] = table
         opened.load()
-        wrong = []
-        for _ in range(VALUES):
-            ns = round(2 ** seeded.uniform(0, 39.5))
-            asked = bytearray(struct.pack("=QQ", ns, 0))
-            libbpf.test_run(opened.program_fd("answer"), asked)
-            found = struct.unpack("=QQ", asked)[1]
-            if found != histogram.bucket_of_float(ns / 1e9):
-                wrong.append((ns, found))
-        assert wrong == []
+        program = opened.program_fd("answer")
+        values = [round(2 ** seeded.uniform(0, 39.5)) for _ in range(VALUES)]
+        found = [bucket_of(program, ns) for ns in values]
+        assert found == [histogram.bucket_of_float(ns / 1e9) for ns in values]
+        ends = histogram.ends()[:-1]
+        edges = [bucket_of(program, ns) for end in ends for ns in (end, end + 1)]
+        assert edges == [bucket for end in range(len(ends)) for bucket in (end, end + 1)]
+        assert [bucket_of(program, ns) for ns in (0, 1 << 63, (1 << 64) - 1)] == [0, 255, 255]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_ends_are_the_powers_rounded_down() -> None:
     assert len(ends) == histogram.BUCKETS
     assert list(ends) == sorted(set(ends))
     assert ends[183] == 1_000_000_000
-    assert ends[255] == 2**64 - 1
+    assert ends[255] == 2**63 - 1
     for bucket in range(255):
         assert ends[bucket] == pytest.approx(2 ** ((bucket - 183) / 8) * 1e9, abs=1, rel=1e-12)
 

@@ -11,16 +11,30 @@ struct histogram {
 };
 
 // The highest whole nanosecond of each bucket; the loader writes the table before it loads us.
-// Searching it is as quick as a logarithm, which BPF does not have either, and never off by one.
-// The sign of a difference is the step's mask: half of such branches would be mispredicted.
 const volatile u64 bucket_ends[BUCKETS];
 
+// By the highest bit and the four bits after it: buckets are wider than such a sixteenth of an
+// octave, so the value is in the sixteenth's first bucket or the next, and the table tells which.
+// No branch on the way: half of them would be mispredicted.
+#define FIRST_BITS 7  // what is shorter than 2^7 ns is in the first bucket
+#define LAST_BITS 39  // what is 2^39 ns or longer is in the last
+#define SIXTEENTHS 0x7777665554332210ULL  // the first bucket of each within its octave
+
 CHECKED_ONCE u32 bucket(u64 ns) {
-    u64 at = 0;
-    if (ns >> 62)
+    u64 octave = 0, left = ns >> FIRST_BITS;
+    if (!left)
+        return 0;
+    if (ns >> LAST_BITS)
         return BUCKETS - 1;
 #pragma unroll
-    for (u64 step = BUCKETS / 2; step; step /= 2)
-        at += step & ((s64)(bucket_ends[(at + step - 1) & (BUCKETS - 1)] - ns) >> 63);
-    return at & (BUCKETS - 1);
+    for (u64 bits = 16; bits; bits /= 2) {
+        u64 room = (1ULL << bits) - 1 - left;
+        asm volatile("" : "+r"(room));  // else the compiler makes the branch
+        u64 step = (room >> 63) * bits;  // of the sign: has it more bits than `bits`?
+        left >>= step;
+        octave += step;
+    }
+    u64 sixteenth = ns >> (octave + FIRST_BITS - 4) & 15;
+    u64 at = (8 * octave + (SIXTEENTHS >> 4 * sixteenth & 15)) & (BUCKETS - 1);
+    return at + ((bucket_ends[at] - ns) >> 63);
 }

@@ -18,7 +18,7 @@ PER_OCTAVE: Final = 8
 SCALE: Final = 3
 OTLP_OFFSET: Final = -184
 _NS: Final = 10**9
-_ANY: Final = 2**64 - 1
+_ANY: Final = 2**63 - 1  # by its sign the kernel's side tells what is longer
 
 
 @lru_cache(maxsize=1)
