@@ -107,21 +107,20 @@ INLINE u32 count_retransmits(struct tcp_sock *tcp, struct slot *slot, struct soc
 INLINE int change_of_state(u64 *ctx, int again) {
     struct sock *sk = (struct sock *)ctx[0];
     u32 from = ctx[1], to = ctx[2];
-    if (sk->sk_protocol != PROTO_TCP)
-        return 0;
     if (to > TCP_SYN_RECV && to != TCP_CLOSE)  // on its way to being closed
         return 0;
-    u64 now = clock_ns();
+    if (sk->sk_protocol != PROTO_TCP)
+        return 0;
     struct socket_state *state = storage_get(&sockets, sk, 0, 0);
     if (state && state->phase == to)
         return 0;
     if (to == TCP_SYN_SENT || (to == TCP_SYN_RECV && !state)) {
         if (!state)
-            state = watch_for(sk, to == TCP_SYN_SENT ? CLIENT : SERVER, now, again);
+            state = watch_for(sk, to == TCP_SYN_SENT ? CLIENT : SERVER, again);
         struct slot *slot = state ? slot_for(state, again) : 0;
         if (slot) {
             state->phase = to;
-            state->connect_ns = to == TCP_SYN_SENT ? now : 0;
+            state->connect_ns = to == TCP_SYN_SENT ? clock_ns() : 0;
             count(slot, OPENS, 1);
         }
         return 0;
@@ -133,14 +132,14 @@ INLINE int change_of_state(u64 *ctx, int again) {
     if (to == TCP_ESTABLISHED) {
         count(slot, ESTABLISHED, 1);
         if (state->connect_ns)
-            record(slot, CONNECT, now - state->connect_ns);
+            record(slot, CONNECT, clock_ns() - state->connect_ns);
     } else if (to == TCP_CLOSE) {
         struct tcp_sock *tcp = as_tcp_sock(sk);
         count(slot, from == TCP_SYN_SENT ? CONNECTS_FAILED : CLOSED, 1);
         if (from == TCP_ESTABLISHED || from == TCP_CLOSE_WAIT)
             count(slot, ABORTS, 1);
         if (tcp) {
-            sample(sk, tcp, slot, state, now);
+            sample(sk, tcp, slot, state, clock_ns());
             count_retransmits(tcp, slot, state);
         }
         end_window(slot, state);
@@ -164,7 +163,7 @@ INLINE int at_segment(u64 *ctx) {
         return 0;
     u64 now = clock_ns();
     if (!state) {
-        state = adopted(sk, tcp, now);
+        state = adopted(sk, tcp);
         if (!state)
             return 0;
     }
@@ -211,13 +210,13 @@ INLINE int at_reset(u64 *ctx) {
 
 // Datagram sockets have no handshake: they are watched from the first datagram on. One that is not
 // connected and has a port nobody chose is some client's, all of which share the port 0.
-INLINE struct socket_state *datagram_state(struct sock *sk, u64 now) {
+INLINE struct socket_state *datagram_state(struct sock *sk) {
     struct socket_state *state = storage_get(&sockets, sk, 0, 0);
     if (state)
         return state;
     if (sk->__sk_common.skc_family != AF_INET && sk->__sk_common.skc_family != AF_INET6)
         return 0;
-    return watch(sk, peer_port(sk) || ephemeral(own_port(sk)) ? CLIENT : SERVER, now);
+    return watch(sk, peer_port(sk) || ephemeral(own_port(sk)) ? CLIENT : SERVER);
 }
 
 INLINE int at_ready(u64 *ctx) {
@@ -232,11 +231,10 @@ INLINE int at_ready(u64 *ctx) {
         if (tcp)
             arrived(slot, state, tcp->rcv_nxt, clock_ns());
     } else if (protocol == PROTO_UDP) {
-        u64 now = clock_ns();
-        struct socket_state *state = datagram_state(sk, now);
+        struct socket_state *state = datagram_state(sk);
         struct slot *slot = state ? slot_if_full(state) : 0;
         if (slot)
-            arrived(slot, state, __sync_fetch_and_add(&state->arrived, 1) + 1, now);
+            arrived(slot, state, __sync_fetch_and_add(&state->arrived, 1) + 1, clock_ns());
     }
     return 0;
 }
@@ -298,12 +296,12 @@ INLINE int at_send(u64 *ctx) {
     u16 protocol = sk->sk_protocol;
     if (!config.full || sent < 0 || (protocol != PROTO_TCP && protocol != PROTO_UDP))
         return 0;
-    u64 now = clock_ns();
     struct socket_state *state =
-        protocol == PROTO_UDP ? datagram_state(sk, now) : storage_get(&sockets, sk, 0, 0);
+        protocol == PROTO_UDP ? datagram_state(sk) : storage_get(&sockets, sk, 0, 0);
     struct slot *slot = state ? slot_if_full(state) : 0;
     if (!slot)
         return 0;
+    u64 now = clock_ns();
     count(slot, SENDS, 1);
     if (state->unanswered_ns) {
         record(slot, TURNAROUND, now - state->unanswered_ns);
@@ -330,7 +328,7 @@ INLINE int at_drop(u64 *ctx) {
     struct sock *sk = (struct sock *)ctx[1];
     if (!sk)
         return 0;
-    struct socket_state *state = datagram_state(sk, clock_ns());
+    struct socket_state *state = datagram_state(sk);
     struct slot *slot = state ? slot_of_state(state) : 0;
     if (slot)
         count(slot, DROPS, 1);

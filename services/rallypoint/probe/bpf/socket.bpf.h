@@ -154,7 +154,7 @@ INLINE void tell(struct sock *sk, u32 slot, u32 kind, u64 value, u64 now) {
 }
 
 // The slot of a key; a new key takes a free one.
-INLINE struct slot *claim(struct sock *sk, struct key *key, u32 *index, u64 now, int again) {
+INLINE struct slot *claim(struct sock *sk, struct key *key, u32 *index, int again) {
     u32 *known = map_lookup(&slot_of, key);
     if (known) {
         *index = *known;
@@ -168,6 +168,7 @@ INLINE struct slot *claim(struct sock *sk, struct key *key, u32 *index, u64 now,
     struct slot *slot = map_lookup(&slots, index);
     if (!slot)
         return 0;
+    u64 now = clock_ns();
     slot->key = *key;
     slot->born_ns = now;
     if (map_update(&slot_of, key, index, NOEXIST)) {  // another CPU was quicker
@@ -185,7 +186,7 @@ INLINE struct slot *claim(struct sock *sk, struct key *key, u32 *index, u64 now,
 
 // Begin to watch a socket; null if nobody wants it or there is no room.
 // `again`: another program has tried already, and counted what went wrong.
-INLINE struct socket_state *watch_for(struct sock *sk, u32 role, u64 now, int again) {
+INLINE struct socket_state *watch_for(struct sock *sk, u32 role, int again) {
     u32 port = role == SERVER ? own_port(sk) : peer_port(sk);
     u32 index = 0;
     struct key key = {
@@ -198,7 +199,7 @@ INLINE struct socket_state *watch_for(struct sock *sk, u32 role, u64 now, int ag
     };
     if (!is_watched(sk, key.cgroup, key.port))
         return 0;
-    struct slot *slot = claim(sk, &key, &index, now, again);
+    struct slot *slot = claim(sk, &key, &index, again);
     if (!slot)
         return 0;
     struct socket_state *state = storage_get(&sockets, sk, 0, STORAGE_CREATE);
@@ -212,8 +213,8 @@ INLINE struct socket_state *watch_for(struct sock *sk, u32 role, u64 now, int ag
     return state;
 }
 
-INLINE struct socket_state *watch(struct sock *sk, u32 role, u64 now) {
-    return watch_for(sk, role, now, 0);
+INLINE struct socket_state *watch(struct sock *sk, u32 role) {
+    return watch_for(sk, role, 0);
 }
 
 INLINE struct slot *slot_for(struct socket_state *state, int again) {
@@ -230,7 +231,7 @@ INLINE struct slot *slot_of_state(struct socket_state *state) { return slot_for(
 
 // A connection that is older than the probe: taken only while `adopt` is set. Whose port nobody
 // chose is the client; where that is said of both, only a port that is watched tells.
-INLINE struct socket_state *adopted(struct sock *sk, struct tcp_sock *tcp, u64 now) {
+INLINE struct socket_state *adopted(struct sock *sk, struct tcp_sock *tcp) {
     if (!config.adopt || sk->__sk_common.skc_state != TCP_ESTABLISHED)
         return 0;
     u16 own = own_port(sk), peer = peer_port(sk);
@@ -241,7 +242,7 @@ INLINE struct socket_state *adopted(struct sock *sk, struct tcp_sock *tcp, u64 n
         else if (!map_lookup(&watched_ports, &own))
             return 0;
     }
-    struct socket_state *state = watch(sk, role, now);
+    struct socket_state *state = watch(sk, role);
     if (!state)
         return 0;
     state->delivered = tcp->delivered;
