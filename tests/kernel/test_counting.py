@@ -38,16 +38,34 @@ def test_counting_is_exact(probe: Session, port: int, _turn: int) -> None:
     assert sum(probe.totals().values()) == 0
 
 
-@pytest.mark.parametrize("missed", ["state", "state_again"])
+@pytest.mark.parametrize("missed", ["", "_again"], ids=["first", "second"])
 def test_what_one_program_misses_its_twin_counts(probe: Session, port: int, missed: str) -> None:
     """The kernel enters no program that an interrupt found at work; here it is off altogether."""
-    os.close(probe.loaded.links.pop(missed))
+    for hook in ("state", "reset"):
+        os.close(probe.loaded.links.pop(hook + missed))
     rig.talk(Part("serve_echo", port=port), Part("ask", port=port, count=3))
+    two = {"port": port, "connections": 2}
+    rig.talk(Part("serve_cut", **two), Part("knock", **two))
     for role in ("client", "server"):
         counters = of(probe, role).counters
         told = [counters[name] for name in ("opens", "established", "closed", "receives")]
-        assert told == [1, 1, 1, 3]
-        assert of(probe, role).histograms["connect"].count == (role == "client")
+        assert told == [3, 3, 3, 3 + 2 * (role == "server")]
+        assert counters["resets"] == 2 * (role == "client")
+        assert of(probe, role).histograms["connect"].count == 3 * (role == "client")
+
+
+def test_a_read_of_what_no_program_saw_coming_is_counted_as_untimed(
+    probe: Session, port: int
+) -> None:
+    seen = rig.free_port()
+    probe.watch_port(seen)
+    rig.talk(Part("serve_echo", port=seen), Part("ask", port=seen, count=3))
+    os.close(probe.loaded.links.pop("ready"))
+    rig.talk(Part("serve_echo", port=port), Part("ask", port=port, count=3))
+    for slot in probe.slots():
+        missed = 3 * (slot.key.port == port)
+        assert slot.counters["arrivals_untimed"] == missed
+        assert slot.histograms["receive_queue"].count == 3 - missed
 
 
 def test_retransmits_are_those_of_the_kernel_and_of_the_rig(probe: Session, port: int) -> None:

@@ -15,6 +15,7 @@ TRACEPOINTS: Final[Mapping[str, str]] = {
     "segment": "tcp_probe",
     "retransmit": "tcp_retransmit_skb",
     "reset": "tcp_receive_reset",
+    "reset_again": "tcp_receive_reset",
     "ready": "sk_data_ready",
     "receive": "sock_recv_length",
     "send": "sock_send_length",
@@ -22,9 +23,10 @@ TRACEPOINTS: Final[Mapping[str, str]] = {
     "read_old": "tcp_rcv_space_adjust",
 }
 LIGHT: Final = ("segment", "state", "state_again", "retransmit")
-FULL: Final = (*LIGHT, "reset", "ready", "receive", "send", "drop")
+RESETS: Final = ("reset", "reset_again")
+FULL: Final = (*LIGHT, *RESETS, "ready", "receive", "send", "drop")
 # Before Linux 6.3: no turnaround, no time to acknowledge, nothing of datagrams but drops.
-OLD: Final = (*LIGHT, "reset", "drop", "read_old")
+OLD: Final = (*LIGHT, *RESETS, "drop", "read_old")
 MODES: Final[Mapping[str, tuple[str, ...]]] = {"full": FULL, "old": OLD, "light": LIGHT}
 MAPS: Final = (
     "slots", "slot_of", "free_slots", "watched_cgroups", "watched_ports", "events", "totals",

@@ -101,9 +101,9 @@ INLINE u32 count_retransmits(struct tcp_sock *tcp, struct slot *slot, struct soc
     return more;
 }
 
-// Twice at the same tracepoint: while the kernel is in a program, an interrupt may have it take in
-// packets on the same CPU, and for those it does not enter that program again, so all changes in
-// that burst would be lost. It does enter the other. What the first has counted, the second sees.
+// Twice at the same tracepoint, as resets are: while the kernel is in a program, an interrupt may
+// have it take in packets on the same CPU, and for those it does not enter that program again, so
+// all of that burst would be lost. It does enter the other. What one has counted, the other sees.
 INLINE int change_of_state(u64 *ctx, int again) {
     struct sock *sk = (struct sock *)ctx[0];
     u32 from = ctx[1], to = ctx[2];
@@ -120,6 +120,7 @@ INLINE int change_of_state(u64 *ctx, int again) {
         struct slot *slot = state ? slot_for(state, again) : 0;
         if (slot) {
             state->phase = to;
+            state->was_reset = 0;
             state->connect_ns = to == TCP_SYN_SENT ? clock_ns() : 0;
             count(slot, OPENS, 1);
         }
@@ -199,14 +200,21 @@ INLINE int at_retransmit(u64 *ctx) {
     return 0;
 }
 
-INLINE int at_reset(u64 *ctx) {
+INLINE int was_reset(u64 *ctx, int again) {
     struct sock *sk = (struct sock *)ctx[0];
     struct socket_state *state = sk ? storage_get(&sockets, sk, 0, 0) : 0;
-    struct slot *slot = state ? slot_of_state(state) : 0;
-    if (slot)
+    if (!state || state->was_reset)
+        return 0;
+    struct slot *slot = slot_for(state, again);
+    if (slot) {
+        state->was_reset = 1;
         count(slot, RESETS, 1);
+    }
     return 0;
 }
+
+INLINE int at_reset(u64 *ctx) { return was_reset(ctx, 0); }
+INLINE int at_reset_again(u64 *ctx) { return was_reset(ctx, 1); }
 
 // Datagram sockets have no handshake: they are watched from the first datagram on. One that is not
 // connected and has a port nobody chose is some client's, all of which share the port 0.
@@ -228,8 +236,10 @@ INLINE int at_ready(u64 *ctx) {
         struct socket_state *state = storage_get(&sockets, sk, 0, 0);
         struct slot *slot = state ? slot_if_full(state) : 0;
         struct tcp_sock *tcp = slot ? as_tcp_sock(sk) : 0;
-        if (tcp)
-            arrived(slot, state, tcp->rcv_nxt, clock_ns());
+        if (tcp) {
+            state->arrived = tcp->rcv_nxt;
+            arrived(slot, state, state->arrived, clock_ns());
+        }
     } else if (protocol == PROTO_UDP) {
         struct socket_state *state = datagram_state(sk);
         struct slot *slot = state ? slot_if_full(state) : 0;
@@ -249,8 +259,10 @@ INLINE void took_datagram(struct slot *slot, struct socket_state *state, s32 got
         return;
     }
     u32 taken = state->taken + 1;
-    if (!reached(all, taken))
+    if (!reached(all, taken)) {
+        count(slot, ARRIVALS_UNTIMED, 1);
         taken = all;
+    }
     state->taken = taken;
     were_read(slot, state, taken, now);
 }
@@ -275,8 +287,14 @@ INLINE int at_receive(u64 *ctx) {
         return 0;
     }
     struct tcp_sock *tcp = as_tcp_sock(sk);
-    if (tcp)
-        were_read(slot, state, tcp->copied_seq, now);
+    if (!tcp)
+        return 0;
+    u32 taken = tcp->copied_seq;
+    were_read(slot, state, taken, now);
+    if (got > 0 && !(state->arrived && reached(state->arrived, taken))) {
+        count(slot, ARRIVALS_UNTIMED, 1);
+        state->arrived = taken;
+    }
     return 0;
 }
 

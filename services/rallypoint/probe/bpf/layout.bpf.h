@@ -2,7 +2,7 @@
 #pragma once
 #include "histogram.bpf.h"
 
-#define LAYOUT 3  // raise it with every change of what lies in maps, socket_state included
+#define LAYOUT 4  // raise it with every change of what lies in maps, socket_state included
 #define SLOTS 256  // the loader may ask for more
 #define PENDING 8  // arrivals and sends that a socket remembers
 
@@ -18,7 +18,7 @@ enum counter_id {
     CONNECTS_FAILED,
     CLOSED,
     DROPS,             // datagrams that found no room in the receive buffer
-    ARRIVALS_UNTIMED,  // a ninth unread arrival: counted, not guessed
+    ARRIVALS_UNTIMED,  // a ninth unread arrival, or one nobody told: counted, not guessed
     SENDS_UNTIMED,     // a ninth unacknowledged send
     ADOPTED,           // connections older than the probe
     ABORTS,            // connections cut off while they stood, by either end: a reset, no farewell

@@ -15,12 +15,13 @@ struct socket_state {
     u64 unanswered_ns;  // arrival of the first data read since the last send
     u32 delivered;
     u32 retransmits;
-    u32 arrived;  // datagrams: there are no sequence numbers
+    u32 arrived;  // up to where arrivals were told; of datagrams how many
     u32 taken;
     u32 arrivals_head, arrivals_tail;  // one softirq writes, one reader reads
     u32 sends_head, sends_tail;
     u32 level;  // the `full` that the marks are of
-    u32 phase;  // the last state that was counted
+    u16 phase;  // the last state that was counted
+    u16 was_reset;
     struct mark arrivals[PENDING];
     struct mark sends[PENDING];
 };

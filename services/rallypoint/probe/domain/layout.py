@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from rallypoint.probe.domain.histogram import BUCKETS, Histogram
 
-LAYOUT: Final = 3
+LAYOUT: Final = 4
 SLOTS: Final = 256
 PROTOCOLS: Final = {6: "tcp", 17: "udp"}
 ROLES: Final = {1: "client", 2: "server"}
