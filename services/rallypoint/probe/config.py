@@ -11,7 +11,7 @@ from typing import Final
 from rallypoint.kit.settings import SettingsError
 from rallypoint.probe import source, wish
 from rallypoint.probe.domain.health import Limits
-from rallypoint.probe.domain.layout import Config
+from rallypoint.probe.domain.layout import MOST_SLOTS, Config
 
 _MS_NS: Final = 1_000_000
 _SCOPES: Final = ("auto", "pods", "all")
@@ -74,6 +74,8 @@ def wanted(settings: Settings, *, pods_root: int, adopt: bool = False) -> wish.W
         raise SettingsError(f"RALLYPOINT_PROBE_MODE: set it to one of {', '.join(source.MODES)}")
     if settings.probe_scope not in _SCOPES:
         raise SettingsError(f"RALLYPOINT_PROBE_SCOPE: set it to one of {', '.join(_SCOPES)}")
+    if not 1 <= settings.probe_slots <= MOST_SLOTS:
+        raise SettingsError(f"RALLYPOINT_PROBE_SLOTS: set it to 1 to {MOST_SLOTS}")
     every = settings.probe_scope == "all" or (settings.probe_scope == "auto" and not pods_root)
     return wish.Wanted(
         mode=settings.probe_mode,

@@ -81,9 +81,12 @@ def test_settings_become_what_is_loaded() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [{"probe_mode": "best"}, {"probe_scope": "some"}, {"probe_ports": ("http",)}],
-    ids=["mode", "scope", "ports"],
-)
+    [
+        {"probe_mode": "best"}, {"probe_scope": "some"}, {"probe_ports": ("http",)},
+        {"probe_slots": 0}, {"probe_slots": 65_537},
+    ],
+    ids=["mode", "scope", "ports", "no slot", "slots beyond 16 bits"],
+)  # fmt: skip
 def test_settings_that_mean_nothing_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match="RALLYPOINT_PROBE_"):
         config.wanted(config.Settings(**bad), pods_root=0)  # type: ignore[arg-type]

@@ -4,70 +4,103 @@
 
 INLINE int reached(u32 now, u32 end) { return (s32)(now - end) >= 0; }
 
-// For a time nobody followed what came, was read and was sent: what waited then is forgotten.
-INLINE void settle(struct socket_state *state) {
-    u32 level = config.full;
-    if (state->level == level)
-        return;
-    state->level = level;
+INLINE void forget(struct socket_state *state) {
     state->arrivals_tail = state->arrivals_head;
     state->sends_tail = state->sends_head;
-    state->taken = state->arrived;
     state->unanswered_ns = 0;
 }
 
-INLINE struct slot *slot_if_full(struct socket_state *state) {
-    settle(state);
+// For a time nobody followed what came, was read and was sent: what waited then is forgotten.
+INLINE void settle(struct socket_state *state, u32 protocol) {
+    u16 level = config.full;
+    if (state->level == level)
+        return;
+    state->level = level;
+    forget(state);
+    if (protocol == PROTO_UDP)
+        state->taken = state->arrived;
+}
+
+INLINE struct slot *slot_if_full(struct socket_state *state, u32 protocol) {
+    settle(state, protocol);
     return slot_of_state(state);
 }
 
-INLINE void arrived(struct slot *slot, struct socket_state *state, u64 end, u64 now) {
-    u32 head = state->arrivals_head;
-    if (head - state->arrivals_tail >= PENDING) {
-        count(slot, ARRIVALS_UNTIMED, 1);
-        return;
-    }
-    struct mark *mark = &state->arrivals[head % PENDING];
+// 0 if there is no room for one more, or the oldest is so old that its time cannot be told.
+INLINE int remember(struct waiting *waiting, u8 *head, u8 tail, u32 end, u64 now) {
+    u8 at = *head, marks = at - tail;
+    if (!marks)
+        waiting->before_ns = now;
+    else if (marks >= PENDING || (now - waiting->before_ns) >> 32)
+        return 0;
+    struct mark *mark = &waiting->marks[at % PENDING];
     mark->at_ns = now;
     mark->end = end;
-    state->arrivals_head = head + 1;
+    barrier();  // whoever sees the head sees the mark
+    *head = at + 1;
+    return 1;
+}
+
+// When the oldest mark came, if all up to `done` is over and it is part of that; else 0. It is in
+// the future where two readers took from the same socket at once, or the mark came just now.
+INLINE u64 took(struct waiting *waiting, u8 head, u8 *tail, u32 done, u64 now) {
+    u8 at = *tail;
+    if (at == head)
+        return 0;
+    barrier();
+    struct mark *mark = &waiting->marks[at % PENDING];
+    if (!reached(done, mark->end))
+        return 0;
+    u64 before = waiting->before_ns, came = before + (u32)(mark->at_ns - (u32)before);
+    if (came <= now)
+        waiting->before_ns = came;
+    barrier();  // whoever finds it empty may write a time of its own
+    *tail = at + 1;
+    return came;
+}
+
+INLINE void arrived(struct slot *slot, struct socket_state *state, u32 end, u64 now) {
+    if (!remember(&state->arrivals, &state->arrivals_head, state->arrivals_tail, end, now))
+        count(slot, ARRIVALS_UNTIMED, 1);
 }
 
 // Everything up to `taken` has been read.
 INLINE void were_read(struct slot *slot, struct socket_state *state, u32 taken, u64 now) {
 #pragma unroll
     for (int i = 0; i < PENDING; i++) {
-        u32 tail = state->arrivals_tail;
-        if (tail == state->arrivals_head)
+        u64 came = took(&state->arrivals, state->arrivals_head, &state->arrivals_tail, taken, now);
+        if (!came)
             return;
-        struct mark *mark = &state->arrivals[tail % PENDING];
-        if (!reached(taken, mark->end))
-            return;
-        record(slot, RECEIVE_QUEUE, now - mark->at_ns);
+        if (came > now) {
+            count(slot, ARRIVALS_UNTIMED, 1);
+            continue;
+        }
+        record(slot, RECEIVE_QUEUE, now - came);
         if (!state->unanswered_ns)
-            state->unanswered_ns = mark->at_ns;
-        state->arrivals_tail = tail + 1;
+            state->unanswered_ns = came;
     }
 }
 
 INLINE void were_acknowledged(struct slot *slot, struct socket_state *state, u32 una, u64 now) {
 #pragma unroll
     for (int i = 0; i < PENDING; i++) {
-        u32 tail = state->sends_tail;
-        if (tail == state->sends_head)
+        u64 sent = took(&state->sends, state->sends_head, &state->sends_tail, una, now);
+        if (!sent)
             return;
-        struct mark *mark = &state->sends[tail % PENDING];
-        if (!reached(una, mark->end))
-            return;
-        record(slot, ACK, now - mark->at_ns);
-        state->sends_tail = tail + 1;
+        if (sent > now)
+            count(slot, SENDS_UNTIMED, 1);
+        else
+            record(slot, ACK, now - sent);
     }
 }
 
+// In 2^20 ns, which 32 bits tell for 52 days.
+INLINE u32 window_of(u64 ns) { return ns >> 20; }
+
 INLINE void end_window(struct slot *slot, struct socket_state *state) {
-    if (state->least_ns)
-        record(slot, RTT_MIN, state->least_ns);
-    state->least_ns = 0;
+    if (state->least_us)
+        record(slot, RTT_MIN, (u64)state->least_us * 1000);
+    state->least_us = 0;
 }
 
 // RACK's last sample, if something was delivered since we looked. Unlike srtt it is one
@@ -78,22 +111,23 @@ INLINE void sample(struct sock *sk, struct tcp_sock *tcp, struct slot *slot,
     if (delivered == state->delivered)
         return;
     state->delivered = delivered;
-    u64 ns = (u64)tcp->rack.rtt_us * 1000;
-    if (!ns)
+    u32 us = tcp->rack.rtt_us;
+    if (!us)
         return;
+    u64 ns = (u64)us * 1000;
     record(slot, RTT, ns);
-    if (now - state->window_ns > config.window_ns) {
+    if (window_of(now) - state->window > window_of(config.window_ns)) {
         end_window(slot, state);
-        state->window_ns = now;
+        state->window = window_of(now);
     }
-    if (!state->least_ns || ns < state->least_ns)
-        state->least_ns = ns;
+    if (!state->least_us || us < state->least_us)
+        state->least_us = us;
     if (config.slow_ns && ns > config.slow_ns)
         tell(sk, state->slot, SLOW, ns, now);
 }
 
 INLINE u32 count_retransmits(struct tcp_sock *tcp, struct slot *slot, struct socket_state *state) {
-    u32 more = tcp->total_retrans - state->retransmits;
+    u16 more = tcp->total_retrans - state->retransmits;
     if (more) {
         state->retransmits += more;
         count(slot, RETRANSMITS, more);
@@ -121,7 +155,8 @@ INLINE int change_of_state(u64 *ctx, int again) {
         if (slot) {
             state->phase = to;
             state->was_reset = 0;
-            state->connect_ns = to == TCP_SYN_SENT ? clock_ns() : 0;
+            forget(state);
+            state->arrivals.before_ns = to == TCP_SYN_SENT ? clock_ns() : 0;
             count(slot, OPENS, 1);
         }
         return 0;
@@ -132,8 +167,8 @@ INLINE int change_of_state(u64 *ctx, int again) {
     state->phase = to;
     if (to == TCP_ESTABLISHED) {
         count(slot, ESTABLISHED, 1);
-        if (state->connect_ns)
-            record(slot, CONNECT, clock_ns() - state->connect_ns);
+        if (state->arrivals.before_ns)
+            record(slot, CONNECT, clock_ns() - state->arrivals.before_ns);
     } else if (to == TCP_CLOSE) {
         struct tcp_sock *tcp = as_tcp_sock(sk);
         count(slot, from == TCP_SYN_SENT ? CONNECTS_FAILED : CLOSED, 1);
@@ -174,7 +209,7 @@ INLINE int at_segment(u64 *ctx) {
     sample(sk, tcp, slot, state, now);
     if (!config.full)
         return 0;
-    settle(state);
+    settle(state, PROTO_TCP);
     struct tcp_skb_cb *cb = (struct tcp_skb_cb *)&skb->cb;
     if (state->sends_head != state->sends_tail) {
         u32 una = cb->ack_seq;
@@ -234,7 +269,7 @@ INLINE int at_ready(u64 *ctx) {
         return 0;
     if (protocol == PROTO_TCP) {
         struct socket_state *state = storage_get(&sockets, sk, 0, 0);
-        struct slot *slot = state ? slot_if_full(state) : 0;
+        struct slot *slot = state ? slot_if_full(state, PROTO_TCP) : 0;
         struct tcp_sock *tcp = slot ? as_tcp_sock(sk) : 0;
         if (tcp) {
             state->arrived = tcp->rcv_nxt;
@@ -242,7 +277,7 @@ INLINE int at_ready(u64 *ctx) {
         }
     } else if (protocol == PROTO_UDP) {
         struct socket_state *state = datagram_state(sk);
-        struct slot *slot = state ? slot_if_full(state) : 0;
+        struct slot *slot = state ? slot_if_full(state, PROTO_UDP) : 0;
         if (slot)
             arrived(slot, state, __sync_fetch_and_add(&state->arrived, 1) + 1, clock_ns());
     }
@@ -276,7 +311,7 @@ INLINE int at_receive(u64 *ctx) {
     if (got < (protocol == PROTO_TCP) && got != -EAGAIN)
         return 0;
     struct socket_state *state = storage_get(&sockets, sk, 0, 0);
-    struct slot *slot = state ? slot_if_full(state) : 0;
+    struct slot *slot = state ? slot_if_full(state, protocol) : 0;
     if (!slot)
         return 0;
     u64 now = clock_ns();
@@ -302,7 +337,7 @@ INLINE int at_read_old(u64 *ctx) {
     struct sock *sk = (struct sock *)ctx[0];
     struct tcp_sock *tcp = as_tcp_sock(sk);
     struct socket_state *state = tcp && config.full ? storage_get(&sockets, sk, 0, 0) : 0;
-    struct slot *slot = state ? slot_if_full(state) : 0;
+    struct slot *slot = state ? slot_if_full(state, PROTO_TCP) : 0;
     if (slot)
         were_read(slot, state, tcp->copied_seq, clock_ns());
     return 0;
@@ -316,7 +351,7 @@ INLINE int at_send(u64 *ctx) {
         return 0;
     struct socket_state *state =
         protocol == PROTO_UDP ? datagram_state(sk) : storage_get(&sockets, sk, 0, 0);
-    struct slot *slot = state ? slot_if_full(state) : 0;
+    struct slot *slot = state ? slot_if_full(state, protocol) : 0;
     if (!slot)
         return 0;
     u64 now = clock_ns();
@@ -328,16 +363,11 @@ INLINE int at_send(u64 *ctx) {
     struct tcp_sock *tcp = protocol == PROTO_TCP ? as_tcp_sock(sk) : 0;
     if (!tcp)
         return 0;
-    u32 end = tcp->write_seq, head = state->sends_head;
+    u32 end = tcp->write_seq;
     if (reached(tcp->snd_una, end)) {  // on loopback the answer is here before send() returns
         record(slot, ACK, 0);
-    } else if (head - state->sends_tail >= PENDING) {
+    } else if (!remember(&state->sends, &state->sends_head, state->sends_tail, end, now)) {
         count(slot, SENDS_UNTIMED, 1);
-    } else {
-        struct mark *mark = &state->sends[head % PENDING];
-        mark->at_ns = now;
-        mark->end = end;
-        state->sends_head = head + 1;
     }
     return 0;
 }

@@ -17,6 +17,8 @@ typedef long long s64;
 // 1 if the running kernel has the field, known at load.
 #define field_exists(field) __builtin_preserve_field_info(field, 2)
 
+#define barrier() asm volatile("" ::: "memory")
+
 #define __uint(name, value) int(*name)[value]
 #define __type(name, value) typeof(value) *name
 

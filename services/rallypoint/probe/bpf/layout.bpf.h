@@ -2,8 +2,8 @@
 #pragma once
 #include "histogram.bpf.h"
 
-#define LAYOUT 4  // raise it with every change of what lies in maps, socket_state included
-#define SLOTS 256  // the loader may ask for more
+#define LAYOUT 5  // raise it with every change of what lies in maps, socket_state included
+#define SLOTS 256  // the loader may ask for more, up to the 65,536 that a socket can tell apart
 #define PENDING 8  // arrivals and sends that a socket remembers
 
 enum role { CLIENT = 1, SERVER = 2 };

@@ -3,28 +3,38 @@
 #include "layout.bpf.h"
 
 struct mark {
-    u64 at_ns;
-    u64 end;  // sequence number after it
+    u32 at_ns;  // the low half
+    u32 end;    // sequence number after it
 };
+// What waits, oldest first. Half of a time is enough: from one mark to the next, and from the last
+// that was taken to the newest, it is less than the 4.3 s that the half can tell.
+struct waiting {
+    u64 before_ns;  // no later than the oldest mark
+    struct mark marks[PENDING];
+};
+// 184 bytes, with what the kernel puts before it 256: its memory comes in powers of two, and to
+// get the next one takes a third longer.
 struct socket_state {
-    u32 slot;
     u32 generation;
-    u64 connect_ns;
-    u64 least_ns;  // of the window that began at `window_ns`
-    u64 window_ns;
+    u16 slot;
+    u16 retransmits;
     u64 unanswered_ns;  // arrival of the first data read since the last send
-    u32 delivered;
-    u32 retransmits;
+    u32 window;         // began then, see window_of
+    u32 least_us;       // of the window
+    union {
+        u32 delivered;
+        u32 taken;  // of a datagram socket
+    };
     u32 arrived;  // up to where arrivals were told; of datagrams how many
-    u32 taken;
-    u32 arrivals_head, arrivals_tail;  // one softirq writes, one reader reads
-    u32 sends_head, sends_tail;
-    u32 level;  // the `full` that the marks are of
-    u16 phase;  // the last state that was counted
-    u16 was_reset;
-    struct mark arrivals[PENDING];
-    struct mark sends[PENDING];
+    u8 arrivals_head, arrivals_tail;  // one softirq writes, one reader reads
+    u8 sends_head, sends_tail;
+    u16 level;  // the `full` that the marks are of
+    u8 phase;   // the last state that was counted
+    u8 was_reset;
+    struct waiting arrivals;  // before_ns: when connecting began, while it goes on
+    struct waiting sends;
 };
+_Static_assert(sizeof(struct socket_state) == 184, "one power of two");
 
 struct {
     __uint(type, MAP_ARRAY);
@@ -219,7 +229,8 @@ INLINE struct socket_state *watch(struct sock *sk, u32 role) {
 }
 
 INLINE struct slot *slot_for(struct socket_state *state, int again) {
-    struct slot *slot = map_lookup(&slots, &state->slot);
+    u32 index = state->slot;
+    struct slot *slot = map_lookup(&slots, &index);
     if (!slot || slot->generation != state->generation) {
         if (!again)
             total(STALE);

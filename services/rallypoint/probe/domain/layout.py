@@ -10,8 +10,9 @@ from typing import Final, NamedTuple
 
 from rallypoint.probe.domain.histogram import BUCKETS, Histogram
 
-LAYOUT: Final = 4
+LAYOUT: Final = 5
 SLOTS: Final = 256
+MOST_SLOTS: Final = 65_536  # that a socket can tell apart
 PROTOCOLS: Final = {6: "tcp", 17: "udp"}
 ROLES: Final = {1: "client", 2: "server"}
 
