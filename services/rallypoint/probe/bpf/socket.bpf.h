@@ -164,13 +164,15 @@ INLINE void tell(struct sock *sk, u32 slot, u32 kind, u64 value, u64 now) {
     ring_submit(event, 0);
 }
 
-// The slot of a key; a new key takes a free one.
+// The slot of a key; a new key takes a free one, if it is wanted: what has a slot is.
 INLINE struct slot *claim(struct sock *sk, struct key *key, u32 *index, int again) {
     u32 *known = map_lookup(&slot_of, key);
     if (known) {
         *index = *known;
         return map_lookup(&slots, index);
     }
+    if (!is_watched(sk, key->cgroup, key->port))
+        return 0;
     if (queue_pop(&free_slots, index)) {
         if (!again)
             total(SLOTS_FULL);
@@ -208,8 +210,6 @@ INLINE struct socket_state *watch_for(struct sock *sk, u32 role, int again) {
         .role = role,
         .bank = bank,
     };
-    if (!is_watched(sk, key.cgroup, key.port))
-        return 0;
     struct slot *slot = claim(sk, &key, &index, again);
     if (!slot)
         return 0;
