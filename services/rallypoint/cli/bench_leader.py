@@ -34,9 +34,10 @@ class _Made:
 
     def on_server(self, change: Change[GameServer]) -> None:
         """Note a new one."""
-        meta, before = change.present.metadata, sum(map(len, self.uids.values()))
-        self.uids[meta.name].add(meta.uid)
-        if sum(map(len, self.uids.values())) > before:
+        meta = change.present.metadata
+        known = self.uids[meta.name]
+        if meta.uid not in known:
+            known.add(meta.uid)
             self.last_at = time.monotonic()
             self._more.set()
 

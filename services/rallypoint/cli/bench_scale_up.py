@@ -156,6 +156,7 @@ class Stage:
     transport: Transport
     informers: Informers
     has_nodes: bool
+    has_fakes: bool
 
     def operator(self, name: str) -> AbstractAsyncContextManager[subprocess.Popen[bytes]]:
         """Run an operator."""
@@ -173,19 +174,17 @@ class Stage:
             lambda change: known.set() if change.new and change.new.status else None
         )
         sets = Api(self.transport, resources.GAME_SERVER_SETS, manager=MANAGER)
-        pod = {"containers": [{"name": "rooms", "image": "rooms"}], **await self._where()}
+        pod = {"containers": [{"name": "rooms", "image": "rooms"}], **self._where()}
         template = {"spec": {"pod": {"spec": pod}}}
         spec = {"replicas": 0, "scheduling": "Distributed", "template": template}
         await sets.apply(NAME, {"spec": spec}, namespace=self.namespace)
         async with asyncio.timeout(LIMIT_S):
             await known.wait()
 
-    async def _where(self) -> dict[str, Any]:
+    def _where(self) -> dict[str, Any]:
         """Pods that say they run belong on nodes that say so, if there are any."""
-        machines = await Api(self.transport, MACHINES, manager=MANAGER).list()
-        fakes = any(FAKE in machine.metadata.labels for machine in machines)
         anywhere = {"tolerations": [{"operator": "Exists"}]}
-        return anywhere | ({"nodeSelector": {FAKE: "true"}} if fakes else {})
+        return anywhere | ({"nodeSelector": {FAKE: "true"}} if self.has_fakes else {})
 
     async def scale(self, servers: int) -> None:
         """Want so many servers."""
@@ -210,12 +209,13 @@ async def stage(settings: ClusterConfig, namespace: str) -> AsyncIterator[Stage]
         pods = Api(transport, PODS, manager=MANAGER)
         machines = await Api(transport, MACHINES, manager=MANAGER).list()
         has_nodes = any(machine.is_ready for machine in machines)
+        has_fakes = any(FAKE in machine.metadata.labels for machine in machines)
         nodes = Nodes(pods, bus, kubelets=not has_nodes)
         informers.informer(PODS, Scope(namespace)).on_change(nodes.on_pod)
         await informers.wait_synced()
         playing = asyncio.create_task(nodes.run(), name="nodes")
         try:
-            yield Stage(namespace, folder, brokers, transport, informers, has_nodes)
+            yield Stage(namespace, folder, brokers, transport, informers, has_nodes, has_fakes)
         finally:
             playing.cancel()
             await asyncio.gather(playing, return_exceptions=True)
