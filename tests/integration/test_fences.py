@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import pytest
@@ -13,6 +13,7 @@ from tests.integration.conftest import Connect, Runs
 from rallypoint.cli.brokers import Brokers
 from rallypoint.fleet.claims import Claims
 from rallypoint.fleet.fences import Deposed, Fences
+from rallypoint.fleet.operator.slots import Slots
 from rallypoint.kit import errors, keys
 from rallypoint.kit.clock import SystemClock
 from rallypoint.kit.names import RoomId, SetName
@@ -40,6 +41,10 @@ class Fleet:
     async def fence(self, place: str, epoch: int) -> str:
         return await self.fences.fence(self.name, place, epoch=epoch)
 
+    async def fenced(self) -> Mapping[str, int]:
+        """The fenced places with their epochs, as the operator reads them."""
+        return (await Slots(self.store, SystemClock()).look(self.name)).fenced
+
 
 Play = Callable[[Callable[[Fleet], Awaitable[None]]], None]
 
@@ -65,7 +70,7 @@ def test_a_fenced_server_takes_no_claims_and_an_opened_one_does(play: Play) -> N
         epoch = await fleet.fences.lead(fleet.name, known_epoch=0)
         assert await fleet.fence(NODE, epoch) == "fenced"
         assert await fleet.fence(NODE, epoch) == "fenced"
-        assert await fleet.fences.all(fleet.name) == {NODE: epoch}
+        assert await fleet.fenced() == {NODE: epoch}
         assert await fleet.claim(fleet.fresh("r"), NODE) == ""
         assert await fleet.claim(fleet.fresh("r"), NODE, OTHER) == OTHER
         await fleet.fences.lift(fleet.name, NODE, epoch=epoch)
@@ -110,7 +115,7 @@ def test_a_deposed_leader_can_do_nothing(play: Play) -> None:
             await fleet.fence(OTHER, old)
         with pytest.raises(Deposed):
             await fleet.fences.lift(fleet.name, NODE, epoch=old)
-        assert await fleet.fences.all(fleet.name) == {NODE: old}
+        assert await fleet.fenced() == {NODE: old}
 
     play(scenario)
 
@@ -142,7 +147,7 @@ def test_claims_and_fences_that_race_never_both_win(play: Play) -> None:
         both = [*calls, *tries]
         random.Random(1).shuffle(both)
         await asyncio.gather(*both)
-        used, fenced = await fleet.claims.used(fleet.name), await fleet.fences.all(fleet.name)
+        used, fenced = await fleet.claims.used(fleet.name), await fleet.fenced()
         assert set(used) & set(fenced) == set()
         assert set(used) | set(fenced) == set(places)
         assert used

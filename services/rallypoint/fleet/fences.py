@@ -6,7 +6,7 @@ fenced, never both. It is asked itself after that (`domain.retiring` says why) a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Literal
 
 from rallypoint.kit import errors, keys
@@ -84,8 +84,3 @@ class Fences:
             return True
         used = await self._store.hgetall(keys.fleet_used(set_name))
         return any(place.decode().partition("|")[0] == node_id for place in used)
-
-    async def all(self, set_name: SetName) -> Mapping[str, int]:
-        """Return the fenced places and the epoch each was fenced by."""
-        found = await self._store.hgetall(keys.fleet_fenced(set_name))
-        return {place.decode(): int(epoch) for place, epoch in found.items()}
