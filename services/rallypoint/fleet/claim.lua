@@ -9,8 +9,7 @@ if redis.call('EXISTS', KEYS[4]) == 0 then
 end
 local room, now, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 if ARGV[7] == 'C' then
-  local own = redis.call('GET', KEYS[6])
-  ttl = own and math.max(tonumber(own), tonumber(ARGV[8])) or ttl
+  ttl = claim_ttl(KEYS[6], ttl, ARGV[8])
 end
 local epoch = tonumber(ARGV[4])
 local found = redis.call('HGET', KEYS[1], room)

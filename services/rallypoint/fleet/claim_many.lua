@@ -8,8 +8,7 @@ if redis.call('EXISTS', KEYS[4]) == 0 then
   return {'unbuilt'}
 end
 local now, spread = tonumber(ARGV[1]), ARGV[3] == 'D'
-local own = redis.call('GET', KEYS[7])
-local ttl = own and math.max(tonumber(own), tonumber(ARGV[5])) or tonumber(ARGV[2])
+local ttl = claim_ttl(KEYS[7], ARGV[2], ARGV[5])
 local count = tonumber(ARGV[4])
 local places, capacity, used = {}, {}, {}
 for i = 1, count do

@@ -111,8 +111,9 @@ class Claims:
         self._moving_ms = int(moving_s * 1000)
         self._known_sets: set[SetName] = set()
         self._bind = store.load(_PACKAGE, "bind.lua")
-        self._claim = store.load(_PACKAGE, "claim.lua")
-        self._claim_many = store.load(_PACKAGE, "claim_many.lua")
+        self._claim = store.load(_PACKAGE, "claim_ttl.lua", "claim.lua")
+        self._claim_many = store.load(_PACKAGE, "claim_ttl.lua", "claim_many.lua")
+        self._pending = store.load(_PACKAGE, "claim_ttl.lua", "pending.lua")
         self._view = store.load(_PACKAGE, "view.lua")
         self._unmet = store.load(_PACKAGE, "unmet.lua")
         self._confirm = store.load(_PACKAGE, "confirm.lua")
@@ -370,18 +371,16 @@ class Claims:
 
     async def pending(self, set_name: SetName, *, older_than_s: float) -> list[Pending]:
         """Return claims that have waited so long for their room, the oldest of them."""
-        own = await self._store.get(keys.fleet_claim_ttl(set_name))
-        ttl_ms = self._ttl_ms if own is None else max(int(own), self._least_ms)
-        latest_ms = self._now_ms() + ttl_ms - older_than_s * 1000
-        found = await self._store.zrange_scores(keys.fleet_expiry(set_name), 0, _MOST_PENDING - 1)
-        old = [(RoomId(room.decode()), ends) for room, ends in found if ends <= latest_ms]
-        if not old:
-            return []
-        texts = await self._store.hmget(keys.fleet_claims(set_name), [room for room, _ in old])
+        found: list[bytes] = await self._pending(
+            keys=[*self._keys(set_name)[:2], keys.fleet_claim_ttl(set_name)],
+            args=[
+                self._now_ms(), self._ttl_ms, self._least_ms, int(older_than_s * 1000),
+                _MOST_PENDING,
+            ],
+        )  # fmt: skip
         return [
-            Pending(room, claim, ends / 1000)
-            for (room, ends), text in zip(old, texts, strict=True)
-            if text is not None and (claim := claims.parse(text.decode())).state == "C"
+            Pending(RoomId(room.decode()), claims.parse(text.decode()), float(ends_ms) / 1000)
+            for room, text, ends_ms in zip(found[::3], found[1::3], found[2::3], strict=True)
         ]
 
     async def sets(self) -> list[SetName]:

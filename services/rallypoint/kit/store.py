@@ -184,10 +184,11 @@ class Store:
         await self._links.close()
         await self._client.aclose(close_connection_pool=True)
 
-    def load(self, package: str, file: str) -> Script:
-        """Return the Lua script `file` beside the code of `package`."""
-        text = importlib.resources.files(package).joinpath(file).read_text(encoding="utf-8")
-        return Script.of(file.removesuffix(".lua"), text, self)
+    def load(self, package: str, *files: str) -> Script:
+        """Return the Lua script beside the code of `package`: the last file, after what it uses."""
+        folder = importlib.resources.files(package)
+        text = "".join(folder.joinpath(file).read_text(encoding="utf-8") for file in files)
+        return Script.of(files[-1].removesuffix(".lua"), text, self)
 
     async def script_many(self, calls: Sequence[Call]) -> list[Any]:
         """Run scripts in one round trip, in order, each atomic by itself; return their replies."""
