@@ -3,7 +3,8 @@
 The world is played by the operator's own decisions and by models of Redis and of servers. Views
 are old, answers are lost, leaders are deposed without noticing, Redis forgets acknowledged claims.
 After every step: no room was on a deleted server, no ordinal lives twice, no claim is kept for
-ever. `MODEL_STEPS=35000` in the environment makes it the long form of a million steps.
+ever, and no fence was written or lifted by a leader after the next one had begun.
+`MODEL_STEPS=35000` in the environment makes it the long form of a million steps.
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ class World:
         self.lost = 0
         self.requests = 0
         self.deleted = 0
+        self.refused = 0
         self.steps = (
             [self.claim] * 2 + [self.go_on] * 3 + [self.close_room] * 3 + [self.act] * 5
             + [self.look] * 2 + [self.get_ready, self.scale, self.update, self.crash_server]
@@ -176,9 +178,10 @@ class World:
             if self.rng.random() < 0.9:
                 self.create(ordinal)
         uids = {server.name: uid for server, uid in leader.view}
-        for one in result.retires:
+        going = {one.name for one in result.retires}
+        for name, uid in uids.items():
             if self.rng.random() < 0.9:
-                self.retire(leader, one.name, uids[one.name])
+                (self.retire if name in going else self.keep)(leader, name, uid)
 
     def create(self, ordinal: int) -> None:
         name = f"arena-{ordinal}"
@@ -198,21 +201,39 @@ class World:
             fenced_by=slots.fenced_by, agreed_to=pod.host.agreed_to, epoch=leader.epoch
         ):
             case "fence":
-                self.slots[name, uid], _ = retiring.fence(
+                after, _ = retiring.fence(
                     slots, epoch=leader.epoch, set_epoch=self.epoch, now=self.now
                 )
+                self.write(leader, (name, uid), after)
             case "drain":
                 pod.host, refusal = pod.host.drain(leader.epoch)
                 if not refusal:
                     pod.drain = True
                 elif refusal == "OCCUPIED":  # the server knows of a room that Redis forgot
-                    self.slots[name, uid], _ = retiring.lift(
-                        replace(slots, rooms=len(pod.host.rooms)),
-                        epoch=leader.epoch,
-                        set_epoch=self.epoch,
-                    )
+                    counted = replace(slots, rooms=len(pod.host.rooms))
+                    after, _ = retiring.lift(counted, epoch=leader.epoch, set_epoch=self.epoch)
+                    self.write(leader, (name, uid), after)
             case "delete":
                 self.delete(name)
+
+    def keep(self, leader: Leader, name: str, uid: int) -> None:
+        """Give back a server that was to go and shall not: first its word, then its fence."""
+        pod = self.pods.get(name)
+        if pod is None or pod.uid != uid or not self.slots[name, uid].fenced_by:
+            return
+        pod.host, refusal = pod.host.resume(leader.epoch)
+        if not refusal and self.rng.random() < 0.9:
+            pod.drain = False
+            slots = self.slots[name, uid]
+            after, _ = retiring.lift(slots, epoch=leader.epoch, set_epoch=self.epoch)
+            self.write(leader, (name, uid), after)
+
+    def write(self, leader: Leader, key: tuple[str, int], after: Slots) -> None:
+        """Keep what a leader made of a server's fence; one that was followed makes nothing."""
+        stale, before = leader.epoch < self.epoch, self.slots[key].fenced_by
+        assert not stale or after.fenced_by == before, f"epoch {leader.epoch} wrote a fence"
+        self.refused += stale
+        self.slots[key] = after
 
     def delete(self, name: str) -> None:
         pod = self.pods.pop(name)
@@ -292,3 +313,4 @@ def test_the_model_does_play_and_delete() -> None:
     assert world.started > 50
     assert world.deleted > 20
     assert world.lost > 20
+    assert world.refused > 20

@@ -100,6 +100,12 @@ class Host:
             return self, "OCCUPIED"
         return replace(self, agreed_to=epoch), ""
 
+    def resume(self, epoch: int) -> tuple[Host, Refusal]:
+        """Take rooms again, for a leader that is not older than the one it agreed with."""
+        if epoch < self.agreed_to:
+            return self, "STALE_EPOCH"
+        return replace(self, agreed_to=0), ""
+
 
 def next_step(*, fenced_by: int, agreed_to: int, epoch: int) -> Step:
     """Return what a leader does next; what an older leader achieved is asked again under ours."""
