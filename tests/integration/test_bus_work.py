@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -43,8 +43,10 @@ async def _dead(bus: Bus, queue: str, count: int) -> list[Fact]:
 async def _working(
     bus: Bus, queue: str, handle: Callable[[Fact], object], *, max_deliveries: int
 ) -> AsyncIterator[None]:
-    async def call(fact: Fact) -> None:
-        handle(fact)
+    async def call(facts: Sequence[Fact]) -> None:
+        if len(facts) > 1:
+            raise ValueError("these tests are about one at a time")
+        handle(facts[0])
 
     subject = subjects.result(QueueName(queue))
     facts = bus.work(
@@ -72,9 +74,9 @@ def test_worker_gets_an_unacked_fact_again(
             await _publish(bus, queue, b"one")
             subject = subjects.result(QueueName(queue))
             worker = bus.work("RESULTS", subject, durable=queue, ack_wait_s=1.0)
-            first = await anext(worker)
+            (first,) = await anext(worker)
             await first.retry(0.0)
-            second = await anext(worker)
+            (second,) = await anext(worker)
             assert (second.fact, second.deliveries) == (first.fact, 2)
             await second.ack()
 
@@ -132,21 +134,63 @@ def test_refused_fact_is_given_up_at_once(
 def test_fact_that_workers_die_of_is_given_up_and_the_next_one_is_not(
     runs: Runs, connected: Connect, brokers: Brokers, queue: str
 ) -> None:
+    done: list[tuple[bytes, int]] = []
+
+    async def work_and_die() -> None:
+        """Each connection is a process, which ends without a word when poison comes."""
+        subject = subjects.result(QueueName(queue))
+        while True:
+            async with connected(brokers) as (bus, _):
+                worker = bus.work(
+                    "RESULTS", subject, durable=queue, ack_wait_s=1.0, max_deliveries=2
+                )
+                fact = b""
+                while fact != b"poison":
+                    for one in await anext(worker):
+                        fact = one.fact.data
+                        if fact == b"poison":
+                            break
+                        await one.ack()
+                        done.append((fact, one.deliveries))
+
     async def scenario() -> None:
         async with connected(brokers) as (bus, _):
             await _publish(bus, queue, b"poison", b"good")
-            subject = subjects.result(QueueName(queue))
-            for _ in range(2):  # workers that say nothing: each is the end of a process
-                worker = bus.work("RESULTS", subject, durable=queue, ack_wait_s=1.0)
-                assert (await anext(worker)).fact.data == b"poison"
-                await asyncio.sleep(1.2)
-            worker = bus.work("RESULTS", subject, durable=queue, ack_wait_s=1.0, max_deliveries=2)
-            async with asyncio.timeout(CAP_S):
-                survivor = await anext(worker)
-            assert (survivor.fact.data, survivor.deliveries) == (b"good", 1)
-            await survivor.ack()
+            workers = asyncio.create_task(work_and_die(), name="workers")
             (letter,) = await _dead(bus, queue, 1)
             assert letter.headers[bus_wire.DEAD_REASON] == bus_work.NO_WORD.format(2)
+            await _until(lambda: bool(done))
+            workers.cancel()
+            await asyncio.wait([workers])
+        # The first one took both at once and died of the first; after that each came alone.
+        assert done == [(b"good", 2)]
+
+    runs(scenario())
+
+
+def test_facts_that_are_there_are_held_and_done_together_and_a_bad_one_alone(
+    runs: Runs, connected: Connect, brokers: Brokers, queue: str
+) -> None:
+    tries: list[list[bytes]] = []
+
+    async def handle(facts: Sequence[Fact]) -> None:
+        tries.append([fact.data for fact in facts])
+        if len(tries) == 1:
+            raise errors.Unavailable("STORE_UNAVAILABLE")
+        if b"poison" in tries[-1]:
+            raise errors.InvalidArgument("FACT_MALFORMED", "it is no result")
+
+    async def scenario() -> None:
+        async with connected(brokers) as (bus, _):
+            await _publish(bus, queue, b"one", b"poison", b"two")
+            facts = bus.work("RESULTS", subjects.result(QueueName(queue)), durable=queue)
+            worker = asyncio.create_task(bus_work.each(facts, handle), name="worker")
+            await _dead(bus, queue, 1)
+            await _until(lambda: len(tries) == 5)
+            worker.cancel()
+            await asyncio.wait([worker])
+        together = [b"one", b"poison", b"two"]
+        assert tries == [together, together, [b"one"], [b"poison"], [b"two"]]
 
     runs(scenario())
 

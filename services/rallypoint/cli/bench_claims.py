@@ -121,7 +121,7 @@ class _Allocator:
                 await self._release((set_name, self._kept.popleft()))
 
     async def _release_all(self, over: Sequence[tuple[SetName, RoomId]]) -> list[None]:
-        await self._claims.release_many(over[0][0], [room for _, room in over])
+        await self._claims.release_many([(set_name, room, 0) for set_name, room in over])
         return [None] * len(over)
 
     async def beat(self, set_name: SetName) -> None:

@@ -280,10 +280,14 @@ class Claims:
             await self._release(keys=self._keys(set_name), args=[room_id, max_epoch, place])
         )
 
-    async def release_many(self, set_name: SetName, rooms: Sequence[RoomId]) -> None:
-        """Give back the slots of rooms that are over, whatever their claims say."""
+    async def release_many(self, closed: Sequence[tuple[SetName, RoomId, int]]) -> None:
+        """Give back the slots of rooms that are over, each unless its claim has a higher epoch than
+        this (0: any), in one round trip."""
         await self._store.script_many(
-            [self._release.call(keys=self._keys(set_name), args=[room, 0, ""]) for room in rooms]
+            [
+                self._release.call(keys=self._keys(set_name), args=[room, epoch, ""])
+                for set_name, room, epoch in closed
+            ]
         )
 
     async def keep(

@@ -7,7 +7,7 @@ and the next sweep or scan finds what is left. What becomes of a dead node's roo
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from google.protobuf.message import DecodeError
 
@@ -184,14 +184,23 @@ class Cleanup:
         closed = self._bus.work(subjects.ROOMS.name, subjects.rooms_of("closed"), durable=_DURABLE)
         await bus_work.each(closed, self._closed)
 
-    async def _closed(self, received: Fact) -> None:
-        try:
-            fact = events_pb2.RoomFact.FromString(received.data)
-        except DecodeError as error:
-            raise errors.InvalidArgument("FACT_MALFORMED", "it is no RoomFact") from error
-        set_name = SetName(names.check_name(fact.set, "the set"))
-        with telemetry.span("process room.closed", kind="consumer", parent=received.headers):
-            await self._claims.release(set_name, RoomId(fact.room_id), max_epoch=fact.epoch)
+    async def _closed(self, received: Sequence[Fact]) -> None:
+        facts = [_room_fact(one) for one in received]
+        sources = [one.headers for one in received]
+        with telemetry.span("process room.closed", kind="consumer", links=sources):
+            await self._claims.release_many(
+                [(SetName(fact.set), RoomId(fact.room_id), fact.epoch) for fact in facts]
+            )
+
+
+def _room_fact(received: Fact) -> events_pb2.RoomFact:
+    """Return what a fact says; InvalidArgument when it cannot be read."""
+    try:
+        fact = events_pb2.RoomFact.FromString(received.data)
+    except DecodeError as error:
+        raise errors.InvalidArgument("FACT_MALFORMED", "it is no RoomFact") from error
+    names.check_name(fact.set, "the set")
+    return fact
 
 
 def _is_underway(claim: Claim | None) -> bool:

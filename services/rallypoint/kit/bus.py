@@ -320,8 +320,9 @@ class Bus:
         durable: str,
         ack_wait_s: float = 30.0,
         max_deliveries: int = bus_work.MAX_DELIVERIES,
-    ) -> AsyncIterator[Delivery]:
-        """Return facts of `subject` to this worker, one of those that share the name `durable`.
+    ) -> AsyncIterator[Sequence[Delivery]]:
+        """Return facts of `subject` to this worker, one of those that share the name `durable`;
+        those that come within a moment together.
 
         Ack after the effect; what is not acked within `ack_wait_s` comes again, here or elsewhere,
         until it has failed `max_deliveries` times: then it goes to the dead letters.

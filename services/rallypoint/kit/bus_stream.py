@@ -144,6 +144,10 @@ class Feed:
         except TimeoutError:
             raise Restart from None
 
+    def has_more(self) -> bool:
+        """Whether `receive` would not wait."""
+        return not self._queue.empty()
+
     def waiting(self) -> list[Message]:
         """Return what has come and was not received yet."""
         found = [self._queue.get_nowait() for _ in range(self._queue.qsize())]
