@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 
@@ -38,6 +37,7 @@ from rallypoint.kit import (
     telemetry,
 )
 from rallypoint.kit.bus_acks import Outgoing
+from rallypoint.kit.bus_client import BusClient, TlsBusClient
 from rallypoint.kit.bus_stream import Fact
 from rallypoint.kit.bus_wire import ApiRefused, BusUnavailable, Conflict, Fence
 from rallypoint.kit.bus_work import Delivery
@@ -82,32 +82,10 @@ class Subscription:
             logger.debug("unsubscribe_failed", exc_info=True)
 
 
-class _Client(Client):
-    """Closes what it gives up: nats-py forgets a connection whose server did not greet it in time,
-    and a loop with such a one cannot be closed."""
-
-    async def _process_connect_init(self) -> None:
-        try:
-            await super()._process_connect_init()
-        except BaseException:
-            if self._transport:
-                self._transport.close()  # type: ignore[no-untyped-call]
-            raise
-
-
-class _TlsClient(_Client):
-    """Refuses a server without TLS: nats-py would go on in plaintext and send the password."""
-
-    def _connect_command(self) -> bytes:
-        if not self._server_info.get("tls_required"):
-            raise nats.errors.Error("the server does not speak TLS")
-        return super()._connect_command()
-
-
 class Bus:
     """A connection to NATS. Make one with `connect`, close it with `close`."""
 
-    def __init__(self, client: Client, name: str) -> None:
+    def __init__(self, client: BusClient, name: str) -> None:
         self._client = client
         self._name = name
         self._closing = False
@@ -123,7 +101,7 @@ class Bus:
 
         Raises BusUnavailable when no server takes us within 2 s.
         """
-        bus = cls(_Client() if access.tls is None else _TlsClient(), name)
+        bus = cls(BusClient() if access.tls is None else TlsBusClient(), name)
         try:
             await cancellation.insist(bus._open(url, access), timeout_s=CONNECT_TIMEOUT_S)
         except (TimeoutError, OSError, nats.errors.Error) as error:
@@ -384,7 +362,7 @@ class Bus:
             task = client._reconnection_task
             if task is not None and task.done():
                 logger.warning("bus_reconnect_died")
-                client._status = Client.CONNECTED
+                client._status = BusClient.CONNECTED
                 await client._process_op_err(nats.errors.StaleConnectionError())
 
     async def close(self) -> None:

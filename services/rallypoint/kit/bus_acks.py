@@ -1,8 +1,8 @@
 """Acks of what is stored on streams, by the number in the inbox each comes to.
 
-One subscription takes all of them, and messages that are stored together leave as one piece. A
-request of nats-py makes a token, a waiter and a task for each besides; with a snapshot per room and
-second that is most of what storing costs.
+One subscription takes all of them, straight from the connection, and messages that are stored
+together leave as one piece. A request of nats-py makes a token, a waiter and a task for each;
+with a snapshot per room and second that is most of what storing costs.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import itertools
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import nats.errors
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 
-STATUS: Final = "Status"
+from rallypoint.kit.bus_client import BusClient
+
 WORD: Final = re.compile(r"[^\s\x00-\x1f\x7f]+")
 """What may stand in a command between spaces, and in a header."""
+_STATUS_AT = len("NATS/1.0 ")
 
 
 class NoAnswer(Exception):
@@ -60,15 +60,15 @@ class _Batch:
 class Acks:
     """Sends messages and waits for their acks."""
 
-    def __init__(self, client: Client, name: str) -> None:
+    def __init__(self, client: BusClient, name: str) -> None:
         self._client = client
         self._inbox = f"_INBOX.{name}.acks.{secrets.token_hex(8)}"
-        self._waiting: dict[str, tuple[_Batch, int]] = {}
+        self._waiting: dict[bytes, tuple[_Batch, int]] = {}
         self._numbers = itertools.count(1)
 
     async def open(self) -> None:
         """Subscribe; the subscription survives reconnects."""
-        await self._client.subscribe(f"{self._inbox}.*", cb=self._on_ack)
+        await self._client.take(f"{self._inbox}.*", self._on_ack)
 
     def lost(self) -> None:
         """The connection broke: no ack comes over it any more, whatever was stored."""
@@ -81,10 +81,10 @@ class Acks:
         """Publish and return the answer to each, or NoAnswer, or what the client would raise."""
         loop = asyncio.get_running_loop()
         batch = _Batch(len(messages), loop.create_future())
-        numbers: list[str] = []
+        numbers: list[bytes] = []
         commands: list[bytes] = []
         for place, message in enumerate(messages):
-            number = str(next(self._numbers))
+            number = b"%d" % next(self._numbers)
             try:
                 commands.append(self._command(message, number))
             except nats.errors.Error as error:
@@ -103,12 +103,12 @@ class Acks:
                 del self._waiting[number]
         return batch.answers
 
-    def _command(self, message: Outgoing, number: str) -> bytes:
+    def _command(self, message: Outgoing, number: bytes) -> bytes:
         """The protocol's HPUB."""
         head = _head(tuple(message.headers.items()))
         if not WORD.fullmatch(message.subject):
             raise nats.errors.BadSubjectError
-        reply = f"{self._inbox}.{number}"
+        reply = f"{self._inbox}.{number.decode()}"
         size = len(head) + len(message.data)
         if size > self._client.max_payload:  # the server would hang up
             raise nats.errors.MaxPayloadError
@@ -122,16 +122,16 @@ class Acks:
         if client._flush_queue is not None and client._flush_queue.empty():
             await client._flush_pending()
 
-    async def _on_ack(self, message: Msg) -> None:
-        found = self._waiting.get(message.subject.rpartition(".")[2])
+    def _on_ack(self, subject: bytes, data: bytes, headers: bytes | None) -> None:
+        found = self._waiting.get(subject.rpartition(b".")[2])
         if found is None:
             return
         batch, place = found
-        headers: Mapping[str, Any] = message.headers or {}
-        if not message.data and STATUS in headers:
-            batch.answer(place, NoAnswer(f"status {headers[STATUS]}"))
+        if not data and headers:  # NATS/1.0 503, since nobody listens
+            status = headers[_STATUS_AT : _STATUS_AT + 3].decode(errors="replace")
+            batch.answer(place, NoAnswer(f"status {status}"))
         else:
-            batch.answer(place, message.data)
+            batch.answer(place, data)
 
 
 @functools.lru_cache(maxsize=1024)  # those of a room's snapshots come again and again
