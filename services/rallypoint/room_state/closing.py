@@ -124,7 +124,8 @@ class Closer:
         fact.reason = reason
         await _until_acked(lambda: self._facts.publish(fact))
         room_id, fence = RoomId(identity.room_id), self._fence(room)
-        keys = [subjects.snapshot(room_id)]
+        # Without a result the snapshot is purged already.
+        keys = [subjects.snapshot(room_id)] if result is not None else []
         if identity.shown:
             keys.append(subjects.info(room_id))
         if identity.open:
