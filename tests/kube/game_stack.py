@@ -17,11 +17,16 @@ from typing import Any, Final
 
 from rallypoint.fleet import resources
 from rallypoint.fleet.domain import claims
+from rallypoint.fleet.domain.game_server import GameServer
 from rallypoint.internal.v1 import events_pb2, fleet_admin_pb2, fleet_admin_pb2_grpc
 from rallypoint.kit import keys, rpc, subjects
 from rallypoint.kit.bus import Bus
 from rallypoint.kit.names import RoomId, SetName
 from rallypoint.kit.store import Store
+from rallypoint.kube.api import Scope
+from rallypoint.kube.domain.store import Change
+from rallypoint.kube.informer import Informers
+from tests.kube.stack import connected
 from tests.support.kubernetes import ApiServer
 from tests.support.players import Player
 
@@ -29,6 +34,8 @@ MANIFESTS: Final = Path(__file__).parent / "manifests"
 CORE: Final = "rallypoint.dev/core"
 SET: Final = SetName("arena")
 WAIT_S: Final = 60.0
+TAKING: Final = {"Ready", "Active"}
+"""Phases of servers that take rooms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,24 @@ class Game:
             if "deletionTimestamp" not in pod["metadata"] and _is_ready(pod)
         }
 
+    def servers(self) -> dict[str, tuple[str, str]]:
+        """The uid and the phase of each GameServer, those that go included."""
+        found = json.loads(self.kubectl("get", "gameservers", "-o", "json"))
+        return {
+            one["metadata"]["name"]: (
+                one["metadata"]["uid"],
+                "Terminating"
+                if "deletionTimestamp" in one["metadata"]
+                else one.get("status", {}).get("phase", ""),
+            )
+            for one in found["items"]
+        }
+
+    def has_capacity(self, count: int) -> bool:
+        """Whether so many servers take rooms, in pods that are ready, and there are no others."""
+        phases = {phase for _, phase in self.servers().values()}
+        return len(self.room_pods()) == len(self.servers()) == count and phases <= TAKING
+
     def spread(self, names: list[str]) -> None:
         """Have a room node on each of the cluster's nodes."""
 
@@ -80,6 +105,32 @@ class Game:
         if not is_spread():
             self.kubectl("delete", "gameserver", next(iter(self.room_pods())))
             until(is_spread, "room nodes on every node")
+
+    @contextlib.asynccontextmanager
+    async def deletions(self) -> AsyncIterator[dict[str, list[RoomId]]]:
+        """The GameServers that are deleted meanwhile, by name, with the rooms each still owned."""
+        deleted: dict[str, list[RoomId]] = {}
+        async with (
+            connected(self.server) as transport,
+            Informers(transport, manager="test") as informers,
+            self.bus() as bus,
+            asyncio.TaskGroup() as looks,
+        ):
+
+            async def look(name: str) -> None:
+                """Ask who owns what, now that it is deleted: before its process could hand over."""
+                owned = (await owners(bus)).items()
+                left = [room for room, record in owned if record.node_id == name]
+                deleted[name] = deleted.get(name, []) + left
+
+            def on_server(change: Change[GameServer]) -> None:
+                if _goes(change.new) and not _goes(change.old):
+                    looks.create_task(look(change.present.metadata.name))
+
+            cache = informers.informer(resources.GAME_SERVERS, Scope(self.namespace))
+            await informers.wait_synced()
+            cache.on_change(on_server)
+            yield deleted
 
     @contextlib.asynccontextmanager
     async def bus(self) -> AsyncIterator[Bus]:
@@ -94,12 +145,7 @@ class Game:
     async def owners(self) -> dict[RoomId, events_pb2.OwnRecord]:
         """Who runs which room."""
         async with self.bus() as bus:
-            entries = await bus.kv("rooms").entries(subjects.ALL_OWN)
-            return {
-                RoomId(entry.key.removeprefix("own.")): events_pb2.OwnRecord.FromString(entry.value)
-                for entry in entries
-                if entry.value
-            }
+            return await owners(bus)
 
     async def claims(self) -> dict[RoomId, claims.Claim]:
         """What fleet counts as used."""
@@ -135,6 +181,20 @@ class Game:
             await stub.MoveRoom(
                 fleet_admin_pb2.MoveRoomRequest(room_id=room_id, node_id=pod), timeout=WAIT_S
             )
+
+
+async def owners(bus: Bus) -> dict[RoomId, events_pb2.OwnRecord]:
+    """Who runs which room, as a bus knows it."""
+    return {
+        RoomId(entry.key.removeprefix("own.")): events_pb2.OwnRecord.FromString(entry.value)
+        for entry in await bus.kv("rooms").entries(subjects.ALL_OWN)
+        if entry.value
+    }
+
+
+def _goes(item: GameServer | None) -> bool:
+    """Whether a server is gone or going."""
+    return item is None or item.metadata.deletion_timestamp is not None
 
 
 def deploy(server: ApiServer, namespace: str, *, core: str, address: str) -> Game:

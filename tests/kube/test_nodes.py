@@ -1,6 +1,8 @@
 """A match is played on two real nodes; then one of them is cut off, killed, drained.
 
-Promises: docs/recovery.md and docs/migration.md.
+The rooms' pods are GameServers of the real operator. Whatever is broken: no server is deleted while
+a room is on it, rooms go on, every claim is that of a room, and the set is whole again.
+Promises: docs/recovery.md, docs/migration.md and docs/fleet.md.
 """
 
 from __future__ import annotations
@@ -9,11 +11,12 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
 
+from rallypoint.kit.names import RoomId
 from tests.kube import game_stack
 from tests.kube.conftest import Runs
 from tests.kube.game_stack import Game, until
@@ -45,19 +48,27 @@ def second(game: Game, cluster: Cluster) -> Iterator[Node]:
     """The node that is broken; each begins with one room node."""
     game.spread([node.name for node in cluster.nodes])
     yield cluster.nodes[1]
-    until(lambda: len(game.room_pods()) == 2, "capacity is back")
+    until(lambda: game.has_capacity(2), "capacity is back")
+
+
+Match = tuple[tuple[Player, Player], str, Mapping[str, list[RoomId]]]
 
 
 @asynccontextmanager
-async def match_on(game: Game, node: Node) -> AsyncIterator[tuple[tuple[Player, Player], str]]:
-    """Two players who never stop pushing, in a match on a node; and its room node."""
+async def match_on(game: Game, node: Node) -> AsyncIterator[Match]:
+    """Two players who never stop pushing, in a match on a node; its server, and those deleted."""
     (pod,) = [pod for pod, where in game.room_pods().items() if where == node.name]
-    async with playing(game.url, "duel", "skirmish") as players, asyncio.TaskGroup() as tasks:
+    async with (
+        game.deletions() as deleted,
+        playing(game.url, "duel", "skirmish") as players,
+        asyncio.TaskGroup() as tasks,
+    ):
         pushing = [tasks.create_task(send_inputs(player)) for player in players]
         await game.bring(players[0], pod)
         await asyncio.sleep(QUIET_S)
-        yield players, pod
+        yield players, pod, deleted
         await game.wait_accounted()
+        assert not any(deleted.values()), f"deleted with rooms: {deleted}"
         for task in pushing:
             task.cancel()
 
@@ -88,22 +99,27 @@ def test_play_resumes_elsewhere_after_a_pod_was_killed(
     game: Game, second: Node, runs: Runs
 ) -> None:
     async def scenario() -> None:
-        async with match_on(game, second) as (players, pod):
+        async with match_on(game, second) as (players, pod, deleted):
             epoch = players[0].seen.epoch
+            uid, _ = game.servers()[pod]
             second.kill_containers(pod)
             await wait_resumed(players, epoch)
+            # Its kubelet starts the container again: the server is the same, and takes rooms.
+            await asyncio.to_thread(until, lambda: game.has_capacity(2), "capacity")
+            assert (game.servers()[pod][0], deleted) == (uid, {})
 
     runs(scenario())
 
 
 def test_players_notice_nothing_of_a_drained_node(game: Game, second: Node, runs: Runs) -> None:
     async def scenario() -> None:
-        async with match_on(game, second) as (players, pod):
+        async with match_on(game, second) as (players, pod, deleted):
             epoch = players[0].seen.epoch
             drain = ("drain", second.name, "--delete-emptydir-data", "--timeout=60s")
             await asyncio.to_thread(game.server.does, *drain)
             await wait_resumed(players, epoch)
             assert pod not in game.room_pods()
+            await eventually(lambda: pod in deleted)
             for player in players:
                 (left_at, left_tick), (_, next_tick) = (
                     player.seen.last(epoch),
@@ -124,13 +140,14 @@ def test_rooms_go_on_while_their_kubelet_is_dead(
     """Kubernetes makes another pod meanwhile; the room stays until the kubelet is back."""
 
     async def scenario() -> None:
-        async with match_on(game, second) as (players, pod):
+        async with match_on(game, second) as (players, pod, deleted):
             epoch = players[0].seen.epoch
             second.kill_program("kubelet")
             try:
                 await wait_two_on(game, cluster.nodes[0].name)
                 owner = (await game.owners())[players[0].room.seat.room_id]
                 assert (owner.node_id, players[0].seen.epoch) == (pod, epoch)
+                assert deleted == {}, "its pod has not ended, as far as anybody knows"
             finally:
                 second.start_program("kubelet")
             # Now it hears that the pod was given up, and ends it: the room moves.
@@ -143,7 +160,7 @@ def test_play_resumes_elsewhere_after_a_node_was_cut_off(
     game: Game, second: Node, cluster: Cluster, runs: Runs
 ) -> None:
     async def scenario() -> None:
-        async with match_on(game, second) as (players, pod):
+        async with match_on(game, second) as (players, pod, deleted):
             epoch = players[0].seen.epoch
             cluster.network.cut(second.host)
             try:
@@ -153,6 +170,7 @@ def test_play_resumes_elsewhere_after_a_node_was_cut_off(
                 cluster.network.heal(second.host)
             gone = ("wait", "--for=delete", f"pod/{pod}", "--timeout=60s")
             await asyncio.to_thread(game.kubectl, *gone)
+            await eventually(lambda: pod in deleted)
             for player in players:
                 player.seen.check()  # nothing was heard of the room that was cut off
 
