@@ -80,6 +80,30 @@ def test_a_cordoned_node_hands_its_rooms_over_and_is_empty(runs: Runs, fleets: F
     runs(scenario())
 
 
+def test_a_drain_that_takes_too_long_ends_with_its_rooms_where_the_set_says_so(
+    runs: Runs, fleets: Fleets
+) -> None:
+    async def scenario() -> None:
+        async with fleets() as fleet:
+            fleet.operator()
+            await fleet.apply(replicas=1, drain={"timeoutSeconds": 2, "onTimeout": "Force"})
+            await fleet.ready(1)
+            room = f"{fleet.name}-r"
+            busy = await fleet.allocate(room)
+            await fleet.until(lambda: fleet.phases().get(busy) == "Active", "an occupied server")
+            uid = fleet.uid(busy)
+            fleet.troupe.plays = lambda _: False  # there is nowhere for the room to go
+            patch = {"spec": {"drain": True}}
+            await fleet.servers_api.merge_patch(busy, patch, namespace=fleet.namespace)
+            await fleet.until(lambda: fleet.phases().get(busy) == "Draining", "the drain")
+            assert fleet.uid(busy) == uid
+            await fleet.until(lambda: fleet.uid(busy) != uid, "its end")
+            told = {one.reason: one.note for one in await fleet.events()}
+            assert "ended with 1 rooms" in told["DrainForced"]
+
+    runs(scenario())
+
+
 def test_pods_may_be_evicted_while_empty_alone(runs: Runs, fleets: Fleets) -> None:
     async def scenario() -> None:
         async with fleets() as fleet:

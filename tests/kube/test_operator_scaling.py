@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from rallypoint.fleet import resources
 from rallypoint.fleet.operator import webhooks
@@ -90,6 +93,55 @@ def test_who_was_refused_has_a_set_grow_from_none(runs: Runs, fleets: Fleets) ->
             store = await Store.connect(fleet.brokers.redis.url)
             assert await store.get(keys.fleet_claim_ttl(SetName(fleet.name))) == b"7000"
             await store.close()
+
+    runs(scenario())
+
+
+@asynccontextmanager
+async def studio(answer: dict[str, int], asked: list[dict[str, Any]]) -> AsyncIterator[str]:
+    """A studio's own webhook that says `answer`, or fails while there is none; its URL."""
+
+    async def say(request: web.Request) -> web.Response:
+        asked.append(await request.json())
+        return web.json_response(answer) if answer else web.Response(status=503)
+
+    app = web.Application()
+    app.router.add_post("/", say)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    finally:
+        await runner.cleanup()
+
+
+def test_a_webhook_says_how_many_and_its_last_word_counts_while_it_fails(
+    runs: Runs, fleets: Fleets
+) -> None:
+    answer, asked = {"servers": 2}, list[dict[str, Any]]()
+
+    async def scenario() -> None:
+        async with fleets(capacity=2) as fleet, studio(answer, asked) as url:
+            fleet.operator(RALLYPOINT_AUTOSCALE_PERIOD_S="0.5")
+            policies = [
+                {"name": "studio", "type": "Webhook", "webhook": {"url": url}},
+                {"name": "rooms", "type": "RoomBuffer", "buffer": 0},
+            ]
+            await fleet.apply(**{**SPEC, "autoscaling": {**HASTY, "policies": policies}})
+            await fleet.ready(2)
+            assert "studio needs 2" in str(fleet.status("last_scale_reason"))
+            assert asked[0] == {
+                "set": fleet.name, "namespace": fleet.namespace, "policy": "studio",
+                "replicas": 1, "rooms": 0, "claimed": 0, "players": 0, "unmet": 0,
+            }  # fmt: skip
+            answer.clear()
+            answered = len(asked)
+            await fleet.until(lambda: len(asked) > answered + 4, "questions")  # past the window
+            assert fleet.set.spec.replicas == 2
+            answer["servers"] = 1
+            await fleet.ready(1)
+            assert "WebhookSilent" in {one.reason for one in await fleet.events()}
 
     runs(scenario())
 
