@@ -110,6 +110,23 @@ def test_signals_change_the_level_of_a_running_probe(port: int) -> None:
         assert told(address, level="full") == 40
 
 
+def test_the_live_table_shows_who_waits_for_what(port: int) -> None:
+    command = [sys.executable, "-m", "rallypoint", "probe", "top", "--port", str(port)]
+    environ = {**os.environ, "RALLYPOINT_PROBE_SCOPE": "all", "COLUMNS": "200"}
+    part = Part("serve_echo", port=port, read_late_ms=5)
+    with rig.peer(part), rig.peer(Part("ask", port=port, count=1000, gap_ms=5)):
+        done = subprocess.run(
+            [*command, "--seconds", "2"],
+            env=environ, capture_output=True, text=True, timeout=60, check=True, cwd=rig.ROOT,
+        )  # fmt: skip
+    assert "(mode full)" in done.stdout
+    rows = [line.split() for line in done.stdout.splitlines() if f"tcp/{port}" in line]
+    roles = {row[row.index(f"tcp/{port}") + 1]: row for row in rows}
+    assert set(roles) == {"client", "server"}
+    figures = roles["server"][roles["server"].index("server") + 1 :]
+    assert 5 < float(figures[2]) < 50  # the median wait for the reader, after two round trips
+
+
 def test_all_of_a_namespace_equals_the_kernels_counters() -> None:
     many = {"connections": 30, "count": 2}
     cut = {"port": rig.free_port(), "connections": 5}

@@ -104,6 +104,7 @@ def test_everything_can_be_read_after_all_rights_are_gone(port: int) -> None:
         from tests.kernel.conftest import EVERYTHING
         from tests.kernel.peer import Part
         opened = session.Session(wish.Wanted(config=EVERYTHING))
+        assert opened._loader.poll() == 0
         rights.keep_only(frozenset())
         opened.watch_port({port})
         rig.talk(Part("serve_echo", port={port}), Part("ask", port={port}, count=5))

@@ -15,7 +15,7 @@ from tests.kernel.test_exporter import probing, scraped
 from tests.support.stack_process import wait_until
 
 from rallypoint.kit import errors
-from rallypoint.probe import build, session, updating, wish
+from rallypoint.probe import build, rights, session, updating, wish
 
 pytestmark = pytest.mark.usefixtures("namespaces")
 CONNECTIONS, COUNT = 100, 200
@@ -117,6 +117,8 @@ def test_a_resident_loader_goes_with_its_session(allowed: None) -> None:
     opened = session.Session(wish.Wanted(config=EVERYTHING, resident=True))
     process = opened._loader
     assert process.poll() is None
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    assert f"CapEff:\t{1 << rights.CAP_BPF | 1 << rights.CAP_PERFMON:016x}\n" in status
     opened.close()
     assert process.poll() == 0
 
