@@ -34,6 +34,7 @@ def test_counting_is_exact(probe: Session, port: int, _turn: int) -> None:
         assert slot.counters["receives"] == slot.counters["sends"] == 20_000
         assert slot.histograms["receive_queue"].count == 20_000
         assert slot.histograms["ack"].count == 20_000
+        assert slot.counters["arrivals_untimed"] == slot.counters["sends_untimed"] == 0
         assert slot.counters["opens"] == after[counter] - before[counter] == 200
         assert slot.counters["established"] == slot.counters["closed"] == 200
     assert sum(probe.totals().values()) == 0
