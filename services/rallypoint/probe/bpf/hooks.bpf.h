@@ -30,8 +30,8 @@ INLINE struct slot *slot_if_full(struct socket_state *state, u32 protocol) {
 INLINE int remember(struct waiting *waiting, u8 *head, u8 tail, u32 end, u64 now) {
     u8 at = *head, marks = at - tail;
     if (!marks)
-        waiting->before_ns = now;
-    else if (marks >= PENDING || (now - waiting->before_ns) >> 32)
+        waiting->near_ns = now;
+    else if (marks >= PENDING || (now - waiting->near_ns + EARLIER_NS) >> 32)
         return 0;
     struct mark *mark = &waiting->marks[at % PENDING];
     mark->at_ns = now;
@@ -41,9 +41,8 @@ INLINE int remember(struct waiting *waiting, u8 *head, u8 tail, u32 end, u64 now
     return 1;
 }
 
-// When the oldest mark came, if all up to `done` is over and it is part of that; else 0. It is in
-// the future where two readers took from the same socket at once, or the mark came just now.
-INLINE u64 took(struct waiting *waiting, u8 head, u8 *tail, u32 done, u64 now) {
+// When the oldest mark came, if all up to `done` is over and it is part of that; else 0.
+INLINE u64 took(struct waiting *waiting, u8 head, u8 *tail, u32 done) {
     u8 at = *tail;
     if (at == head)
         return 0;
@@ -51,13 +50,15 @@ INLINE u64 took(struct waiting *waiting, u8 head, u8 *tail, u32 done, u64 now) {
     struct mark *mark = &waiting->marks[at % PENDING];
     if (!reached(done, mark->end))
         return 0;
-    u64 before = waiting->before_ns, came = before + (u32)(mark->at_ns - (u32)before);
-    if (came <= now)
-        waiting->before_ns = came;
+    u64 from = waiting->near_ns - EARLIER_NS, came = from + (u32)(mark->at_ns - (u32)from);
+    waiting->near_ns = came;
     barrier();  // whoever finds it empty may write a time of its own
     *tail = at + 1;
     return came;
 }
+
+// Nothing, if another CPU was there first: it saw the end of what we only began to remember.
+INLINE u64 since(u64 then, u64 now) { return then < now ? now - then : 0; }
 
 INLINE void arrived(struct slot *slot, struct socket_state *state, u32 end, u64 now) {
     if (!remember(&state->arrivals, &state->arrivals_head, state->arrivals_tail, end, now))
@@ -68,14 +69,10 @@ INLINE void arrived(struct slot *slot, struct socket_state *state, u32 end, u64 
 INLINE void were_read(struct slot *slot, struct socket_state *state, u32 taken, u64 now) {
 #pragma unroll
     for (int i = 0; i < PENDING; i++) {
-        u64 came = took(&state->arrivals, state->arrivals_head, &state->arrivals_tail, taken, now);
+        u64 came = took(&state->arrivals, state->arrivals_head, &state->arrivals_tail, taken);
         if (!came)
             return;
-        if (came > now) {
-            count(slot, ARRIVALS_UNTIMED, 1);
-            continue;
-        }
-        record(slot, RECEIVE_QUEUE, now - came);
+        record(slot, RECEIVE_QUEUE, since(came, now));
         if (!state->unanswered_ns)
             state->unanswered_ns = came;
     }
@@ -84,13 +81,10 @@ INLINE void were_read(struct slot *slot, struct socket_state *state, u32 taken, 
 INLINE void were_acknowledged(struct slot *slot, struct socket_state *state, u32 una, u64 now) {
 #pragma unroll
     for (int i = 0; i < PENDING; i++) {
-        u64 sent = took(&state->sends, state->sends_head, &state->sends_tail, una, now);
+        u64 sent = took(&state->sends, state->sends_head, &state->sends_tail, una);
         if (!sent)
             return;
-        if (sent > now)
-            count(slot, SENDS_UNTIMED, 1);
-        else
-            record(slot, ACK, now - sent);
+        record(slot, ACK, since(sent, now));
     }
 }
 
@@ -156,7 +150,7 @@ INLINE int change_of_state(u64 *ctx, int again) {
             state->phase = to;
             state->was_reset = 0;
             forget(state);
-            state->arrivals.before_ns = to == TCP_SYN_SENT ? clock_ns() : 0;
+            state->arrivals.near_ns = to == TCP_SYN_SENT ? clock_ns() : 0;
             count(slot, OPENS, 1);
         }
         return 0;
@@ -167,8 +161,8 @@ INLINE int change_of_state(u64 *ctx, int again) {
     state->phase = to;
     if (to == TCP_ESTABLISHED) {
         count(slot, ESTABLISHED, 1);
-        if (state->arrivals.before_ns)
-            record(slot, CONNECT, clock_ns() - state->arrivals.before_ns);
+        if (state->arrivals.near_ns)
+            record(slot, CONNECT, clock_ns() - state->arrivals.near_ns);
     } else if (to == TCP_CLOSE) {
         struct tcp_sock *tcp = as_tcp_sock(sk);
         count(slot, from == TCP_SYN_SENT ? CONNECTS_FAILED : CLOSED, 1);
@@ -357,7 +351,7 @@ INLINE int at_send(u64 *ctx) {
     u64 now = clock_ns();
     count(slot, SENDS, 1);
     if (state->unanswered_ns) {
-        record(slot, TURNAROUND, now - state->unanswered_ns);
+        record(slot, TURNAROUND, since(state->unanswered_ns, now));
         state->unanswered_ns = 0;
     }
     struct tcp_sock *tcp = protocol == PROTO_TCP ? as_tcp_sock(sk) : 0;

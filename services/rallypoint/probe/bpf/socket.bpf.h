@@ -6,10 +6,11 @@ struct mark {
     u32 at_ns;  // the low half
     u32 end;    // sequence number after it
 };
-// What waits, oldest first. Half of a time is enough: from one mark to the next, and from the last
-// that was taken to the newest, it is less than the 4.3 s that the half can tell.
+// What waits, oldest first. Half of a time is enough as long as the newest came at most 3.2 s after
+// the last that was taken or, where none was, the oldest. Or 1.1 s before: two CPUs may race.
+#define EARLIER_NS (1ULL << 30)
 struct waiting {
-    u64 before_ns;  // no later than the oldest mark
+    u64 near_ns;  // the time of that one
     struct mark marks[PENDING];
 };
 // 184 bytes, with what the kernel puts before it 256: its memory comes in powers of two, and to
@@ -31,7 +32,7 @@ struct socket_state {
     u16 level;  // the `full` that the marks are of
     u8 phase;   // the last state that was counted
     u8 was_reset;
-    struct waiting arrivals;  // before_ns: when connecting began, while it goes on
+    struct waiting arrivals;  // near_ns: when connecting began, while it goes on
     struct waiting sends;
 };
 _Static_assert(sizeof(struct socket_state) == 184, "one power of two");
