@@ -97,27 +97,35 @@ INLINE void end_window(struct slot *slot, struct socket_state *state) {
     state->least_us = 0;
 }
 
-// RACK's last sample, if something was delivered since we looked. Unlike srtt it is one
+// RACK's last sample, if something was delivered since we looked; else 0. Unlike srtt it is one
 // measurement, and unlike the sample of the congestion control it never spans a lost ACK.
-INLINE void sample(struct sock *sk, struct tcp_sock *tcp, struct slot *slot,
-                   struct socket_state *state, u64 now) {
-    u32 delivered = tcp->delivered;
+INLINE u32 sample(struct sock *sk, struct tcp_sock *tcp, struct slot *slot,
+                  struct socket_state *state) {
+    u32 delivered = tcp->delivered, us = tcp->rack.rtt_us;
     if (delivered == state->delivered)
-        return;
+        return 0;
     state->delivered = delivered;
-    u32 us = tcp->rack.rtt_us;
-    if (!us)
-        return;
     u64 ns = (u64)us * 1000;
-    record(slot, RTT, ns);
-    if (window_of(now) - state->window > window_of(config.window_ns)) {
+    if (us)
+        record(slot, RTT, ns);
+    if (config.slow_ns && ns > config.slow_ns)
+        tell(sk, state->slot, SLOW, ns, clock_ns());
+    return us;
+}
+
+INLINE void lower(struct socket_state *state, u32 us) {
+    if (us && (!state->least_us || us < state->least_us))
+        state->least_us = us;
+}
+
+INLINE void sample_in_window(struct sock *sk, struct tcp_sock *tcp, struct slot *slot,
+                             struct socket_state *state, u64 now) {
+    u32 us = sample(sk, tcp, slot, state);
+    if (us && window_of(now) - state->window > window_of(config.window_ns)) {
         end_window(slot, state);
         state->window = window_of(now);
     }
-    if (!state->least_us || us < state->least_us)
-        state->least_us = us;
-    if (config.slow_ns && ns > config.slow_ns)
-        tell(sk, state->slot, SLOW, ns, now);
+    lower(state, us);
 }
 
 INLINE u32 count_retransmits(struct tcp_sock *tcp, struct slot *slot, struct socket_state *state) {
@@ -169,7 +177,7 @@ INLINE int change_of_state(u64 *ctx, int again) {
         if (from == TCP_ESTABLISHED || from == TCP_CLOSE_WAIT)
             count(slot, ABORTS, 1);
         if (tcp) {
-            sample(sk, tcp, slot, state, clock_ns());
+            lower(state, sample(sk, tcp, slot, state));  // the window's last
             count_retransmits(tcp, slot, state);
         }
         end_window(slot, state);
@@ -200,7 +208,7 @@ INLINE int at_segment(u64 *ctx) {
     struct slot *slot = slot_of_state(state);
     if (!slot)
         return 0;
-    sample(sk, tcp, slot, state, now);
+    sample_in_window(sk, tcp, slot, state, now);
     if (!config.full)
         return 0;
     settle(state, PROTO_TCP);
