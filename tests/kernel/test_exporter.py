@@ -124,7 +124,7 @@ def test_the_live_table_shows_who_waits_for_what(port: int) -> None:
     roles = {row[row.index(f"tcp/{port}") + 1]: row for row in rows}
     assert set(roles) == {"client", "server"}
     figures = roles["server"][roles["server"].index("server") + 1 :]
-    assert 5 < float(figures[2]) < 50  # the median wait for the reader, after two round trips
+    assert 4.5 < float(figures[2]) < 50  # what the reader lets it wait, by the middle of a bucket
 
 
 def test_all_of_a_namespace_equals_the_kernels_counters() -> None:
