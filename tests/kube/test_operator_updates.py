@@ -126,16 +126,17 @@ def test_sessions_on_an_old_revision_move_on_when_they_have_had_their_time(
     async def scenario() -> None:
         async with fleets() as fleet:
             fleet.operator()
-            update = {"maxSurge": 1, "inPlace": "Never", "maxSessionSeconds": 3}
+            update = {"maxSurge": 1, "inPlace": "Never"}
             await fleet.apply(replicas=1, update=update)
             await fleet.ready(1)
             room = f"{fleet.name}-r"
             busy = await fleet.allocate(room)
             await fleet.until(lambda: fleet.phases().get(busy) == "Active", "an occupied server")
-            await fleet.apply(replicas=1, update=update, template=template("room-state:2"))
+            newer = template("room-state:2")
+            await fleet.apply(replicas=1, template=newer, update=update)
             await fleet.ready(2)
             assert await fleet.owner(room) == busy
-            await updated(fleet, 1)
+            await fleet.apply(replicas=1, template=newer, update={**update, "maxSessionSeconds": 1})
             await fleet.until(lambda: busy not in fleet.phases(), "the end of the old one")
             assert [await fleet.owner(room)] == list(fleet.phases())
 
