@@ -95,7 +95,7 @@ class Acks:
         timer = loop.call_later(timeout_s, batch.finish)
         try:
             if commands:
-                await self._send(b"".join(commands))
+                await self._client.send(b"".join(commands))
                 await batch.done
         finally:
             timer.cancel()
@@ -114,13 +114,6 @@ class Acks:
             raise nats.errors.MaxPayloadError
         line = f"HPUB {message.subject} {reply} {len(head)} {size}\r\n".encode()
         return b"%b%b%b\r\n" % (line, head, message.data)
-
-    async def _send(self, commands: bytes) -> None:
-        """What `Client.publish` does for one."""
-        client = self._client
-        await client._send_command(commands)
-        if client._flush_queue is not None and client._flush_queue.empty():
-            await client._flush_pending()
 
     def _on_ack(self, subject: bytes, data: bytes, headers: bytes | None) -> None:
         found = self._waiting.get(subject.rpartition(b".")[2])

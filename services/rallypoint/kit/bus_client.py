@@ -28,6 +28,20 @@ class BusClient(Client):
         subscription = await self.subscribe(subject)
         self._takers[subscription._id] = taker
 
+    async def send(self, commands: bytes) -> None:
+        """Write whole commands as `publish` does; straight away when no others wait to be written.
+
+        OSError when the connection breaks under it.
+        """
+        transport = self._transport
+        if transport and self.is_connected and not self._pending:
+            transport.write(commands)
+            await transport.drain()  # type: ignore[no-untyped-call]
+            return
+        await self._send_command(commands)
+        if self._flush_queue is not None and self._flush_queue.empty():
+            await self._flush_pending()
+
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
     ) -> None:
