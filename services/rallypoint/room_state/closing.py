@@ -69,14 +69,22 @@ class Closer:
         self, room: HostedRoom, ended: Ended, fact: events_pb2.ResultFact | None
     ) -> bool:
         """Store the result and tell the players; False when the room is not ours any more."""
-        result = fact.result if fact else None
-        storing = self._store(room, fact) if fact else self._forget(room)
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(storing, name=f"store {room.identity.room_id}")
-            await asyncio.wait({task}, timeout=self._wait_s)
-            fenced = task.done() and not task.result()
-            announce(room, _moved() if fenced else _closed(ended.reason, result))
-        return task.result()
+        closed = _closed(ended.reason, fact.result if fact else None)
+        told = False
+
+        def tell(control: room_pb2.Control) -> None:
+            nonlocal told
+            told = True
+            announce(room, control)
+
+        timer = asyncio.get_running_loop().call_later(self._wait_s, tell, closed)
+        try:
+            ours = await (self._store(room, fact) if fact else self._forget(room))
+        finally:
+            timer.cancel()
+        if not told:
+            tell(closed if ours else _moved())
+        return ours
 
     async def _forget(self, room: HostedRoom) -> bool:
         """Purge the snapshot, so that nobody goes on with it; False if the fence is lost."""
