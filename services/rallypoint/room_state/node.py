@@ -12,9 +12,9 @@ import logging
 import resource
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 
@@ -43,6 +43,7 @@ from rallypoint.room_state.snapshots import Snapshots
 from rallypoint.room_state.still import ROOM_MOVING
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 TOKEN_BYTES: Final = 16
 REMEMBERED: Final = 4096
@@ -122,11 +123,13 @@ class Node:
         """Make a room, or find the one made before; a fresh token per seat either way."""
         async with self._creating:
             placed = await self._found(request.room_id, request.epoch)
-            if placed is None:
-                placed = await self._make(request)
             # Of these players alone: a room by code has others since, whose tokens stay.
             players = {player.player_id for player in request.players}
-            grants = await placed.runner.call(functools.partial(placed.room.book.grants, players))
+            if placed is None:
+                placed, grants = await self._make(request, players)
+            else:
+                book = placed.room.book
+                grants = await placed.runner.call(functools.partial(book.grants, players))
         await self._store(placed)  # no token is good for a room that a crash would forget
         return [
             allocation_pb2.SeatGrant(player_id=seat.player_id, slot=seat.slot, seat_token=token)
@@ -334,7 +337,10 @@ class Node:
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
 
-    async def _make(self, request: host.CreateRoomRequest) -> Placed:
+    async def _make(
+        self, request: host.CreateRoomRequest, players: Collection[str]
+    ) -> tuple[Placed, list[tuple[Seat, Token]]]:
+        """Make a room and give its players their tokens, in one turn of the table."""
         identity = _identity(request)
         definition = self._accepted(identity, len(request.players))
         if request.HasField("open"):
@@ -362,13 +368,13 @@ class Node:
             reuse=not request.queue,
             saves=bool(request.own_revision),
         )
-        room = await _by_game(
-            runner, functools.partial(runner.open, identity, spec, book, self._facts)
+        room, grants = await _by_game(
+            runner, lambda: (runner.open(identity, spec, book, self._facts), book.grants(players))
         )
         placed = self.rooms[request.room_id] = Placed(room, runner)
         self._look()
         self._facts.created(room.identity)
-        return placed
+        return placed, grants
 
     def accepts(self, room_id: str, *, epoch: int, game: str, players: int) -> Definition:
         """The game of a room that could come here, or the reason why it cannot."""
@@ -445,8 +451,8 @@ def _identity(request: host.CreateRoomRequest) -> RoomIdentity:
     )
 
 
-async def _by_game(runner: TableRunner, make: Callable[[], HostedRoom]) -> HostedRoom:
-    """The room that a game's hook makes; Internal GAME_ERROR when the hook raised."""
+async def _by_game(runner: TableRunner, make: Callable[[], T]) -> T:
+    """What is made with a game's hook, a room mostly; Internal GAME_ERROR when the hook raised."""
     try:
         return await runner.call(make)
     except errors.RallypointError:
