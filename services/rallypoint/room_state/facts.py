@@ -1,10 +1,12 @@
 """Facts about rooms for JetStream (`room.<event>.<room_id>`), sent without making a tick wait.
 
-A bounded queue and one task that retries while the broker is away. Overflow policy: the oldest fact
-is given up and counted; only `closed`, which gives capacity back, does not go this way (`closing`).
+A bounded queue and one task that retries while the broker is away; what comes within a moment goes
+together. Overflow policy: the oldest fact is given up and counted; only `closed`, which gives
+capacity back, does not go this way (`closing`).
 """
 
 import asyncio
+import itertools
 import logging
 from collections import deque
 from typing import Final
@@ -19,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 LIMIT: Final = 4096
 RETRY_S: Final = 0.5
+GATHER_S: Final = 0.05
+BATCH: Final = 64
 NAMES: Final[dict[int, subjects.RoomEvent]] = {
     events_pb2.ROOM_EVENT_CREATED: "created",
     events_pb2.ROOM_EVENT_JOINED: "joined",
@@ -72,23 +76,25 @@ class RoomFacts:
 
     async def publish(self, fact: events_pb2.RoomFact) -> None:
         """Store one fact; raises what the bus raises."""
-        subject = subjects.room(NAMES[fact.event], RoomId(fact.room_id))
-        msg_id = f"{fact.room_id}.{NAMES[fact.event]}.{fact.epoch}.{fact.player_id}"
-        await self._bus.publish_fact(subject, fact.SerializeToString(), msg_id=msg_id)
+        subject, data, msg_id = _outgoing(fact)
+        await self._bus.publish_fact(subject, data, msg_id=msg_id)
 
     async def run(self) -> None:
         """Publish what is queued, in order, for ever."""
         while True:
             await self._wake.wait()
+            await asyncio.sleep(GATHER_S)
             self._wake.clear()
             while self._queue:
-                try:
-                    await self.publish(self._queue[0])
-                except errors.RallypointError as error:
-                    logger.info("fact_waits", extra={"reason": str(error)})
-                    await asyncio.sleep(RETRY_S)
-                else:
-                    self._queue.popleft()
+                batch = list(itertools.islice(self._queue, BATCH))
+                answers = await self._bus.publish_facts([_outgoing(fact) for fact in batch])
+                for fact, answer in zip(batch, answers, strict=True):
+                    if isinstance(answer, errors.RallypointError):
+                        logger.info("fact_waits", extra={"reason": str(answer)})
+                        await asyncio.sleep(RETRY_S)
+                        break  # what was stored after it is stored once, by its message id
+                    if self._queue and self._queue[0] is fact:  # not given up meanwhile
+                        self._queue.popleft()
 
     def _post(self, fact: events_pb2.RoomFact) -> None:
         if len(self._queue) >= LIMIT:
@@ -96,3 +102,10 @@ class RoomFacts:
             self.given_up += 1
         self._queue.append(fact)
         self._wake.set()
+
+
+def _outgoing(fact: events_pb2.RoomFact) -> tuple[str, bytes, str]:
+    """A fact's subject, data and message id."""
+    name, room_id = NAMES[fact.event], RoomId(fact.room_id)
+    msg_id = f"{fact.room_id}.{name}.{fact.epoch}.{fact.player_id}"
+    return subjects.room(name, room_id), fact.SerializeToString(), msg_id
