@@ -9,6 +9,7 @@ StoreUnavailable; an error that a script itself raises becomes ScriptFailed with
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import importlib.resources
 import logging
@@ -331,12 +332,18 @@ class Store:
                 metrics.STORE_ERRORS.labels("refused").inc()
                 raise ScriptFailed(f"{name}: {error}") from error
             finally:
-                metrics.STORE_SECONDS.labels(name).observe(time.perf_counter() - started)
+                _timer(name).observe(time.perf_counter() - started)
 
     @staticmethod
     def _unavailable(name: str, error: Exception) -> StoreUnavailable:
         metrics.STORE_ERRORS.labels("unavailable").inc()
         return StoreUnavailable(f"{name}: {error!r}")
+
+
+@functools.cache
+def _timer(name: str) -> Any:
+    """The metric of a script or command: looking it up costs as much as the observation."""
+    return metrics.STORE_SECONDS.labels(name)
 
 
 def _tls_options(access: Access) -> dict[str, Any]:
