@@ -175,6 +175,23 @@ def test_header_that_drips_in_is_refused_before_it_ends() -> None:
     assert refusal.http_status == 431
 
 
+@pytest.mark.parametrize("begun", [b"0\r\nX: ", b"5\r\nhello\r\n0\r\nX: ", b"1;"], ids=repr)
+def test_what_drips_in_around_a_body_is_bounded(begun: bytes) -> None:
+    # Whoever keeps it until it ends would copy all of it with each read.
+    requests = parser()
+    refusal = refused(requests, chunked()[:-5] + begun, *[b"y" * 10] * 200)
+    assert refusal is not None
+    assert refusal.error.reason == "HEADER_BYTES"
+
+
+def test_body_in_small_pieces_is_not_taken_for_trailers() -> None:
+    requests = parser()
+    data = chunked(*[b"y"] * 90)[:-2] + b"X: trailer\r\n\r\n"
+    for at in range(len(data)):
+        requests.feed(data[at : at + 1])
+    assert seen(requests) == [("/a", b"y" * 90)]
+
+
 def test_refused_head_stops_the_parser_before_the_body() -> None:
     def refuse(head: Head) -> Plan:
         raise Refusal(403, errors.PermissionDenied("ORIGIN_DENIED"))

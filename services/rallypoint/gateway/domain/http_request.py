@@ -106,6 +106,9 @@ class _Partial:
     body: list[bytes] = field(default_factory=list)
     body_bytes: int = 0
     counted: int = 0
+    """Bytes of its head so far; then of what has come without any of its body, as trailers do."""
+    counted_at: int = -1
+    """`body_bytes` when counting began; -1: its head is not complete."""
 
 
 class RequestParser:
@@ -180,12 +183,16 @@ class RequestParser:
             raise self._refusal or malformed() from parse_error
         if self._refusal is not None:
             raise self._refusal
-        partial = self._partial
-        if partial is None or partial.plan is not None:
-            return
+        if self._partial is not None:
+            self._count(self._partial, len(data))
+
+    def _count(self, partial: _Partial, size: int) -> None:
+        """Bound what the library keeps of a field before it shows it to us, in trailers too."""
+        if partial.plan is not None and partial.body_bytes > partial.counted_at:
+            partial.counted, partial.counted_at = 0, partial.body_bytes
         # What follows a request in the same read is not counted: its offset is not known.
-        if not self._completed:
-            partial.counted += len(data)
+        elif not self._completed:
+            partial.counted += size
         if partial.counted > self._limits.max_header_bytes:
             raise _head_too_large()
 
