@@ -55,6 +55,21 @@ def silent(_: Event) -> None:
     """Nobody is told."""
 
 
+async def settled(event: asyncio.Event, *, progress: Callable[[], int]) -> bool:
+    """Wait for the event; False when `progress` stood still for START_S, however long it took.
+
+    A machine that is slow starts everything in the end; one process that hangs holds up the rest.
+    """
+    while not event.is_set():
+        before = progress()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START_S):
+                await event.wait()
+        if progress() == before:
+            return event.is_set()
+    return True
+
+
 class Stack:
     """The processes of one `up`. Use as an async context manager."""
 
@@ -246,10 +261,7 @@ class Stack:
             group.create_task(self._keep(seat), name=f"keep-{name}")
             for name, seat in self._seats.items()
         ]
-        try:
-            async with asyncio.timeout(START_S):
-                await self._settled.wait()
-        except TimeoutError:
+        if not await settled(self._settled, progress=lambda: len(self.start_s)):
             self._failure = datadir.Refused(self._not_ready())
         if self._failure is not None:
             raise self._failure
