@@ -33,13 +33,11 @@ def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="rallypoint config", description="See and change queues while they are played."
     )
-    found.add_argument(
-        "--data-dir", type=Path, default=Path(".rallypoint"), help="of the stack (%(default)s)"
-    )
-    found.add_argument("--nats", default="", metavar="URL", help="the bus, if elsewhere")
+    _add_bus(found)
     commands = found.add_subparsers(dest="command", required=True, metavar="get|apply|diff|remove")
     shown = commands.add_parser("get", help="print documents")
     shown.add_argument("queue", nargs="*", help="only of these queues")
+    _add_bus(shown, again=True)
     for name, line in (
         ("apply", "write documents; each counts from the next cycle of its queue on"),
         ("diff", "show what `apply` would change; exit code 1 when there is something"),
@@ -48,9 +46,17 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument(
             "file", nargs="+", help="JSON: a document, or a list of them; - is standard input"
         )
+        _add_bus(command, again=True)
     removed = commands.add_parser("remove", help="take queues away; nobody is matched there")
     removed.add_argument("queue", nargs="+")
+    _add_bus(removed, again=True)
     return found
+
+
+def _add_bus(found: argparse.ArgumentParser, *, again: bool = False) -> None:
+    datadir.add_option(found, again=again)
+    default = argparse.SUPPRESS if again else ""
+    found.add_argument("--nats", default=default, metavar="URL", help="the bus, if elsewhere")
 
 
 async def _run(parsed: argparse.Namespace, url: str) -> int:
@@ -88,7 +94,8 @@ def _read(files: Iterable[str]) -> Documents:
         try:
             held = json.loads(sys.stdin.read() if name == "-" else Path(name).read_text())
         except (OSError, ValueError) as error:
-            raise errors.InvalidArgument("QUEUE_INVALID", f"{name}: {error}") from error
+            reason = getattr(error, "strerror", None) or error  # an OSError names the file as well
+            raise errors.InvalidArgument("QUEUE_INVALID", f"{name}: {reason}") from error
         for document in held if isinstance(held, list) else [held]:
             found[queues.parse(document).queue] = document
     return found
@@ -101,7 +108,10 @@ def _text(document: Mapping[str, Any] | None) -> str:
 def _show(present: Documents, wanted: Sequence[str]) -> int:
     shown = [present[name] for name in wanted or sorted(present) if name in present]
     print(json.dumps(shown, indent=1))
-    return 0 if not wanted or len(shown) == len(wanted) else 1
+    absent = [name for name in wanted if name not in present]
+    for name in absent:
+        print(f"rallypoint config: there is no queue {name}", file=sys.stderr)
+    return int(bool(absent))
 
 
 def _differ(present: Documents, wanted: Documents) -> int:

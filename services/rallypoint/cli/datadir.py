@@ -14,6 +14,7 @@ Every problem is a `Refused` whose text is one sentence with the remedy.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import fcntl
 import json
@@ -41,6 +42,20 @@ class Running:
     name: str
     pid: int
     started_ticks: int
+
+
+def add_option(found: argparse.ArgumentParser, *, again: bool = False) -> None:
+    """The option that names a running stack.
+
+    `again` is for a subcommand of a parser that has it: so it may stand on either side, and what
+    is not said there leaves the first alone.
+    """
+    found.add_argument(
+        "--data-dir",
+        type=Path,
+        default=argparse.SUPPRESS if again else Path(".rallypoint"),
+        help="of the stack (.rallypoint)",
+    )
 
 
 def start_ticks(pid: int) -> int | None:

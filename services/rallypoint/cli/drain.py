@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from pathlib import Path
 from typing import Any
 
 from rallypoint.cli import datadir
@@ -44,9 +43,7 @@ def parser() -> argparse.ArgumentParser:
 
 def add_address(found: argparse.ArgumentParser) -> None:
     """The options that say which stack is meant."""
-    found.add_argument(
-        "--data-dir", type=Path, default=Path(".rallypoint"), help="of the stack (%(default)s)"
-    )
+    datadir.add_option(found)
     found.add_argument("--fleet", default="", metavar="HOST:PORT", help="fleet, if elsewhere")
 
 

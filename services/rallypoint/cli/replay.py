@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rallypoint.cli import datadir, rooms
+from rallypoint.cli import rooms
 
 if TYPE_CHECKING:
     from rallypoint.client.replay import Moment, Playback
@@ -40,12 +40,7 @@ def parser() -> argparse.ArgumentParser:
         prog="rallypoint replay", description="List, play and save matches that were recorded."
     )
     found.add_argument("what", nargs="?", default="", help="a room, or a file saved with --out")
-    found.add_argument(
-        "--data-dir", type=Path, default=Path(".rallypoint"), help="of the stack (%(default)s)"
-    )
-    found.add_argument(
-        "--url", default="", help=f"a gateway elsewhere; its secret is in {rooms.TOKEN}"
-    )
+    rooms.add_gateway(found)
     found.add_argument("--list", action="store_true", help="the recordings, the newest first")
     found.add_argument("--game", default="", help="with --list: only of this game")
     found.add_argument("--json", action="store_true", help="for machines: one object per frame")
@@ -64,9 +59,8 @@ async def _run(parsed: argparse.Namespace, saved: Path | None) -> int:
         return 0
     from rallypoint.client import channel as channels
 
-    directory: Path = parsed.data_dir.absolute()
-    secret = rooms.secret(directory)
-    channel = channels.open_channel(parsed.url or datadir.fact(directory, "url"))
+    url, secret = rooms.gateway(parsed)
+    channel = channels.open_channel(url)
     try:
         if parsed.list:
             await _list(channel, secret, parsed)

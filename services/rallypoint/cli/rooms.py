@@ -24,9 +24,7 @@ MOST_VALUES = 12
 def run(arguments: list[str]) -> int:
     """Do what is asked; the result is the exit code."""
     parsed = parser().parse_args(arguments)
-    directory: Path = parsed.data_dir.absolute()
-    url = parsed.url or datadir.fact(directory, "url")
-    return asyncio.run(_run(parsed, url, secret(directory)))
+    return asyncio.run(_run(parsed, *gateway(parsed)))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,14 +32,11 @@ def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="rallypoint rooms", description="See the rooms that run, kick players, close rooms."
     )
-    found.add_argument(
-        "--data-dir", type=Path, default=Path(".rallypoint"), help="of the stack (%(default)s)"
-    )
-    found.add_argument("--url", default="", help=f"a gateway elsewhere; its secret is in {TOKEN}")
+    add_gateway(found)
     commands = found.add_subparsers(dest="command", required=True, metavar="ls|show|kick|close")
-    shown = commands.add_parser("ls", help="all rooms, most players first")
-    shown.add_argument("--game", default="", help="only of this game")
-    shown.add_argument("--json", action="store_true", help="for machines")
+    shown_all = commands.add_parser("ls", help="all rooms, most players first")
+    shown_all.add_argument("--game", default="", help="only of this game")
+    shown_all.add_argument("--json", action="store_true", help="for machines")
     shown = commands.add_parser("show", help="one room: seats, and tables as they are")
     shown.add_argument("room")
     shown.add_argument("--json", action="store_true", help="for machines")
@@ -52,12 +47,33 @@ def parser() -> argparse.ArgumentParser:
     close = commands.add_parser("close", help="end a room; its players are told the reason")
     close.add_argument("room")
     close.add_argument("--reason", default="CLOSED_BY_OPERATOR", help="UPPER_SNAKE (%(default)s)")
+    for command in (shown_all, shown, kick, close):
+        add_gateway(command, again=True)
     return found
 
 
-def secret(directory: Path) -> str:
-    """What shows an operator: of another cluster, or of the stack of a data directory."""
-    return os.environ.get(TOKEN) or datadir.admin_secret(directory)
+def add_gateway(found: argparse.ArgumentParser, *, again: bool = False) -> None:
+    """The options that say which stack is meant; `again` in a subcommand, which keeps the first."""
+    datadir.add_option(found, again=again)
+    found.add_argument(
+        "--url",
+        default=argparse.SUPPRESS if again else "",
+        help=f"a gateway elsewhere; its secret is in {TOKEN}",
+    )
+
+
+def gateway(parsed: argparse.Namespace) -> tuple[str, str]:
+    """Where to ask, and what shows an operator there.
+
+    The secret of a data directory is for the stack that runs on it: nobody else is shown it.
+    """
+    token = os.environ.get(TOKEN, "")
+    if parsed.url:
+        if not token:
+            raise datadir.Refused(f"put the secret of {parsed.url} into {TOKEN}")
+        return parsed.url, token
+    directory: Path = parsed.data_dir.absolute()
+    return datadir.fact(directory, "url"), token or datadir.admin_secret(directory)
 
 
 async def _run(parsed: argparse.Namespace, url: str, token: str) -> int:
