@@ -394,7 +394,7 @@ static PyObject *module_glance(PyObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "y*II", &data, &rows, &slot))
         return NULL;
     const uint8_t *at = data.buf;
-    Reader message = {at, at + data.len, 0};
+    Reader message = {at, at + data.len};
     int plain = read_field(&message, &f) && f.number == 2 && f.wire == 2 &&
                 message.at == message.end && glance_frame(f.inner, rows, slot, &seen) &&
                 !seen.events;

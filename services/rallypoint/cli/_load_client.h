@@ -131,16 +131,16 @@ static size_t input_request(const Shared *s, const Client *c, uint8_t *to)
         first = c->seq - MAX_UNACKED + 1;
     uint8_t *at = to;
     *at++ = 0x0a;
-    at += write_varint(at, c->token.len);
+    at = put_varint(at, c->token.len);
     memcpy(at, c->token.data, c->token.len);
     at += c->token.len;
     *at++ = 0x10;
-    at += write_varint(at, c->tick);
+    at = put_varint(at, c->tick);
     *at++ = 0x18;
-    at += write_varint(at, first);
+    at = put_varint(at, first);
     for (uint64_t seq = first; seq <= c->seq; seq++) {
         *at++ = 0x22;
-        at += write_varint(at, s->input_size);
+        at = put_varint(at, s->input_size);
         memcpy(at, s->inputs + (c->pattern + seq) % s->input_count * s->input_size, s->input_size);
         at += s->input_size;
     }
@@ -293,7 +293,7 @@ static void hear_welcome(Shared *s, Client *c, Reader welcome)
     }
     if (c->rows == 1)
         c->slot = 0; /* the seat's row is its only one */
-    if (welcome.bad || !c->token.len || c->token.len > 512 || c->slot >= c->rows)
+    if (welcome.at < welcome.end || !c->token.len || c->token.len > 512 || c->slot >= c->rows)
         fail(s, c, MALFORMED);
 }
 
@@ -333,7 +333,7 @@ static void hear_control(Shared *s, Client *c, Reader control)
 /* One JoinResponse. */
 static void hear_message(Shared *s, Client *c, const uint8_t *data, size_t len)
 {
-    Reader message = {data, data + len, 0};
+    Reader message = {data, data + len};
     Field f;
     while (read_field(&message, &f)) {
         if (f.number == 1)
@@ -345,7 +345,7 @@ static void hear_message(Shared *s, Client *c, const uint8_t *data, size_t len)
         if (f.number == 3)
             hear_control(s, c, f.inner);
     }
-    if (message.bad)
+    if (message.at < message.end)
         fail(s, c, MALFORMED);
 }
 

@@ -5,7 +5,8 @@
 #ifndef RALLYPOINT_LOAD_WIRE_H
 #define RALLYPOINT_LOAD_WIRE_H
 
-#include <stdint.h>
+#include "../kit/_varints.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,74 +53,51 @@ static void bytes_free(Bytes *b)
 /* --- protobuf --- */
 
 typedef struct {
-    const uint8_t *at, *end;
-    int bad;
-} Reader;
-
-typedef struct {
     uint32_t number, wire;
     uint64_t value; /* of wire types 0, 1 and 5 */
     Reader inner;   /* of wire type 2 */
 } Field;
 
-static uint64_t read_varint(Reader *r)
+/* How many bytes the value of this wire type has, a length before it read; -1: malformed. */
+static int read_size(Reader *r, uint32_t wire, uint64_t *size)
 {
-    uint64_t value = 0;
-    for (int shift = 0; shift < 64 && r->at < r->end; shift += 7) {
-        uint8_t byte = *r->at++;
-        value |= (uint64_t)(byte & 0x7f) << shift;
-        if (!(byte & 0x80))
-            return value;
+    switch (wire) {
+    case 1:
+        *size = 8;
+        return 0;
+    case 2:
+        return read_varint(r, size) ? 0 : -1;
+    case 5:
+        *size = 4;
+        return 0;
+    default:
+        return -1;
     }
-    r->bad = 1;
-    return 0;
 }
 
-/* 1 and the next field, or 0 at the end or at something malformed (then `bad` is set). */
+/* 1 and the next field; 0 at the end, or before something malformed, where the reader then stays. */
 static int read_field(Reader *r, Field *f)
 {
-    if (r->at >= r->end || r->bad)
+    Reader left = *r;
+    uint64_t key, size = 0;
+    if (!read_varint(&left, &key))
         return 0;
-    uint64_t key = read_varint(r), size = 0;
     f->number = (uint32_t)(key >> 3);
     f->wire = key & 7;
     f->value = 0;
-    switch (f->wire) {
-    case 0:
-        f->value = read_varint(r);
-        return !r->bad;
-    case 1:
-        size = 8;
-        break;
-    case 2:
-        size = read_varint(r);
-        break;
-    case 5:
-        size = 4;
-        break;
-    default:
-        r->bad = 1;
+    if (f->wire == 0) {
+        if (!read_varint(&left, &f->value))
+            return 0;
+    } else {
+        if (read_size(&left, f->wire, &size) < 0 || size > (uint64_t)(left.end - left.at))
+            return 0;
+        f->inner = (Reader){left.at, left.at + size};
+        if (f->wire != 2)
+            memcpy(&f->value, left.at, size);
+        left.at += size;
     }
-    if (r->bad || size > (uint64_t)(r->end - r->at)) {
-        r->bad = 1;
-        return 0;
-    }
-    f->inner = (Reader){r->at, r->at + size, 0};
-    if (f->wire != 2)
-        memcpy(&f->value, r->at, size);
-    r->at += size;
+    *r = left;
     return 1;
-}
-
-static size_t write_varint(uint8_t *to, uint64_t value)
-{
-    size_t n = 0;
-    while (value >= 0x80) {
-        to[n++] = (uint8_t)(value | 0x80);
-        value >>= 7;
-    }
-    to[n++] = (uint8_t)value;
-    return n;
 }
 
 /* --- table 0, `seats`: column 0 is `ack`, U16 --- */
@@ -157,7 +135,7 @@ static int section_ack(Reader section, unsigned rows, unsigned slot)
         if (f.number == 3 && f.wire == 2)
             data = f.inner;
     }
-    if (section.bad)
+    if (section.at < section.end)
         return ACK_MALFORMED;
     if (table != 0 || !data.at)
         return ACK_ABSENT;
@@ -187,7 +165,7 @@ static int glance_frame(Reader frame, unsigned rows, unsigned slot, Glance *seen
             seen->ack = section_ack(f.inner, rows, slot);
         seen->events += f.number == 5;
     }
-    return !frame.bad && seen->ack != ACK_MALFORMED;
+    return frame.at == frame.end && seen->ack != ACK_MALFORMED;
 }
 
 /* The low 16 bits of a seq widened to the seq that lies nearest after `known`. */

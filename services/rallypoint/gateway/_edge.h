@@ -6,9 +6,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "../kit/_varints.h"
+
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -36,26 +35,6 @@ static inline ssize_t receive_some(int fd, void *data, size_t size)
 
 /* --- bytes --- */
 
-typedef struct {
-    const uint8_t *at;
-    const uint8_t *end;
-} Reader;
-
-/* A varint of up to ten bytes; false where there is none. */
-static inline bool read_varint(Reader *from, uint64_t *value)
-{
-    uint64_t number = 0;
-    for (int shift = 0; shift < 70 && from->at < from->end; shift += 7) {
-        uint8_t byte = *from->at++;
-        number |= (uint64_t)(byte & 0x7F) << shift;
-        if (byte < 0x80) {
-            *value = number;
-            return true;
-        }
-    }
-    return false;
-}
-
 /* The bytes of a length-delimited field whose key was read. */
 static inline bool read_bytes(Reader *from, Reader *value)
 {
@@ -69,17 +48,6 @@ static inline bool read_bytes(Reader *from, Reader *value)
 
 /* Step over a field of any wire type whose key was read. */
 bool skip_field(Reader *from, uint64_t key);
-
-static inline size_t write_varint(uint8_t *to, uint64_t number)
-{
-    size_t size = 0;
-    while (number > 0x7F) {
-        to[size++] = (uint8_t)(number & 0x7F) | 0x80;
-        number >>= 7;
-    }
-    to[size++] = (uint8_t)number;
-    return size;
-}
 
 /* An array of bytes that grows. */
 typedef struct {

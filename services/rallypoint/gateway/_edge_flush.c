@@ -172,8 +172,8 @@ static int frame_parts(Flush *self, Reader indices)
         malformed();
         return -1;
     }
-    uint8_t head[12] = {KEY_FRAME_OF_JOIN_RESPONSE};
-    size_t head_size = 1 + write_varint(head + 1, size);
+    uint8_t head[1 + VARINT_MOST] = {KEY_FRAME_OF_JOIN_RESPONSE};
+    size_t head_size = (size_t)(put_varint(head + 1, size) - head);
     uint8_t *to = frame_web(&self->framed, head_size + size);
     if (to == NULL) {
         PyErr_NoMemory();

@@ -135,7 +135,7 @@ static size_t write_margin(uint8_t *to, double wait_s)
     if (wait_s <= 0 || wait_s * 1000 + 1 >= MARGIN_MS_END)
         return 0;
     to[0] = KEY_MARGIN;
-    return 1 + write_varint(to + 1, (uint64_t)(wait_s * 1000) + 1);
+    return (size_t)(put_varint(to + 1, (uint64_t)(wait_s * 1000) + 1) - to);
 }
 
 static int append_input(Group *group, PyObject *seat, const uint8_t *fields, size_t size,
@@ -144,14 +144,14 @@ static int append_input(Group *group, PyObject *seat, const uint8_t *fields, siz
     uint8_t margin[1 + VARINT_BYTES_MAX];
     size_t seat_size = (size_t)PyBytes_GET_SIZE(seat), margin_size = write_margin(margin, wait_s);
     size_t whole = seat_size + size + margin_size;
-    uint8_t *to = buffer_room(&group->data, 1 + 10 + whole);
+    uint8_t *to = buffer_room(&group->data, 1 + VARINT_MOST + whole);
     if (to == NULL) {
         PyErr_NoMemory();
         return -1;
     }
     uint8_t *start = to;
     *to++ = KEY_CLIENT_INPUT;
-    to += write_varint(to, whole);
+    to = put_varint(to, whole);
     memcpy(to, PyBytes_AS_STRING(seat), seat_size);
     memcpy(to + seat_size, fields, size);
     memcpy(to + seat_size + size, margin, margin_size);

@@ -3,12 +3,9 @@
 #define RALLYPOINT_ATTACH_H
 
 #include "../games/_inputs.h"
+#include "../kit/_varints.h"
 
 enum { ACK_TICK, VIEW_MS, MARGIN_MS, CALLS, HEARD }; /* what is heard of a seat */
-
-typedef struct {
-    const uint8_t *at, *end;
-} Reader;
 
 /* A room's way in: which generation may send inputs for which seat. */
 typedef struct {

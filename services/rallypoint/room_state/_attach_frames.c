@@ -6,25 +6,7 @@
 #define FRAMES_TAG 0x12
 #define PART_TAG 0x22
 
-static size_t varint_size(size_t value)
-{
-    size_t size = 1;
-    while (value >>= 7)
-        size++;
-    return size;
-}
-
-static char *put_varint(char *at, size_t value)
-{
-    while (value > 0x7F) {
-        *at++ = (char)(value | 0x80);
-        value >>= 7;
-    }
-    *at++ = (char)value;
-    return at;
-}
-
-static char *put(char *at, PyObject *bytes)
+static uint8_t *put(uint8_t *at, PyObject *bytes)
 {
     size_t size = (size_t)PyBytes_GET_SIZE(bytes);
     memcpy(at, PyBytes_AS_STRING(bytes), size);
@@ -51,7 +33,7 @@ static size_t whole_size(const InStep *frame)
     return 1 + varint_size(size) + size;
 }
 
-static char *put_frame(char *at, const InStep *frame)
+static uint8_t *put_frame(uint8_t *at, const InStep *frame)
 {
     *at++ = FRAMES_TAG;
     at = put_varint(at, frame_size(frame));
@@ -97,7 +79,7 @@ PyObject *join_frames(PyObject *Py_UNUSED(module), PyObject *frames)
     PyObject *joined = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)whole);
     if (joined == NULL)
         return NULL;
-    char *at = PyBytes_AS_STRING(joined);
+    uint8_t *at = (uint8_t *)PyBytes_AS_STRING(joined);
     for (Py_ssize_t place = 0; place < PyList_GET_SIZE(frames); place++) {
         PyObject *item = PyList_GET_ITEM(frames, place);
         at = read_frame(item, &frame) ? put_frame(at, &frame) : put(at, item);
@@ -141,7 +123,7 @@ PyObject *join_rows(PyObject *Py_UNUSED(module), PyObject *args)
     PyObject *joined = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)whole);
     if (joined == NULL)
         return NULL;
-    char *at = PyBytes_AS_STRING(joined);
+    uint8_t *at = (uint8_t *)PyBytes_AS_STRING(joined);
     for (Py_ssize_t place = 0; place < PyList_GET_SIZE(rows); place++) {
         read_row(PyList_GET_ITEM(rows, place), ticks, deltas, &frame);
         at = put_frame(at, &frame);

@@ -13,34 +13,21 @@ typedef struct {
     Reader bytes; /* of a length-delimited one */
 } Field;
 
-static int read_varint(Reader *from, uint64_t *value)
-{
-    *value = 0;
-    for (unsigned shift = 0; shift < 70 && from->at < from->end; shift += 7) {
-        uint8_t octet = *from->at++;
-        if (shift < 64)
-            *value |= (uint64_t)(octet & 0x7F) << shift;
-        if (octet < 0x80)
-            return 0;
-    }
-    return -1;
-}
-
 static int read_field(Reader *from, Field *field)
 {
     uint64_t tag, size;
-    if (read_varint(from, &tag) < 0)
+    if (!read_varint(from, &tag))
         return -1;
     field->field = tag >> 3;
     field->type = tag & 7;
     switch (field->type) {
     case 0:
-        return read_varint(from, &field->number);
+        return read_varint(from, &field->number) ? 0 : -1;
     case 1:
         size = 8;
         break;
     case 2:
-        if (read_varint(from, &size) < 0)
+        if (!read_varint(from, &size))
             return -1;
         break;
     case 5:

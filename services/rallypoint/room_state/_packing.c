@@ -5,6 +5,7 @@
  * and holds in numpy's arrays; what waits for it in the rings, through their capsule.
  */
 #include "../games/_inputs.h"
+#include "../kit/_varints.h"
 
 #include <string.h>
 
@@ -42,16 +43,6 @@ typedef struct {
 } Packer;
 
 static const InputsApi *rings_api;
-
-static uint8_t *put_varint(uint8_t *at, uint64_t value)
-{
-    while (value > 0x7F) {
-        *at++ = (uint8_t)(value | 0x80);
-        value >>= 7;
-    }
-    *at++ = (uint8_t)value;
-    return at;
-}
 
 static uint8_t *put_bytes(uint8_t *at, uint8_t tag, const void *data, size_t size)
 {
