@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import ast
+import re
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-CODE = ("services", "tests", "protos", "helm", "images", "loadtest")
+CODE = ("services", "tests", "protos", "helm", "images", "loadtest", "clients")
+BRACED = (".c", ".go", ".h", ".mjs", ".ts")
+READ = (".py", ".css", ".html", ".lua", *BRACED)
+OPENS = re.compile(r"\s*(?:\{|(?!.*\b(?:class|interface)\b)\S.*[)>].*\{)$")
+"""The line that opens a function's body, or a block in one, which is shorter anyway."""
+CLOSES = re.compile(r"\s*\}")
 GENERATED = ("services/rallypoint/v1/", "services/rallypoint/internal/")
 MOST_FILE_LINES = 500
 MOST_FUNCTION_LINES = 60
@@ -30,6 +36,19 @@ def function_lengths(path: Path) -> Iterator[tuple[str, int]]:
             yield node.name, (node.end_lineno or node.lineno) - node.lineno + 1
 
 
+def block_lengths(path: Path) -> Iterator[tuple[int, int]]:
+    """Count lines from a block's opening brace to the one that is indented no deeper."""
+    open_at: list[tuple[int, int]] = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        indent = len(line) - len(line.lstrip())
+        if CLOSES.match(line):
+            while open_at and open_at[-1][1] >= indent:
+                began, _ = open_at.pop()
+                yield began, number - began + 1
+        if OPENS.match(line):
+            open_at.append((number, indent))
+
+
 def body_lengths(path: Path) -> Iterator[int]:
     """Count lines without the docstring, as style.md's table does."""
     for node in ast.walk(ast.parse(path.read_text())):
@@ -40,7 +59,7 @@ def body_lengths(path: Path) -> Iterator[int]:
 
 
 def test_no_file_is_over_500_lines() -> None:
-    paths = sources(*CODE, "clients", suffixes=(".py", ".ts", ".css"))
+    paths = sources(*CODE, suffixes=READ)
     lengths = {p.relative_to(ROOT).as_posix(): len(p.read_text().splitlines()) for p in paths}
     assert {name: n for name, n in lengths.items() if n > MOST_FILE_LINES} == {}
 
@@ -53,6 +72,16 @@ def test_no_function_is_over_60_lines() -> None:
         if lines > MOST_FUNCTION_LINES
     ]
     assert long == []
+
+
+def test_no_function_in_braces_is_over_60_lines() -> None:
+    lengths = [
+        (f"{path.relative_to(ROOT)}:{line}", lines)
+        for path in sources(*CODE, suffixes=BRACED)
+        for line, lines in block_lengths(path)
+    ]
+    assert len(lengths) > 1000, "blocks are found at all"
+    assert [found for found in lengths if found[1] > MOST_FUNCTION_LINES] == []
 
 
 def test_the_median_function_is_short() -> None:
