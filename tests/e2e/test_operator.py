@@ -6,7 +6,8 @@ from playwright.sync_api import Page
 from tests.e2e.conftest import Join
 from tests.e2e.test_friends import make_room, to_rooms
 from tests.support.browser import SHOTS, Player
-from tests.support.stack_process import StackProcess, wait_until
+from tests.support.stack_process import StackProcess
+from tests.support.waiting import wait_until
 
 
 def open_page(player: Player, stack: StackProcess, *, secret: str = "") -> Page:

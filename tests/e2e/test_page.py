@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.e2e.conftest import Join
 from tests.support.browser import Player
-from tests.support.stack_process import wait_until
+from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize("size", ["desktop", "phone"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from tests.e2e.conftest import Join
 from tests.support.browser import Player
 from tests.support.cable import Cable
-from tests.support.stack_process import StackProcess, wait_until
+from tests.support.stack_process import StackProcess
+from tests.support.waiting import wait_until
 
 Pair = tuple[Player, Player]
 SHOT_RANGE = 650

@@ -8,7 +8,8 @@ from playwright.sync_api import Page
 from tests.e2e.conftest import Join
 from tests.e2e.test_operator import secret_of, shot
 from tests.support.browser import Player
-from tests.support.stack_process import StackProcess, wait_until
+from tests.support.stack_process import StackProcess
+from tests.support.waiting import wait_until
 
 SCREEN_MS = 30_000
 MATCH_MS = 60_000

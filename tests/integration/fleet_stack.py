@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import secrets
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc.aio
+from tests.support import waiting
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.fleet import serve
@@ -29,6 +31,8 @@ from rallypoint.kit.names import NodeId, RoomId
 from rallypoint.kit.store import Store
 
 CAP_S = 30.0
+
+until = functools.partial(waiting.until, within_s=CAP_S, every_s=0.02)
 
 
 class Peer(room_host_pb2_grpc.RoomHostServiceServicer):
@@ -260,10 +264,3 @@ async def running_fleet(stack: Stack, **settings: Any) -> AsyncIterator[None]:
             host.stopping.set()
             await served
             host.cancel_spawned()
-
-
-async def until(true: Any, cap_s: float = CAP_S) -> None:
-    """Wait for an async condition."""
-    async with asyncio.timeout(cap_s):
-        while not await true():  # noqa: ASYNC110  # conditions of other parties
-            await asyncio.sleep(0.02)

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 from tests.support.backends import chosen
+from tests.support.waiting import until
 
 from rallypoint.cli.brokers import Brokers, free_port
 from rallypoint.client.channel import Channel, Stream, WebChannel
@@ -80,14 +81,6 @@ async def gateway(
             runtime.cancel_spawned()
             await runtime.bus.close()
             await runtime.store.close()
-
-
-async def until(condition: object, *, within_s: float = 10.0) -> None:
-    """Wait for a condition, a callable without arguments."""
-    assert callable(condition)
-    async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110  # the conditions are other parties'
-            await asyncio.sleep(0.01)
 
 
 @dataclass

@@ -17,7 +17,8 @@ from typing import Any
 
 from tests.integration.fleet_stack import CAP_S, Stack, running_fleet
 from tests.integration.gateway_stack import gateway, settings
-from tests.integration.rooms_stack import RunningNode, room_node, until
+from tests.integration.rooms_stack import RunningNode, room_node
+from tests.support.waiting import until
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.client import RoomConnection, Session, WebChannel

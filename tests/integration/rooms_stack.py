@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc
+from tests.support.waiting import until
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.games import codec
@@ -295,13 +296,6 @@ async def attached(node: RunningNode, definition: Definition) -> AsyncIterator[A
             reading.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await reading
-
-
-async def until(condition: Callable[[], bool], *, within_s: float = 10.0) -> None:
-    """Wait for a condition."""
-    async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110  # what is awaited has no event
-            await asyncio.sleep(0.01)
 
 
 def with_info(definition: Definition, **changes: Any) -> Definition:

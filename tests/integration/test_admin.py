@@ -9,8 +9,9 @@ from typing import TypeVar
 import pytest
 from google.protobuf.message import Message
 from tests.integration.conftest import Runs
-from tests.integration.gateway_stack import ROOM, Player, until
+from tests.integration.gateway_stack import ROOM, Player
 from tests.integration.open_stack import create, enter, open_stack
+from tests.support.waiting import until
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.gateway.admin_access import AdminSettings

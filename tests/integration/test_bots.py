@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import random
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support import waiting
 
 from rallypoint import client
 from rallypoint.cli import bot_brains, bots, plan, ports, stack
@@ -35,13 +37,7 @@ def wish(directory: Path, **changes: Any) -> plan.Wish:
     return plan.Wish(data_dir=directory, web_port=ports.free_one(), queues=queues, **changes)
 
 
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for something that a service says about itself."""
-    async with asyncio.timeout(60):
-        while True:
-            if await condition():
-                return
-            await asyncio.sleep(0.05)
+until = functools.partial(waiting.until, within_s=60, every_s=0.05)
 
 
 async def players(running: stack.Stack, name: str) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.integration.conftest import Connect, Runs
+from tests.support.waiting import until
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.kit import subjects
@@ -27,7 +28,7 @@ def test_messages_reach_a_subscriber_in_order(
             await bus.subscribe(subject, lambda message: got.append(message.data))
             for number in range(100):
                 await bus.publish(subject, b"%d" % number, {"number": str(number)})
-            await _until(lambda: len(got) == 100)
+            await until(lambda: len(got) == 100)
             assert got == [b"%d" % number for number in range(100)]
 
     runs(scenario())
@@ -49,7 +50,7 @@ def test_callback_that_raises_does_not_stop_the_next_message(
             await bus.subscribe(subject, callback)
             await bus.publish(subject, b"bad")
             await bus.publish(subject, b"good")
-            await _until(lambda: got == [b"good"])
+            await until(lambda: got == [b"good"])
 
     runs(scenario())
 
@@ -284,7 +285,7 @@ def test_paused_server_is_noticed_and_used_again(
     async def scenario() -> None:
         async with connected(own_brokers) as (bus, _):
             own_brokers.nats.pause()
-            await _until(lambda: not bus.is_connected, cap_s=40.0)
+            await until(lambda: not bus.is_connected, within_s=40.0)
             own_brokers.nats.resume()
             await _connected_again(bus)
             await _retried(bus.kv("config"), "a", b"1")
@@ -292,14 +293,8 @@ def test_paused_server_is_noticed_and_used_again(
     runs(scenario())
 
 
-async def _until(true: Callable[[], bool], *, cap_s: float = 10.0) -> None:
-    async with asyncio.timeout(cap_s):
-        while not true():  # noqa: ASYNC110  # the condition has no event of its own
-            await asyncio.sleep(0.01)
-
-
 async def _connected_again(bus: Bus) -> None:
-    await _until(lambda: bus.is_connected, cap_s=30.0)
+    await until(lambda: bus.is_connected, within_s=30.0)
 
 
 async def _retried(kv: Kv, key: str, value: bytes) -> None:

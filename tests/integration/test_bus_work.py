@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from tests.integration.conftest import Connect, Runs
+from tests.support.waiting import until
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.kit import bus_wire, bus_work, errors, subjects
@@ -60,12 +61,6 @@ async def _working(
         await asyncio.wait([task])
 
 
-async def _until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(CAP_S):
-        while not true():  # noqa: ASYNC110  # what is waited for is a list
-            await asyncio.sleep(0.02)
-
-
 def test_worker_gets_an_unacked_fact_again(
     runs: Runs, connected: Connect, brokers: Brokers, queue: str
 ) -> None:
@@ -101,7 +96,7 @@ def test_poison_is_given_up_once_with_its_reason_and_the_others_go_on(
             async with _working(bus, queue, handle, max_deliveries=2):
                 (letter,) = await _dead(bus, queue, 1)
                 await _publish(bus, queue, b"one", b"poison", b"two", b"three")
-                await _until(lambda: len(done) == 3)
+                await until(lambda: len(done) == 3, within_s=CAP_S)
                 await asyncio.sleep(1.5)  # longer than the ack wait: nothing comes again
             await _dead(bus, queue, 1)
             assert done == [b"one", b"two", b"three"]
@@ -211,7 +206,7 @@ def test_worker_waits_for_what_is_away_and_gives_nothing_up(
         async with connected(brokers) as (bus, _):
             await _publish(bus, queue, b"one", b"two", b"three")
             async with _working(bus, queue, handle, max_deliveries=1):
-                await _until(lambda: len(done) == 3)
+                await until(lambda: len(done) == 3, within_s=CAP_S)
             assert done == [b"one", b"two", b"three"]
 
     runs(scenario())

@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 
 from tests.integration.conftest import Runs
-from tests.integration.test_recovery import until_true, wish
+from tests.integration.test_recovery import wish
 from tests.support.players import until
 
 from rallypoint import client
@@ -40,13 +40,13 @@ def test_code_and_listing_survive_the_node(runs: Runs, tmp_path: Path) -> None:
                     return found.room_id == made.room_id
                 return False
 
-            await until_true(entered)
+            await until(entered)
 
             async def listed() -> bool:
                 rooms = [room async for room in client.Rooms(bob).list("skirmish")]
                 return [(room.code, room.players) for room in rooms] == [(made.code, 2)]
 
-            await until_true(listed)
+            await until(listed)
 
     runs(scenario())
 

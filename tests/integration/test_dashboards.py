@@ -8,14 +8,13 @@ import json
 import re
 import signal
 import subprocess
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 from tests.integration import test_bots
-from tests.support import prometheus
+from tests.support import prometheus, waiting
 from tests.support.prometheus import ROOT, RULES, Prometheus
 
 from rallypoint import client
@@ -65,10 +64,8 @@ def targets(stack: Stack) -> dict[str, list[str]]:
 
 async def until(condition: Callable[[], object], what: str) -> None:
     """Wait for Prometheus, which looks once a second."""
-    ends_s = time.monotonic() + PATIENCE_S
-    while not await asyncio.to_thread(condition):
-        assert time.monotonic() < ends_s, f"never happened: {what}"
-        await asyncio.sleep(0.3)
+    asked = functools.partial(asyncio.to_thread, condition)
+    await waiting.until(asked, what, within_s=PATIENCE_S, every_s=0.3)
 
 
 def with_raising_game(folder: Path) -> dict[str, str]:

@@ -264,7 +264,7 @@ def test_many_connections_leave_nothing_behind(runs: Runs) -> None:
         async with asyncio.TaskGroup() as tasks:
             for _ in range(count):
                 tasks.create_task(one())
-            await until(lambda: drain_of(opened).connections == count, limit_s=30)
+            await until(lambda: drain_of(opened).connections == count, within_s=30)
             gate.set()
         await until(lambda: opened.running.edge.statistics().connections == 1)
         assert drain_of(opened).connections == 0

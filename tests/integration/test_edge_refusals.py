@@ -169,7 +169,7 @@ def test_half_closed_connection_is_one_that_left(runs: Runs) -> None:
                     client.send(request(method, edge.body(b"4")))
                     await edge.until(lambda: running.service.open == 1)
                     client.writer.write_eof()
-                    await edge.until(lambda: running.service.open == 0, limit_s=2)
+                    await edge.until(lambda: running.service.open == 0, within_s=2)
 
     runs(scenario())
 

@@ -12,7 +12,8 @@ from typing import Any
 import grpc.aio
 import pytest
 from tests.integration.conftest import Runs
-from tests.integration.gateway_stack import Player, Running, Watched, gateway, settings, until
+from tests.integration.gateway_stack import Player, Running, Watched, gateway, settings
+from tests.support.waiting import until
 
 from rallypoint.cli.brokers import Brokers, free_port
 from rallypoint.client.native import NativeChannel

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.integration.conftest import Runs
-from tests.integration.gateway_stack import gateway, settings, until
+from tests.integration.gateway_stack import gateway, settings
 from tests.integration.rooms_stack import RunningNode, room_node
+from tests.support.waiting import until
 
 from rallypoint.cli.brokers import Brokers, free_port
 from rallypoint.client import RoomConnection, Session, WebChannel

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from tests.integration.conftest import Runs
 from tests.integration.gateway_peer import TOKEN, Peer, PeerRoom, a_room, ticked
-from tests.integration.gateway_stack import Player, Running, Watched, gateway, settings, until
+from tests.integration.gateway_stack import Player, Running, Watched, gateway, settings
+from tests.support.waiting import until
 
 from rallypoint.cli.brokers import Brokers, free_port
 from rallypoint.gateway import attach

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from tests.integration.conftest import Runs
 from tests.integration.gateway_peer import Peer, PeerRoom
-from tests.integration.gateway_stack import ROOM, Player, gateway, settings, until
+from tests.integration.gateway_stack import ROOM, Player, gateway, settings
 from tests.integration.rooms_stack import room_node
 from tests.integration.test_gateway_play import a_room
 from tests.support import cable
+from tests.support.waiting import until
 
 from rallypoint.cli.brokers import Brokers, free_port
 from rallypoint.client import RoomConnection, Session, open_channel

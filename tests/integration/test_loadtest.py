@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support import stack_process
+from tests.support import stack_process, waiting
 from tests.support.stack_process import StackProcess
 
 from rallypoint.cli import plan
@@ -118,9 +118,9 @@ def test_verdict_turns_red_when_the_room_node_is_stopped(
         stderr=subprocess.DEVNULL,
     ) as locust:
         try:
-            stack_process.wait_until(lambda: bool(verdict().get("passed")), "the verdict is green")
+            waiting.wait_until(lambda: bool(verdict().get("passed")), "the verdict is green")
             os.kill(node, signal.SIGSTOP)
-            stack_process.wait_until(clearly_red, "the verdict is red", within_s=60)
+            waiting.wait_until(clearly_red, "the verdict is red", within_s=60)
             stats = ask(f"http://127.0.0.1:{port}/stats/requests")
             assert any("NOT_ECHOED" in error["error"] for error in stats["errors"])
         finally:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.integration.conftest import Runs
 from tests.integration.moves_stack import COUNT, OTHER_COUNTING, moving_world, playing
-from tests.integration.rooms_stack import until
+from tests.support.waiting import until
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.games.definition import Definition

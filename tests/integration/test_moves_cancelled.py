@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 from tests.integration.conftest import Runs
 from tests.integration.moves_stack import COUNTING
-from tests.integration.rooms_stack import until
+from tests.support.waiting import until
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.games.saved import layout_hash

@@ -15,7 +15,8 @@ import pytest
 from tests.integration import test_recovery as whole
 from tests.integration.conftest import Runs
 from tests.integration.moves_stack import COUNTING, moving_world, playing
-from tests.integration.rooms_stack import RunningNode, attached, host, room_node, until
+from tests.integration.rooms_stack import RunningNode, attached, host, room_node
+from tests.support.waiting import until
 
 from rallypoint.cli import stack
 from rallypoint.cli.brokers import Brokers

@@ -41,12 +41,6 @@ def wish(directory: Path, **changes: Any) -> plan.Wish:
     return plan.Wish(data_dir=directory, web_port=ports.free_one(), queues=queues, **changes)
 
 
-async def until_true(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(RESUME_CAP_S):
-        while not await condition():  # noqa: ASYNC110  # what is awaited has no event
-            await asyncio.sleep(0.05)
-
-
 async def own(bus: Bus, room_id: str) -> events_pb2.OwnRecord:
     entry = await bus.kv("rooms").get(subjects.own(RoomId(room_id)))
     assert entry is not None
@@ -155,7 +149,7 @@ def test_frozen_process_that_wakes_up_is_heard_by_nobody(tmp_path: Path, runs: R
             await until(resumed(players, 2))
             assert_resumed(players)
             running.kill(zombie, number=signal.SIGCONT)
-            await until_true(lambda: _is(rooms_at(running, zombie), 0))
+            await until(lambda: _is(rooms_at(running, zombie), 0))
             await asyncio.sleep(1.0)
             for player in players:
                 player.seen.check()

@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 from tests.integration.conftest import Runs
-from tests.integration.gateway_stack import ROOM, Player, until
+from tests.integration.gateway_stack import ROOM, Player
 from tests.integration.moves_stack import moving_world
 from tests.integration.open_stack import OpenStack, create, enter, listed, open_stack
 from tests.integration.slow_reader import SlowReader
+from tests.support.waiting import until
 
 from rallypoint.cli import datadir
 from rallypoint.cli.brokers import Brokers

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from tests.integration.conftest import Runs
-from tests.integration.gateway_stack import until
 from tests.integration.open_stack import create, open_stack
 from tests.integration.test_replay import ADMIN, SECRET, Chunks, Fresh, close, guest, seat_by_code
+from tests.support.waiting import until
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.client import RoomConnection, replay

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import pytest
 from tests.integration.conftest import Runs
-from tests.integration.rooms_stack import RunningNode, room_node, until
+from tests.integration.rooms_stack import RunningNode, room_node
+from tests.support.waiting import until
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.fleet.domain.nodes import Load, Node, Registry, Sighting

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from tests.integration.conftest import Runs
-from tests.integration.gateway_stack import ROOM, Player, Watched, until
+from tests.integration.gateway_stack import ROOM, Player, Watched
 from tests.integration.open_stack import create, enter, open_stack
+from tests.support.waiting import until
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.games import CHAT, Chat

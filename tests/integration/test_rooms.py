@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable
 
 from tests.integration.conftest import Runs
-from tests.integration.rooms_stack import attached, room_node, until
+from tests.integration.rooms_stack import attached, room_node
+from tests.support.waiting import until
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.games import skirmish, tictactoe

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.integration.conftest import Runs
-from tests.integration.gateway_stack import until
 from tests.integration.open_stack import create, open_stack
+from tests.support.waiting import until
 
 from rallypoint.cli import datadir
 from rallypoint.cli.brokers import Brokers

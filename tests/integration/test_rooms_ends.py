@@ -8,7 +8,8 @@ from collections.abc import Callable
 import grpc
 import pytest
 from tests.integration.conftest import Runs
-from tests.integration.rooms_stack import RunningNode, attached, host, room_node, until
+from tests.integration.rooms_stack import RunningNode, attached, host, room_node
+from tests.support.waiting import until
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.games import tictactoe

@@ -7,7 +7,8 @@ import itertools
 from collections.abc import Callable
 
 from tests.integration.conftest import Runs
-from tests.integration.rooms_stack import Player, attached, host, room_node, until
+from tests.integration.rooms_stack import Player, attached, host, room_node
+from tests.support.waiting import until
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.games import skirmish

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from tests.integration.conftest import Runs
-from tests.integration.rooms_stack import Player, RunningNode, attached, host, room_node, until
+from tests.integration.rooms_stack import Player, RunningNode, attached, host, room_node
+from tests.support.waiting import until
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.games import GameInfo, RoomGame, skirmish, tictactoe

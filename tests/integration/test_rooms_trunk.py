@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 from tests.integration.conftest import Runs
-from tests.integration.rooms_stack import AttachPeer, attached, room_node, until
+from tests.integration.rooms_stack import AttachPeer, attached, room_node
+from tests.support.waiting import until
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.games import skirmish, tictactoe

@@ -23,7 +23,8 @@ import grpc.aio
 import pytest
 from tests.integration.conftest import Runs
 from tests.support.certificates import Authority, Pair
-from tests.support.stack_process import free_port, wait_until
+from tests.support.stack_process import free_port
+from tests.support.waiting import wait_until
 
 from rallypoint.cli import broker_plan, plan
 from rallypoint.cli.brokers import Broker, Brokers

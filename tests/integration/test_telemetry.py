@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import http.client
 import secrets
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.integration import test_bots, test_trace
-from tests.support import collector
+from tests.support import collector, waiting
 from tests.support.collector import Collector
 
 from rallypoint.cli import bots
@@ -21,12 +21,7 @@ CLIENT_TRACE = secrets.token_hex(16)
 PLAYERS = 2
 PATIENCE_S = 40.0
 
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what other processes write."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110  # files of another process
-            await asyncio.sleep(0.3)
+until = functools.partial(waiting.until, within_s=PATIENCE_S, every_s=0.3)
 
 
 def open_session(url: str, *, flag: str) -> None:

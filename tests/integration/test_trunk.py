@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from tests.integration.conftest import Runs
-from tests.integration.rooms_stack import until
 from tests.support.certificates import Authority, Pair
+from tests.support.waiting import until
 
 from rallypoint.kit import rpc, security
 from rallypoint.kit.security import SecuritySettings

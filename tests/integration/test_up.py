@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.waiting import wait_until
 
 from rallypoint.cli import datadir, plan, ports, probes, stack
 
@@ -154,13 +155,6 @@ def test_held_child_stays_down_until_released(tmp_path: Path, runs: Runs) -> Non
     runs(scenario())
 
 
-def wait_for(condition: Callable[[], bool], *, within_s: float = 40.0) -> None:
-    until = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < until, "it took too long"
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=["ctrl-c", "term", "hang-up"]
 )
@@ -205,7 +199,7 @@ def test_nothing_outlives_a_killed_up(tmp_path: Path) -> None:
         process.kill()
         process.wait()
     assert len(pids) == 6
-    wait_for(lambda: gone(pids))
+    wait_until(lambda: gone(pids), "all ended", within_s=40)
 
 
 def test_second_signal_does_not_wait_for_a_stuck_child(tmp_path: Path, runs: Runs) -> None:

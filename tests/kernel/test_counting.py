@@ -12,7 +12,7 @@ from tests.kernel import rig
 from tests.kernel.conftest import EVERYTHING
 from tests.kernel.peer import Part
 from tests.kernel.test_latency import of
-from tests.support.stack_process import wait_until
+from tests.support.waiting import wait_until
 
 from rallypoint.probe import session, wish
 from rallypoint.probe.domain.layout import Config, EventKind

@@ -23,7 +23,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from prometheus_client.parser import text_string_to_metric_families
 from tests.kernel import netns, rig
 from tests.kernel.peer import Part
-from tests.support.stack_process import wait_until
+from tests.support.waiting import wait_until
 
 from rallypoint.probe.domain import otlp
 

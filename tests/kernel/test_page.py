@@ -14,7 +14,7 @@ from tests.kernel.peer import Part
 from tests.kernel.test_exporter import probing
 from tests.support import prometheus
 from tests.support.prometheus import ROOT, Prometheus
-from tests.support.stack_process import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("namespaces")
 PAGE = ROOT / "helm" / "rallypoint" / "dashboards" / "probe.json"

@@ -12,7 +12,7 @@ from tests.kernel import rig
 from tests.kernel.conftest import EVERYTHING
 from tests.kernel.peer import Part
 from tests.kernel.test_exporter import probing, scraped
-from tests.support.stack_process import wait_until
+from tests.support.waiting import wait_until
 
 from rallypoint.kit import errors
 from rallypoint.probe import build, rights, session, updating, wish

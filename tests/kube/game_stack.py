@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import time
 from collections.abc import AsyncIterator
@@ -27,6 +28,7 @@ from rallypoint.kube.api import Scope
 from rallypoint.kube.domain.store import Change
 from rallypoint.kube.informer import Informers
 from tests.kube.stack import connected
+from tests.support import waiting
 from tests.support.kubernetes import ApiServer
 from tests.support.players import Player
 
@@ -36,6 +38,8 @@ SET: Final = SetName("arena")
 WAIT_S: Final = 60.0
 TAKING: Final = {"Ready", "Active"}
 """Phases of servers that take rooms."""
+
+until = functools.partial(waiting.wait_until, within_s=WAIT_S, every_s=0.2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,14 +221,6 @@ def deploy(server: ApiServer, namespace: str, *, core: str, address: str) -> Gam
         if port := service["spec"]["ports"][0].get("nodePort"):
             game.ports[service["metadata"]["name"]] = port
     return game
-
-
-def until(condition: Any, what: str, *, within_s: float = WAIT_S) -> None:
-    """Wait until something is so."""
-    give_up = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < give_up, f"not so: {what}"
-        time.sleep(0.2)
 
 
 def _is_ready(pod: dict[str, Any]) -> bool:

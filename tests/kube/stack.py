@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from rallypoint.kube import config
@@ -17,9 +17,12 @@ from rallypoint.kube.objects import ConfigMap, ObjectMeta
 from rallypoint.kube.reflector import Pace
 from rallypoint.kube.transport import Patience, Transport
 from tests.kube.proxy import Proxy
+from tests.support import waiting
 from tests.support.kubernetes import ApiServer
 
 WAIT_S = 60.0
+
+until = functools.partial(waiting.until, within_s=WAIT_S, every_s=0.02)
 QUICK = Pace(
     page_items=7, watch_s=20, silence_s=1.0, relist_spread_s=0.2,
     backoff=Backoff(first_s=0.05, most_s=0.5),
@@ -66,11 +69,3 @@ async def informed(
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(true: Callable[[], bool], what: str = "the expected outcome") -> None:
-    """Wait until something is so."""
-    give_up = time.monotonic() + WAIT_S
-    while not true():
-        assert time.monotonic() < give_up, f"{what} did not come"
-        await asyncio.sleep(0.02)

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,17 +35,11 @@ from tests.kube.conftest import Runs
 from tests.support import cgroups
 from tests.support.go import ROOT
 from tests.support.kubernetes import ApiServer
+from tests.support.waiting import wait_until
 
 ACCESS = ROOT / "helm" / "rallypoint" / "files" / "probe-access.yaml"
-WAIT_S = 30.0
 END_S = 15
-
-
-def until(true: Callable[[], bool], what: str) -> None:
-    give_up = time.monotonic() + WAIT_S
-    while not true():
-        assert time.monotonic() < give_up, f"{what} did not come"
-        time.sleep(0.05)
+WAIT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +119,7 @@ def watching(account: Account) -> Iterator[cluster.Cluster]:
     watched = cluster.Cluster(account.config(), account.node)
     watched.start()
     try:
-        until(lambda: watched.state == "synced", "the first list")
+        wait_until(lambda: watched.state == "synced", "the first list")
         yield watched
     finally:
         watched.stop()
@@ -144,11 +138,11 @@ def test_pods_of_the_node_have_names_and_keep_them_when_they_go(
         for identity in (first, second):  # it starts, and is restarted
             run_container(server, namespace, "here", identity)
             owner = Owner("p", uid, identity)
-            until(lambda owner=owner: names(owner).container == "game", "its name")  # type: ignore[misc]
+            wait_until(lambda owner=owner: names(owner).container == "game", "its name")  # type: ignore[misc]
         assert names(Owner("p", uid, first)).title == f"{namespace}/here/game"
         assert names(Owner("p", elsewhere)).title == ""
         server.does("-n", namespace, "delete", "pod", "here", "--grace-period=0", "--force")
-        until(lambda: watched.directory.alive(uid) is None, "the end of the pod")
+        wait_until(lambda: watched.directory.alive(uid) is None, "the end of the pod")
         assert names(Owner("p", uid, second)).title == f"{namespace}/here/game"
         assert len(watched.directory) == 1  # the probe's own
 
@@ -159,7 +153,7 @@ def test_an_account_without_rights_leaves_ids(
     refused = replace(account, token="nobody")
     watched = cluster.Cluster(refused.config(), "node")
     watched.start()
-    until(lambda: watched.state == "failed", "the refusal")
+    wait_until(lambda: watched.state == "failed", "the refusal")
     assert "pods have no names" in caplog.text
     assert watched.directory.of(Owner("p", str(uuid.uuid4()))).title == ""
     watched.stop()
@@ -213,9 +207,9 @@ def test_a_server_says_how_its_network_is_beside_what_its_operator_says(
             return (found.get("status"), found.get("reason")) == (status, reason)
 
         assert watched.tell(pod, ILL)
-        until(lambda: said("False", health.RETRANSMITS), "the condition")
+        wait_until(lambda: said("False", health.RETRANSMITS), "the condition")
         assert watched.tell(pod, WELL)
-        until(lambda: said("True", health.WITHIN), "its change")
+        wait_until(lambda: said("True", health.WITHIN), "its change")
         assert conditions(server, namespace)["PodReady"]["status"] == "True"
     assert said("Unknown", health.STOPPED)
 
@@ -309,7 +303,9 @@ def test_a_slow_path_is_told_by_the_name_of_the_pod_and_of_its_server(
         often = {"port": port, "hz": 100, "seconds": 6}
         cable.talk(Part("serve_ticks", cgroup=str(serving), **often), Part("tick", **often))
         assert conditions(server, namespace)[NETWORK_HEALTHY]["reason"] == health.PATH
-        until(lambda: labels_of(address, "rallypoint_probe_pods") == [{"state": "synced"}], "names")
+        wait_until(
+            lambda: labels_of(address, "rallypoint_probe_pods") == [{"state": "synced"}], "names"
+        )
         (told,) = labels_of(address, "rallypoint_tcp_rtt_seconds_count")
         status = Path(f"/proc/{probe.pid}/status").read_text()
         assert "CapEff:\t0000000000000000" in status

@@ -14,11 +14,11 @@ from rallypoint.probe.domain import series
 from rallypoint.probe.domain.layout import Config
 from tests.kernel import rig
 from tests.kernel.peer import Part
-from tests.kube.test_probe import until
 from tests.support import cgroups
 from tests.support.cluster.images import PAUSE
 from tests.support.cluster.machines import Cluster
 from tests.support.cluster.node import Node
+from tests.support.waiting import wait_until
 
 END = ("--grace-period=0", "--force", "--wait=true")
 
@@ -80,18 +80,18 @@ def test_sockets_of_real_pods_are_told_by_their_names(bpf: None, cluster: Cluste
                 pod(cluster, node, "plain") as (uid, identity),
                 pod(cluster, node, "onhost", hostNetwork=True) as (_, on_host),
             ):
-                until(known(watched, uid, identity), "the names")
+                wait_until(known(watched, uid, identity), "the names")
                 talk(folder_of(root, identity), port, 5)
                 talk(folder_of(root, on_host), port, 7)
                 tree.refresh(now=True)
                 expected = {"default/plain/game": 5, "default/onhost/game": 7}
-                until(lambda: titles() == expected, "both names")
+                wait_until(lambda: titles() == expected, "both names")
             with pod(cluster, node, "brief") as (_, identity):
                 walks = tree.walks
                 talk(folder_of(root, identity), port, 3)
                 assert probe.events()
                 tree.refresh(now=True)  # what an event of a new slot brings about
-            until(lambda: not list(root.rglob(f"*{identity}*")), "the end of its cgroup")
+            wait_until(lambda: not list(root.rglob(f"*{identity}*")), "the end of its cgroup")
             assert titles() == {**expected, "default/brief/game": 3}
             assert tree.walks > walks
     finally:

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.support import stack_process
+from tests.support import waiting
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
@@ -75,7 +75,7 @@ class Player:
     def wait(self, expression: str, what: str, *, within_s: float = 30.0) -> None:
         """Wait until a condition holds in the page."""
         question = f"() => Boolean({expression})"
-        stack_process.wait_until(
+        waiting.wait_until(
             lambda: bool(self.page.evaluate(question)), f"{self.name}: {what}", within_s=within_s
         )
 
@@ -118,7 +118,7 @@ class Player:
         key = KEYS[direction]
         self.page.keyboard.down(key)
         try:
-            stack_process.wait_until(
+            waiting.wait_until(
                 lambda: sign * (float(self.seen(own)[axis]) - until) >= 0,
                 f"{self.name} walks to {axis} {until}",
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,9 +19,12 @@ from rallypoint.gateway.static import StaticFiles
 from rallypoint.gateway.web_server import Edge
 from rallypoint.gateway.web_settings import EdgeSettings
 from rallypoint.kit import errors, status
+from tests.support import waiting
 from tests.support.backends import chosen
 
 HOST = "127.0.0.1"
+
+until = functools.partial(waiting.until, within_s=5)
 SERVICE = "/rallypoint.test.EchoService/"
 SETTINGS = EdgeSettings(trusted_ranges=("127.0.0.0/8",), origins=("https://play.test",))
 FAREWELL = BytesValue(value=b"farewell").SerializeToString()
@@ -298,10 +302,3 @@ async def wire(running: Running) -> AsyncIterator[Wire]:
         yield Wire(reader, writer)
     finally:
         writer.close()
-
-
-async def until(condition: Any, *, limit_s: float = 5.0) -> None:
-    """Wait until `condition()` holds."""
-    async with asyncio.timeout(limit_s):
-        while not condition():  # noqa: ASYNC110  # conditions of all kinds, none with an event
-            await asyncio.sleep(0.01)

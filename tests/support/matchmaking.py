@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import secrets
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import urllib.request
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,17 +31,11 @@ from rallypoint.internal.v1 import allocation_pb2, allocation_pb2_grpc
 from rallypoint.kit import rpc
 from rallypoint.v1 import matchmaking_pb2 as v1
 from rallypoint.v1 import matchmaking_pb2_grpc
+from tests.support import waiting
 
 WITHIN_S = 30.0
 
-
-async def until(reached: Callable[[], Awaitable[bool]], *, within_s: float = WITHIN_S) -> None:
-    """Return once `reached` says True; TimeoutError after `within_s`."""
-    async with asyncio.timeout(within_s):
-        while True:
-            if await reached():
-                return
-            await asyncio.sleep(0.05)
+until = functools.partial(waiting.until, within_s=WITHIN_S, every_s=0.05)
 
 
 def document(queue: str, **changes: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
@@ -14,8 +15,11 @@ from rallypoint import client
 from rallypoint.client import room as rooms
 from rallypoint.client import seat as seats
 from rallypoint.v1 import room_pb2
+from tests.support import waiting
 
 RESUME_CAP_S = 60.0
+
+until = functools.partial(waiting.until, within_s=RESUME_CAP_S)
 LOST_CAP_S = 10.0
 TICK_S = 1 / 20
 
@@ -86,13 +90,6 @@ async def playing(url: str, queue: str, game: str) -> AsyncIterator[tuple[Player
             await room.wait_joined()
             players.append(Player(room, seen))
         yield players[0], players[1]
-
-
-async def until(condition: Callable[[], bool], *, within_s: float = RESUME_CAP_S) -> None:
-    """Wait until something is so; TimeoutError after a while."""
-    async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110  # what is awaited has no event
-            await asyncio.sleep(0.01)
 
 
 async def send_inputs(player: Player) -> None:

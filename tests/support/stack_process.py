@@ -10,9 +10,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from rallypoint.internal.v1 import events_pb2
 from rallypoint.kit import subjects
 from rallypoint.kit.bus import Bus
 from rallypoint.kit.names import RoomId
+from tests.support.waiting import wait_until
 
 START_S = 60.0
 STOP_S = 30.0
@@ -77,14 +77,6 @@ class StackProcess:
     def wait_answers(self) -> None:
         """Wait until the page is served again."""
         wait_until(self.answers, "the gateway answers")
-
-
-def wait_until(what: Callable[[], bool], name: str, *, within_s: float = 30.0) -> None:
-    """Wait for a condition; AssertionError with its name when it never comes."""
-    end = time.monotonic() + within_s
-    while not what():
-        assert time.monotonic() < end, f"never happened: {name}"
-        time.sleep(0.05)
 
 
 def free_port() -> int:

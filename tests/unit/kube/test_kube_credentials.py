@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.support.waiting import until
 
 from rallypoint.kube import errors
 from rallypoint.kube.config import ClusterConfig, ExecPlugin
@@ -72,20 +72,14 @@ def test_a_plug_in_ends_with_all_it_started_when_nobody_waits(tmp_path: Path) ->
 
     async def scenario() -> None:
         task = asyncio.create_task(run_plugin(plugin, ClusterConfig("prod", SERVER)), name="run")
-        await until(pids.exists)
+        await until(pids.exists, within_s=20)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         for pid in pids.read_text().split():
-            await until(partial(ended, int(pid)))
+            await until(partial(ended, int(pid)), within_s=20)
 
     asyncio.run(scenario())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110  # other processes set no events
-            await asyncio.sleep(0.01)
 
 
 def ended(pid: int) -> bool:
