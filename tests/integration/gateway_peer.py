@@ -102,6 +102,8 @@ class Peer(room_host_pb2_grpc.RoomHostServiceServicer):
         self.rooms: dict[str, PeerRoom] = {}
         self.attaches: list[Attach] = []
         self.resyncs = 0
+        self.refused: list[str] = []
+        """Rooms that were asked for and are not here."""
         self.port = 0
         self._server: grpc.aio.Server | None = None
 
@@ -233,6 +235,7 @@ class Peer(room_host_pb2_grpc.RoomHostServiceServicer):
     def _join(self, attach: Attach, join: host.ClientJoin) -> host.ClientJoined:
         room = self.rooms.get(join.room_id)
         if room is None:
+            self.refused.append(join.room_id)
             return host.ClientJoined(client=join.client, code=5, reason="ROOM_UNKNOWN")
         if join.generation:
             slot, generation = join.slot, join.generation

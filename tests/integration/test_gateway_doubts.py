@@ -9,12 +9,14 @@ from pathlib import Path
 
 from tests.integration.conftest import Runs
 from tests.integration.gateway_peer import TOKEN, Peer, PeerRoom, a_room, ticked
-from tests.integration.gateway_stack import Player, Running, Watched, gateway, settings, until
+from tests.integration.gateway_stack import Player, Running, Watched, gateway, settings
+from tests.support.waiting import until
 
 from rallypoint.cli.brokers import Brokers
+from rallypoint.gateway.rooms_sweep import DOUBTFUL_S
 
 Fresh = Callable[[str], str]
-SILENCE_S = 3.2
+SILENCE_S = DOUBTFUL_S + 0.7
 
 
 @asynccontextmanager
@@ -91,8 +93,7 @@ def test_next_owner_that_takes_the_room_up_late_is_asked_again(
             moved = PeerRoom(room.room_id, epoch=2, generations={0: 1})
             await new.own(running.runtime.bus, moved)
             del new.rooms[room.room_id]  # it has not restored it yet
-            await asyncio.sleep(1.5)
-            assert new.attaches
+            await until(lambda: new.refused.count(room.room_id) >= 2)
             new.rooms[room.room_id] = moved
             await until(lambda: bool(moved.held))
             await ticked(new, moved, watched)
