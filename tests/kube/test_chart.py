@@ -74,11 +74,13 @@ def foreign(server: ApiServer) -> Iterator[list[dict[str, Any]]]:
     objects = [one for one in made if group(one) in FOREIGN]
     files = crds(objects)
     words = [word for path in files.values() for word in ("-f", str(path))]
-    server.does("apply", "--server-side", *words)
     names = [f"crd/{name}" for name in files]
-    server.does("wait", "--for=condition=Established", "--timeout=60s", *names)
-    yield objects
-    server.does("delete", "--wait", *names)
+    try:
+        server.does("apply", "--server-side", *words)
+        server.does("wait", "--for=condition=Established", "--timeout=60s", *names)
+        yield objects
+    finally:
+        server.does("delete", "--wait", "--ignore-not-found", *names)
 
 
 def test_kinds_of_others_are_taken_by_their_own_crds(
