@@ -23,8 +23,7 @@ export class FrameGate {
   /** A new stream begins with a keyframe, whatever is held. False: its epoch is of the past. */
   begin(epoch: bigint): boolean {
     this.#tick = undefined;
-    if (epoch < this.#epoch) return false;
-    return true;
+    return epoch >= this.#epoch;
   }
 
   judge(frame: FrameHead): Verdict {
