@@ -17,6 +17,7 @@ BENCHES: Mapping[str, tuple[str, str]] = {
     "matchmaking": ("rallypoint.cli.bench_matchmaking", "one cycle of the matcher"),
     "fleet": ("rallypoint.cli.bench_fleet", "ten thousand GameServers on a real API server"),
     "chaos": ("rallypoint.cli.bench_chaos", "processes killed and frozen while matches go on"),
+    "moves": ("rallypoint.cli.bench_moves", "a played room of 64 KB moved to and fro"),
     "probe": ("rallypoint.cli.bench_probe", "what the probe costs sockets and itself"),
     "image": ("rallypoint.cli.bench_image", "what the images weigh, and from exec to ready"),
     "start": ("rallypoint.cli.bench_start", "from exec to ready, each service and the stack"),

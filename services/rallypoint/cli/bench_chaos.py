@@ -51,17 +51,6 @@ HEALTHY_WITHIN_S = 60.0
 ENDED_WITHIN_S = 60.0
 TOLERATED = 10
 """A promise missed by more than this factor is a violation."""
-QUEUE = {
-    **plan.DEFAULT_QUEUES["skirmish"],
-    "queue": chaos_players.GAME,
-    "game": chaos_players.GAME,
-    "team_count": PER_ROOM,
-    "min_players": PER_ROOM,
-    "max_players": PER_ROOM,
-    "min_after_s": 0,
-    "tolerance": [[0, 5000]],
-    "options": {},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +136,28 @@ async def measure(spec: Spec, *, told: bool = False) -> dict[str, Any]:
     return _report(spec, findings, auditor)
 
 
+def queue_of(game: str) -> dict[str, Any]:
+    """A queue that makes full rooms of whoever comes."""
+    return {
+        **plan.DEFAULT_QUEUES["skirmish"],
+        "queue": game,
+        "game": game,
+        "team_count": PER_ROOM,
+        "min_players": PER_ROOM,
+        "max_players": PER_ROOM,
+        "min_after_s": 0,
+        "tolerance": [[0, 5000]],
+        "options": {},
+    }
+
+
 def _wish(directory: Path, rack: netns.Rack | None) -> plan.Wish:
     wish = plan.Wish(
         data_dir=directory,
         web_port=ports.free_one(),
         room_nodes=len(ROOM_NODES),
         gateways=2,
-        queues=(QUEUE,),
+        queues=(queue_of(chaos_players.GAME),),
         environment={"RALLYPOINT_EXTRA_GAMES": ledger.EXTRA},
     )
     if rack is None:
@@ -293,11 +297,11 @@ def _report(spec: Spec, findings: Findings, auditor: chaos_audit.Auditor) -> dic
         "rounds": findings.rounds,
         "violations": findings.violations,
         "broken_promises": findings.broken,
-        "resume_s": _spread(crashes),
-        "gap_ms": _spread([s * 1e3 for s in drains]),
-        "lost_ms": _spread([ms for found in findings.lost_ms.values() for ms in found]),
+        "resume_s": spread(crashes),
+        "gap_ms": spread([s * 1e3 for s in drains]),
+        "lost_ms": spread([ms for found in findings.lost_ms.values() for ms in found]),
         "by_fault": {
-            name: {"resume_s": _spread(found), "lost_ms": _spread(findings.lost_ms[name])}
+            name: {"resume_s": spread(found), "lost_ms": spread(findings.lost_ms[name])}
             for name, found in sorted(findings.resume_s.items())
         },
         "snapshots": auditor.snapshots,
@@ -307,7 +311,8 @@ def _report(spec: Spec, findings: Findings, auditor: chaos_audit.Auditor) -> dic
     }
 
 
-def _spread(found: Sequence[float]) -> dict[str, float | int | None]:
+def spread(found: Sequence[float]) -> dict[str, float | int | None]:
+    """Median, 99th percentile and count."""
     ordered = sorted(found)
     figures = {
         f"p{p}": round(ordered[min(len(ordered) - 1, len(ordered) * p // 100)], 3)

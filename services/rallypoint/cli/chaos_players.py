@@ -1,4 +1,4 @@
-"""The players of `rallypoint bench chaos`: each plays Ledger and checks what it is told.
+"""The players of `rallypoint bench chaos` and `moves`: each plays and checks what it is told.
 
 A player sends ten inputs a second, whatever happens, and looks at every frame: the epoch never
 goes back, no more inputs were applied than it was acknowledged for, the room does not end before
@@ -90,11 +90,12 @@ class Witness:
 class Player:
     """One player from the session to the result."""
 
-    def __init__(self, url: str, name: str, violations: list[str]) -> None:
+    def __init__(self, url: str, name: str, violations: list[str], *, game: str = GAME) -> None:
         self.witness = Witness(name, violations)
         self.connection: room.RoomConnection | None = None
         self.rated = 0
         self._url = url
+        self._game = game
 
     @property
     def playing(self) -> bool:
@@ -108,9 +109,9 @@ class Player:
 
     async def run(self, ending: asyncio.Event) -> None:
         """Play until `ending`, then finish the match and see it rated."""
-        async with session.connect(self._url, name=self.witness.name, game=GAME) as player:
+        async with session.connect(self._url, name=self.witness.name, game=self._game) as player:
             calls = matchmaking.Matchmaking(player)
-            assignment = await calls.find(GAME)
+            assignment = await calls.find(self._game)
             async with room.RoomConnection(
                 player, assignment.room_id, assignment.seat_token, on_step=self.witness.on_step
             ) as connection:
@@ -148,12 +149,22 @@ class Player:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(30.0):
                 while not self.rated:
-                    self.rated = await _matches(calls)
+                    self.rated = await self._matches(calls)
                     await asyncio.sleep(0.2)
         await asyncio.sleep(1.0)
-        self.rated = await _matches(calls)
+        self.rated = await self._matches(calls)
         if self.rated != 1:
             self.witness.violated(f"one match was rated {self.rated} times")
+
+    async def _matches(self, calls: matchmaking.Matchmaking) -> int:
+        """Matches rated; asked again while a broker is away."""
+        backoff = retry.Backoff()
+        for _ in range(20):
+            try:
+                return (await calls.rating(self._game)).matches
+            except errors.RallypointError as error:
+                await backoff.pause(error.retry_after_s)
+        return 0
 
 
 async def _send(connection: room.RoomConnection) -> None:
@@ -169,14 +180,3 @@ async def _outcome(connection: room.RoomConnection) -> seat.Ended | errors.Rally
         return await connection.wait_ended()
     except errors.RallypointError as error:
         return error
-
-
-async def _matches(calls: matchmaking.Matchmaking) -> int:
-    """Matches rated; asked again while a broker is away."""
-    backoff = retry.Backoff()
-    for _ in range(20):
-        try:
-            return (await calls.rating(GAME)).matches
-        except errors.RallypointError as error:
-            await backoff.pause(error.retry_after_s)
-    return 0
