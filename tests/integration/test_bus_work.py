@@ -154,7 +154,7 @@ def test_fact_that_workers_die_of_is_given_up_and_the_next_one_is_not(
             workers = asyncio.create_task(work_and_die(), name="workers")
             (letter,) = await _dead(bus, queue, 1)
             assert letter.headers[bus_wire.DEAD_REASON] == bus_work.NO_WORD.format(2)
-            await _until(lambda: bool(done))
+            await until(lambda: bool(done), within_s=CAP_S)
             workers.cancel()
             await asyncio.wait([workers])
         # The first one took both at once and died of the first; after that each came alone.
@@ -181,7 +181,7 @@ def test_facts_that_are_there_are_held_and_done_together_and_a_bad_one_alone(
             facts = bus.work("RESULTS", subjects.result(QueueName(queue)), durable=queue)
             worker = asyncio.create_task(bus_work.each(facts, handle), name="worker")
             await _dead(bus, queue, 1)
-            await _until(lambda: len(tries) == 5)
+            await until(lambda: len(tries) == 5, within_s=CAP_S)
             worker.cancel()
             await asyncio.wait([worker])
         together = [b"one", b"poison", b"two"]
