@@ -40,6 +40,8 @@ class RoomFacts:
         self._node_id = node_id
         self._queue: deque[events_pb2.RoomFact] = deque()
         self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self.given_up = 0
 
     def created(self, identity: RoomIdentity) -> None:
@@ -95,12 +97,22 @@ class RoomFacts:
                         break  # what was stored after it is stored once, by its message id
                     if self._queue and self._queue[0] is fact:  # not given up meanwhile
                         self._queue.popleft()
+            self._idle.set()
+
+    async def flush(self, within_s: float) -> None:
+        """Wait until nothing is queued, or for so long."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._idle.wait()
+        except TimeoutError:
+            logger.warning("facts_unfinished", extra={"facts": len(self._queue)})
 
     def _post(self, fact: events_pb2.RoomFact) -> None:
         if len(self._queue) >= LIMIT:
             self._queue.popleft()
             self.given_up += 1
         self._queue.append(fact)
+        self._idle.clear()
         self._wake.set()
 
 

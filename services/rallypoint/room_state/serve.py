@@ -100,6 +100,7 @@ async def run(settings: Settings, runtime: Runtime, definitions: Mapping[str, De
         await node.drain(within_s)
     service.end_attaches()
     await recorder.flush(FLUSH_S)
+    await facts.flush(FLUSH_S)
     await registration.leave()
     await server.stop(grace=1.0)
     trunks.close()
