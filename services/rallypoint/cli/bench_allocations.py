@@ -2,12 +2,14 @@
 
 A fleet, two room nodes and both brokers, as `rallypoint up` runs them. Matches of two are asked for
 at a steady rate, whoever is late; each room is closed a second after it was made, as a match that
-ends. allocate_ms is from the planned moment to the seats.
+ends. allocate_ms is from the planned moment to the seats; sync_ms is how long the brokers' disk
+takes meanwhile to sync a little: NATS does that each second, and who stores something waits.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 import time
 from collections.abc import Mapping
@@ -26,6 +28,8 @@ ROOMS_EACH = 256
 GAME = "tictactoe"
 LASTS_S = 1.0
 WARM_UP_S = 2.0
+SYNC_EVERY_S = 0.2
+SYNC_BYTES = 16 * 1024
 
 
 class Players:
@@ -72,10 +76,12 @@ async def measure(seconds: float, rate: float) -> dict[str, Any]:
         async with stack.Stack(wish) as running:
             for pid in bench_run.pids_of(running).values():
                 bench_run.favor(pid)
-            return await _measure(running, seconds, rate)
+            return await _measure(running, Path(folder), seconds, rate)
 
 
-async def _measure(running: stack.Stack, seconds: float, rate: float) -> dict[str, Any]:
+async def _measure(
+    running: stack.Stack, folder: Path, seconds: float, rate: float
+) -> dict[str, Any]:
     async with rpc.channel(running.address("fleet/grpc"), name="bench") as channel:
         fleet = allocation_pb2_grpc.AllocationServiceStub(channel)
         nodes = await _nodes(fleet)
@@ -87,6 +93,7 @@ async def _measure(running: stack.Stack, seconds: float, rate: float) -> dict[st
         try:
             await _play(Players(fleet, hosts), WARM_UP_S, rate / 4)
             players, before = Players(fleet, hosts), _cpu(running)
+            syncs = asyncio.create_task(asyncio.to_thread(_syncs, folder, seconds), name="syncs")
             await _play(players, seconds, rate)
             spent = {name: cpu - before[name] for name, cpu in _cpu(running).items()}
         finally:
@@ -95,6 +102,7 @@ async def _measure(running: stack.Stack, seconds: float, rate: float) -> dict[st
     count = max(1, len(players.times))
     return {
         "allocate_ms": percentiles(players.times or [float("nan")]),
+        "sync_ms": percentiles(await syncs),
         "allocations": {
             "offered_per_s": rate,
             "done": len(players.times),
@@ -104,6 +112,19 @@ async def _measure(running: stack.Stack, seconds: float, rate: float) -> dict[st
             "cpu_us_each": {name: round(1e6 * cpu / count) for name, cpu in spent.items()},
         },
     }
+
+
+def _syncs(folder: Path, seconds: float) -> list[float]:
+    """How long the disk took each time to sync what was just written there."""
+    times: list[float] = []
+    until = time.perf_counter() + seconds
+    with (folder / "synced").open("wb", buffering=0) as file:
+        while (started := time.perf_counter()) < until:
+            file.write(bytes(SYNC_BYTES))
+            os.fsync(file.fileno())
+            times.append(time.perf_counter() - started)
+            time.sleep(SYNC_EVERY_S)
+    return times
 
 
 async def _nodes(
