@@ -357,20 +357,23 @@ INLINE int at_send(u64 *ctx) {
     if (!slot)
         return 0;
     u64 now = clock_ns();
-    count(slot, SENDS, 1);
     if (state->unanswered_ns) {
         record(slot, TURNAROUND, since(state->unanswered_ns, now));
         state->unanswered_ns = 0;
     }
     struct tcp_sock *tcp = protocol == PROTO_TCP ? as_tcp_sock(sk) : 0;
-    if (!tcp)
-        return 0;
-    u32 end = tcp->write_seq;
-    if (reached(tcp->snd_una, end)) {  // on loopback the answer is here before send() returns
+    u32 end = tcp ? tcp->write_seq : 0;
+    if (tcp && reached(tcp->snd_una, end)) {  // on loopback the answer is here before send() returns
         record(slot, ACK, 0);
-    } else if (!remember(&state->sends, &state->sends_head, state->sends_tail, end, now)) {
+        tcp = 0;
+    } else if (tcp && !remember(&state->sends, &state->sends_head, state->sends_tail, end, now)) {
         count(slot, SENDS_UNTIMED, 1);
+        tcp = 0;
     }
+    count(slot, SENDS, 1);  // a barrier: what is remembered is seen by all before we look again
+    if (tcp && reached(tcp->snd_una, end) &&
+        took(&state->sends, state->sends_head, &state->sends_tail, end))
+        record(slot, ACK, 0);  // acknowledged meanwhile, by a segment that found nothing waiting
     return 0;
 }
 
