@@ -107,6 +107,24 @@ def test_retransmits_are_those_of_the_kernel_and_of_the_rig(probe: Session, port
     assert set(asked["cookies"]) < {event.cookie for event in told}
 
 
+def test_a_socket_that_connects_again_counts_from_nothing(probe: Session, port: int) -> None:
+    """At first nobody takes it in, so its SYN is sent again; then the kernel forgets those sums."""
+    with (
+        socket.create_server(("127.0.0.1", port), backlog=0) as listener,
+        socket.create_connection(("127.0.0.1", port)),
+        socket.socket() as again,
+    ):
+        again.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1200)
+        with pytest.raises(TimeoutError):
+            again.connect(("127.0.0.1", port))
+        listener.accept()[0].close()
+        again.connect(("127.0.0.1", port))
+        again.sendall(b"x")
+    counters = of(probe, "client").counters
+    assert (counters["opens"], counters["connects_failed"], counters["established"]) == (3, 1, 2)
+    assert 1 <= counters["retransmits"] < 10
+
+
 def test_resets_are_those_of_the_kernel(probe: session.Session, port: int) -> None:
     """Every reset that one end sends, the other receives: both are in this namespace."""
     with rig.namespace() as alone:

@@ -137,6 +137,14 @@ INLINE u32 count_retransmits(struct tcp_sock *tcp, struct slot *slot, struct soc
     return more;
 }
 
+// A socket that connects again: the kernel's own sums begin at nothing as well.
+INLINE void begin_anew(struct socket_state *state) {
+    forget(state);
+    state->delivered = state->arrived = 0;
+    state->retransmits = 0;
+    state->was_reset = 0;
+}
+
 // Twice at the same tracepoint, as resets are: while the kernel is in a program, an interrupt may
 // have it take in packets on the same CPU, and for those it does not enter that program again, so
 // all of that burst would be lost. It does enter the other. What one has counted, the other sees.
@@ -151,13 +159,13 @@ INLINE int change_of_state(u64 *ctx, int again) {
     if (state && state->phase == to)
         return 0;
     if (to == TCP_SYN_SENT || (to == TCP_SYN_RECV && !state)) {
-        if (!state)
+        if (state)
+            begin_anew(state);
+        else
             state = watch_for(sk, to == TCP_SYN_SENT ? CLIENT : SERVER, again);
         struct slot *slot = state ? slot_for(state, again) : 0;
         if (slot) {
             state->phase = to;
-            state->was_reset = 0;
-            forget(state);
             state->arrivals.near_ns = to == TCP_SYN_SENT ? clock_ns() : 0;
             count(slot, OPENS, 1);
         }
