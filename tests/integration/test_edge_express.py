@@ -106,8 +106,8 @@ async def door(
     rates = limits.LimitSettings(inputs_per_player_per_s=0.01, inputs_per_player_burst=burst)
     guard = limits.Guard(access, rates, trusted=(), clock=loop.time)
 
-    def again(session: tokens.Session, method: calls.UnaryMethod, now: float) -> bool:
-        passes = guard.again(session, method, now)
+    def again(session: tokens.Session, method: calls.UnaryMethod, peer: str, now: float) -> bool:
+        passes = guard.again(session, method, peer, now)
         opened.passed += passes
         return passes
 

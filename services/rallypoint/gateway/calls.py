@@ -178,9 +178,9 @@ def is_hot(method: Method) -> bool:
 
 Guard = Callable[[Call, Method], None]
 """Runs before every handler, in the event loop, never waiting; raises RallypointError to refuse."""
-Again = Callable[[Any, UnaryMethod, float], bool]
-"""Whether a session that the guard let through may pass once more at a loop time. False takes from
-no bucket and says nothing: the guard has to be asked."""
+Again = Callable[[Any, UnaryMethod, str, float], bool]
+"""Whether a session that the guard let through may pass once more, from an address at a loop time.
+False takes from no bucket and says nothing: the guard has to be asked."""
 
 
 def open_door(call: Call, method: Method) -> None:

@@ -124,14 +124,14 @@ class Guard:
         if isinstance(method, calls.UnaryMethod) and method.rationed:
             self._ration(session.player_id)
 
-    def again(self, session: Session, method: calls.UnaryMethod, now: float) -> bool:
+    def again(self, session: Session, method: calls.UnaryMethod, peer: str, now: float) -> bool:
         """Whether a session that passed before passes at `now`, on the clock of this guard.
 
         False takes nothing: the guard itself has to be asked, and says why. Implements `Again`.
         """
-        if self._blocked and now > self._blocked_until:
-            self._blocked.clear()
-        if self._blocked or method.rationed or not self._access.lives(session):
+        if self._blocked and self._is_blocked(peer, now):
+            return False
+        if method.rationed or not self._access.lives(session):
             return False
         small = method.max_bytes == calls.INPUT_MAX_BYTES
         return not (self.inputs if small else self._unary).take(session.player_id, now)
@@ -152,7 +152,7 @@ class Guard:
         key = buckets.address_key(peer)
         wait_s = self._failures.take(key, now)
         if wait_s:
-            self._block(key, now + wait_s)
+            self._block(key, now, now + wait_s)
 
     def _authenticate(self, call: calls.Call) -> Session:
         header = call.metadata.get("authorization", "")
@@ -196,11 +196,19 @@ class Guard:
             raise exhausted("AUTH_FAILURES", wait_s)
         del self._blocked[key]
 
-    def _block(self, key: str, until: float) -> None:
-        if len(self._blocked) >= 10_000:
+    def _is_blocked(self, peer: str, now: float) -> bool:
+        if now > self._blocked_until:
+            self._blocked.clear()
+        return self._blocked.get(buckets.address_key(peer), now) > now
+
+    def _block(self, key: str, now: float, until: float) -> None:
+        known_until = self._blocked.get(key)
+        if known_until is None and len(self._blocked) >= 10_000:
             del self._blocked[next(iter(self._blocked))]
         self._blocked[key] = until
         self._blocked_until = max(self._blocked_until, until)
+        if known_until is not None and known_until > now:
+            return  # told already: who hears of it looks through all connections
         for blocked in self._on_block:
             blocked(key)
 

@@ -71,7 +71,7 @@ class Lane:
             return False
         session = known.session
         asked = known.express.recognize(session, data[known.size :])
-        if asked is None or not self._again(session, known.method, now):
+        if asked is None or not self._again(session, known.method, known.peer, now):
             return False
         known.express.carry_out(asked, now)
         transport.write(known.answer)

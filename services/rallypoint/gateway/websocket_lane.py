@@ -48,7 +48,7 @@ class Lane:
         if size < 0 or int.from_bytes(message[CALL_BYTES:_BODY_AT], "big") != size:
             return False
         asked = express.recognize(session, message[_BODY_AT:])
-        if asked is None or not self._again(session, self._method, now):
+        if asked is None or not self._again(session, self._method, self.plan.peer, now):
             return False
         express.carry_out(asked, now)
         self.plan.tally.quick += 1

@@ -137,6 +137,26 @@ def test_guesser_is_blocked_but_not_its_neighbor(clock: Clock) -> None:
     guard(call(peer="198.51.100.8"), OPEN)
 
 
+def test_guesser_costs_its_neighbors_no_express_lane(clock: Clock) -> None:
+    guard, access = make(clock, failed_auth_per_ip_per_min=3)
+    session = access.verify(session_token(access))
+    told: list[str] = []
+    guard.watch_blocks(told.append)
+    for _ in range(40):
+        with pytest.raises(errors.Unauthenticated):
+            guard(call(), LEAVE)  # names no token, so nothing can be told of it before
+    now = clock.monotonic()
+    assert told == [PEER]
+    assert not guard.again(session, INPUT, PEER, now)
+    assert guard.again(session, INPUT, "198.51.100.8", now)
+    clock.at += 60
+    assert guard.again(session, INPUT, PEER, clock.monotonic())
+    guard.failed(PEER)
+    for _ in range(3):
+        guard.failed(PEER)
+    assert told == [PEER, PEER]
+
+
 def test_expired_tokens_do_not_count_as_guesses(clock: Clock) -> None:
     guard, access = make(clock, failed_auth_per_ip_per_min=1)
     stale = session_token(access)
@@ -172,11 +192,10 @@ def test_known_session_passes_again_until_its_time_or_its_bucket_is_over() -> No
     clock = Clock()
     guard, access = make(clock, inputs_per_player_per_s=1.0, inputs_per_player_burst=3.0)
     session = access.verify(access.issue(player_id="p", display_name="", family="f")[0])
-    assert [guard.again(session, INPUT, clock.monotonic()) for _ in range(4)] == [True] * 3 + [
-        False
-    ]
+    passes = [guard.again(session, INPUT, PEER, clock.monotonic()) for _ in range(4)]
+    assert passes == [True] * 3 + [False]
     clock.at += 2
-    assert guard.again(session, INPUT, clock.monotonic())
-    assert not guard.again(session, TICKET, clock.monotonic())
+    assert guard.again(session, INPUT, PEER, clock.monotonic())
+    assert not guard.again(session, TICKET, PEER, clock.monotonic())
     clock.at = session.expires_s + tokens.LEEWAY_S
-    assert not guard.again(session, INPUT, clock.monotonic())
+    assert not guard.again(session, INPUT, PEER, clock.monotonic())
