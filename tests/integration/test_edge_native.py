@@ -107,6 +107,24 @@ def test_native_deadlines_and_age_end_calls(runs: Runs) -> None:
     runs(scenario())
 
 
+@pytest.mark.parametrize("name", ["Echo", "Watch"])
+@pytest.mark.parametrize("said", [(), (BytesValue(),)], ids=["no message", "no end"])
+def test_request_that_never_ends_is_held_no_longer_than_on_the_web(
+    runs: Runs, name: str, said: tuple[BytesValue, ...]
+) -> None:
+    async def scenario() -> None:
+        settings = edge.tuned(request_timeout_s=0.2)
+        async with edge.native(settings) as running, channel(running) as opened:
+            call: Any = opened.stream_stream(PATH + name, BytesValue.SerializeToString)()
+            for message in said:
+                await call.write(message)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await asyncio.wait_for(call.read(), 4)
+            assert rpc.to_error(caught.value).reason == "REQUEST_TIMEOUT"
+
+    runs(scenario())
+
+
 def test_native_drain_says_farewell(runs: Runs) -> None:
     async def scenario() -> None:
         async with edge.native() as running, channel(running) as opened:

@@ -90,6 +90,11 @@ def malformed_message() -> errors.InvalidArgument:
     return errors.InvalidArgument("MESSAGE_MALFORMED", "the message cannot be decoded")
 
 
+def request_late() -> errors.DeadlineExceeded:
+    """Return the refusal of a request that does not get to its end."""
+    return errors.DeadlineExceeded("REQUEST_TIMEOUT", "the request took too long to arrive")
+
+
 def deadline() -> errors.DeadlineExceeded:
     """Return the error of a call that took too long."""
     return errors.DeadlineExceeded("DEADLINE", "the call took longer than its deadline")

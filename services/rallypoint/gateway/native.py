@@ -176,7 +176,11 @@ class NativeEdge:
         self, method: calls.Method, call: calls.Call, requests: AsyncIterator[bytes]
     ) -> Message:
         self._guard(call, method)
-        body = await _one(requests)
+        try:
+            async with asyncio.timeout(self._settings.request_timeout_s):
+                body = await _one(requests)
+        except TimeoutError:
+            raise calls_faults.request_late() from None
         if len(body) > method.max_bytes:
             raise grpcweb.too_large(method.max_bytes)
         try:

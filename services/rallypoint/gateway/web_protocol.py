@@ -162,8 +162,7 @@ class Connection(asyncio.Protocol):
         elif self._parser.between:
             self.transport.close()
         else:
-            late = errors.DeadlineExceeded("REQUEST_TIMEOUT", "the request took too long to arrive")
-            self._refuse(Refusal(408, late))
+            self._refuse(Refusal(408, calls_faults.request_late()))
 
     def drain(self) -> None:
         """Close as soon as nothing is running; streams are ended with their farewell."""
