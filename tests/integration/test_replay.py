@@ -31,9 +31,10 @@ from rallypoint.games import ColumnGame, GameInfo, Rooms, Table, u32
 from rallypoint.games.definition import define
 from rallypoint.gateway.admin_access import AdminSettings
 from rallypoint.gateway.replays import ReplaySettings
-from rallypoint.internal.v1 import allocation_pb2
-from rallypoint.kit import errors
+from rallypoint.internal.v1 import allocation_pb2, events_pb2
+from rallypoint.kit import errors, subjects
 from rallypoint.kit.clock import SystemClock
+from rallypoint.kit.names import RoomId
 from rallypoint.v1 import replay_pb2, room_pb2
 
 Fresh = Callable[[str], str]
@@ -122,6 +123,13 @@ async def match(stack: OpenStack, fresh: Fresh, **fields: Any) -> AsyncIterator[
     async with seated(session, made.room_id, seat_token) as playing:
         yield playing
     await session.channel.close()
+
+
+async def store_again(stack: OpenStack, room_id: str, chunk: replay_pb2.ReplayChunk) -> None:
+    """What an owner writes late that has lost the room."""
+    record = events_pb2.ReplayRecord(chunk=chunk).SerializeToString()
+    subject = subjects.replay(RoomId(room_id))
+    await stack.gateway.runtime.bus.publish_fact(subject, record, msg_id=f"again-{room_id}")
 
 
 async def until_listed(player: Player) -> list[room_pb2.RoomListing]:
@@ -256,9 +264,13 @@ def test_spectator_sees_the_room_late_and_can_send_nothing(
                 if len(chunks) == 1:
                     with pytest.raises(errors.ResourceExhausted, match="SPECTATORS_EXCEEDED"):
                         await anext(replay.spectate(second, playing.room_id))
+                if len(chunks) == 2:
+                    await store_again(stack, playing.room_id, chunks[0])
                 if len(chunks) == 3:
                     await close(stack, playing.room_id)
             assert chunks[-1].last
+            numbers = [(chunk.epoch, chunk.number) for chunk in chunks]
+            assert numbers == sorted(set(numbers)), "what came again was not passed on"
             states, _, words = played_back(chunks)
             assert len(states) > 60
             assert all(

@@ -151,8 +151,8 @@ class World:
             self.welcome(stream)
         return stream, outlet
 
-    def welcome(self, stream: Stream, generation: int = 1) -> None:
-        welcome = room_pb2.Welcome(room_id="room", slot=0, epoch=self.room.epoch)
+    def welcome(self, stream: Stream, generation: int = 1, *, epoch: int = 0) -> None:
+        welcome = room_pb2.Welcome(room_id="room", slot=0, epoch=epoch or self.room.epoch)
         joined = host.ClientJoined(client=stream.client, welcome=welcome, generation=generation)
         self.receive(host.AttachResponse(joined=[joined]))
 

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { FrameSchema } from "../src/gen/rallypoint/v1/room_pb";
+import { ColumnKind, FrameSchema, Visibility } from "../src/gen/rallypoint/v1/room_pb";
 import { InputPacker, Tables, WireError } from "../src/room/columns";
 import type { ColumnSpec, TableSpec } from "../src/room/columns";
 
@@ -29,6 +29,18 @@ function close(actual: number, expected: number): boolean {
   if (Number.isNaN(expected)) return Number.isNaN(actual);
   return Math.abs(actual - expected) <= 1e-9 * Math.max(1, Math.abs(expected));
 }
+
+test("cells that were held before a keyframe of the room are forgotten", () => {
+  const column = { name: "code", kind: ColumnKind.U8, min: 0, max: 0 };
+  const tables = new Tables([{ id: 1, name: "ships", rows: 8, columns: [column], visibility: Visibility.CELL }]);
+  // Cell 5: row 3 came, its code is 42; then only the code has changed.
+  tables.apply([{ table: 1, data: Uint8Array.of(5, 1, 0, 1, 3, 1, 1, 42) }], true);
+  assert.equal(tables.table("ships").get("code", 3), 42);
+  tables.apply([], true);
+  assert.equal(tables.table("ships").get("code", 3), 0);
+  const delta = { table: 1, data: Uint8Array.of(5, 0, 0, 0, 1, 1, 43) };
+  assert.throws(() => tables.apply([delta], false), WireError);
+});
 
 test("there are golden vectors to judge by", () => {
   assert.ok(vectors.some((vector) => vector.errors.length > 0));

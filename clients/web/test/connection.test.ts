@@ -42,13 +42,13 @@ function frame(tick: number, baseTick: number, ack: number, epoch = 3n) {
   return { kind: { case: "frame" as const, value: { epoch, tick, baseTick, sections: [{ table: 0, visibility: 1, data }] } } };
 }
 
-function welcome(stream: Downstream, count: number, inputSeq = 0): void {
+function welcome(stream: Downstream, count: number, inputSeq = 0, epoch = 3n): void {
   const value = {
     roomId: "r",
     slot: 0,
     streamToken: Uint8Array.of(count),
     seatToken: Uint8Array.of(100 + count),
-    epoch: 3n,
+    epoch,
     schema: SCHEMA,
     tickHz: 20,
     graceMs: 30_000,
@@ -147,6 +147,23 @@ test("a frame of a lower epoch is ignored, a higher one needs a keyframe", async
   assert.equal(connection.epoch, 4n);
   stream().send(frame(7, 6, 0, 5n));
   await until(() => joins.length >= 2);
+});
+
+test("the welcome of an old owner is not followed", async () => {
+  gateway.on(RoomService.method.join, (request, downstream) => {
+    joins.push({ request, stream: downstream });
+    welcome(downstream, joins.length, 0, joins.length === 2 ? 2n : 3n);
+  });
+  const epochs = new Set<bigint | undefined>();
+  stream().cut();
+  await until(() => {
+    epochs.add(connection.welcome?.epoch);
+    return joins.length >= 3;
+  });
+  assert.deepEqual([...epochs], [3n]);
+  stream().send(frame(9, 0, 0));
+  await until(() => frames.length === 2);
+  assert.deepEqual([...(connection.welcome?.streamToken ?? [])], [joins.length]);
 });
 
 test("inputs not applied go along with the next, at most eight", async () => {

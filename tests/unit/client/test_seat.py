@@ -77,6 +77,15 @@ def test_lower_epoch_is_refused_and_higher_wants_a_keyframe() -> None:
         held.receive(frame(6, 5, epoch=4))
 
 
+def test_welcome_of_an_old_owner_lowers_no_epoch() -> None:
+    held = joined()
+    held.receive(frame(5, 0, epoch=3))
+    held.receive(welcome(epoch=2))
+    assert held.receive(frame(20, 0, epoch=2)) is None
+    assert (held.epoch, held.tick) == (3, 5)
+    assert held.receive(frame(6, 0, epoch=3)) is not None
+
+
 def test_undecodable_message_needs_a_resync() -> None:
     with pytest.raises(seat.Resync):
         joined().receive(b"\xff\xff\xff")

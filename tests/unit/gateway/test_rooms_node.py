@@ -140,6 +140,30 @@ def test_lower_epochs_are_dropped_and_higher_ones_need_a_keyframe() -> None:
     run(scenario)
 
 
+def test_welcome_of_an_old_owner_lowers_no_epoch() -> None:
+    async def scenario(world: World) -> None:
+        stream, outlet = world.join()
+        world.frames(frame(1, 0, stream, epoch=3))
+        late, _ = world.join(welcomed=False)
+        world.welcome(late, epoch=2)
+        world.frames(frame(9, 0, stream, late, epoch=2))
+        world.frames(frame(2, 0, stream, epoch=3))
+        assert outlet.ticks() == ["0>1", "0>2"]
+
+    run(scenario)
+
+
+def test_older_record_of_the_same_node_moves_no_room() -> None:
+    async def scenario(world: World) -> None:
+        world.places["room"] = Place("node:1", 3)
+        room = await world.registry.find("room")
+        world.places["room"] = Place("node:1", 2)
+        assert await world.registry.find("room", fresh=True) is room
+        assert room.placed_epoch == 3
+
+    run(scenario)
+
+
 def test_broken_link_keeps_streams_and_asks_by_generation() -> None:
     async def scenario(world: World) -> None:
         stream, outlet = world.join()
