@@ -20,7 +20,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from rallypoint.cli import bot_brains
+from rallypoint.cli import bot_brains, numbers
 from rallypoint.client import channel, matchmaking, retry, room, seat, session
 from rallypoint.kit import errors
 from rallypoint.v1 import matchmaking_pb2 as mm
@@ -152,10 +152,11 @@ def _parser() -> argparse.ArgumentParser:
         help="how to play: random inputs but for the examples (%(default)s)",
     )
     parser.add_argument("--queue", default="", help="the queue, if not named like the game")
+    some, any_number = numbers.whole(1), numbers.whole(0)
+    parser.add_argument("--count", type=some, default=4, metavar="N", help="bots (%(default)s)")
     parser.add_argument(
-        "--count", type=_positive, default=4, metavar="N", help="bots (%(default)s)"
+        "--matches", type=any_number, default=0, metavar="N", help="matches each (no end)"
     )
-    parser.add_argument("--matches", type=int, default=0, metavar="N", help="matches each (no end)")
     parser.add_argument("--url", default="http://127.0.0.1:8080", help="gateway (%(default)s)")
     parser.add_argument(
         "--transport",
@@ -165,13 +166,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("1 or more")
-    return number
 
 
 async def play(squad: Squad, score: Score) -> None:

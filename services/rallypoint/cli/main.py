@@ -53,6 +53,8 @@ COMMANDS: Mapping[str, Command] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `rallypoint <command> …`; the result is the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["--version"]:  # what everybody tries first
+        words[0] = "version"
     parsed = _parser().parse_args(words[:1])
     command = COMMANDS[parsed.command]
     rest = words if parsed.command in SERVICES else words[1:]

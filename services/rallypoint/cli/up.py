@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from rallypoint.cli import child, datadir, plan, queues, stack, up_view
+from rallypoint.cli import child, datadir, numbers, plan, queues, stack, up_view
 
 REFRESH_S = 1.0
 NEWS = 6
@@ -39,12 +39,13 @@ def parser() -> argparse.ArgumentParser:
         prog="rallypoint up", description="Start everything on this machine and show it."
     )
     found.add_argument("--host", default="127.0.0.1", help="address of the page (%(default)s)")
-    found.add_argument("--port", type=_port, default=8080, help="port of the page (%(default)s)")
+    port, processes = numbers.whole(1, 65_535), numbers.whole(1, 64)
+    found.add_argument("--port", type=port, default=8080, help="port of the page (%(default)s)")
     found.add_argument(
-        "--room-nodes", type=_count, default=1, metavar="N", help="room processes (%(default)s)"
+        "--room-nodes", type=processes, default=1, metavar="N", help="room processes (%(default)s)"
     )
     found.add_argument(
-        "--gateways", type=_count, default=1, metavar="N", help="gateway processes (%(default)s)"
+        "--gateways", type=processes, default=1, metavar="N", help="gateways (%(default)s)"
     )
     found.add_argument(
         "--queue",
@@ -59,8 +60,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--fresh", action="store_true", help="forget all earlier matches and tickets"
     )
+    bots = numbers.whole(0)
     found.add_argument(
-        "--bots", type=_bots, default=0, metavar="N", help="bots that play the first queue (none)"
+        "--bots", type=bots, default=0, metavar="N", help="bots that play the first queue (none)"
     )
     found.add_argument("--web-root", type=Path, default=None, help="the built web client")
     return found
@@ -78,27 +80,6 @@ def wish_of(parsed: argparse.Namespace) -> plan.Wish:
         bots=parsed.bots,
         web_root=_web_root(parsed.web_root),
     )
-
-
-def _port(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 65_535:
-        raise argparse.ArgumentTypeError("from 1 to 65535")
-    return number
-
-
-def _bots(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError("0 or more")
-    return number
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 64:
-        raise argparse.ArgumentTypeError("from 1 to 64")
-    return number
 
 
 def _web_root(asked: Path | None) -> Path | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
@@ -33,6 +34,12 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(command in shown for command in main.COMMANDS)
 
 
+@pytest.mark.parametrize("word", ["version", "--version"])
+def test_the_version_is_told(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main([word]) == 0
+    assert capsys.readouterr().out == f"{metadata.version('rallypoint')}\n"
+
+
 def test_unknown_command_is_refused() -> None:
     with pytest.raises(SystemExit) as ended:
         main.main(["nosuch"])
@@ -47,20 +54,23 @@ def test_the_command_line_imports_no_service() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "wanted"),
     [
-        ["--room-nodes", "0"],
-        ["--gateways", "x"],
-        ["--port", "web"],
-        ["--port", "80000"],
-        ["--bots", "-1"],
+        (["--room-nodes", "0"], "whole number from 1 to 64, not '0'"),
+        (["--gateways", "x"], "whole number from 1 to 64, not 'x'"),
+        (["--port", "web"], "whole number from 1 to 65535, not 'web'"),
+        (["--port", "80000"], "whole number from 1 to 65535, not '80000'"),
+        (["--bots", "-1"], "whole number, 0 or more, not '-1'"),
     ],
     ids=["no-node", "not-a-number", "not-a-port", "no-such-port", "less-than-none"],
 )
-def test_up_refuses_senseless_numbers(arguments: list[str]) -> None:
+def test_up_refuses_senseless_numbers(
+    arguments: list[str], wanted: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         up.run(arguments)
     assert ended.value.code == 2
+    assert f"must be a {wanted}" in capsys.readouterr().err
 
 
 def test_taken_port_is_refused_with_the_remedy() -> None:
