@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from rallypoint.games import grid, hosts, plugin
+from rallypoint.games import declared, grid, hosts, plugin
 from rallypoint.games.arena import Layout
 from rallypoint.games.budget import Clock
 from rallypoint.games.columns import Input, Table, hidden, u8, u16
@@ -91,7 +91,8 @@ class Definition:
 
 
 def define(game: type[Game]) -> Definition:
-    """Compile a game class; ValueError when its declarations contradict each other."""
+    """Compile a game class; ValueError when its declarations make no sense."""
+    declared.check(game)
     info = game.info
     plugin.check(game.plugins)
     theirs = [table for plugged in game.plugins for table in plugged.tables]

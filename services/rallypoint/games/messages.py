@@ -40,6 +40,9 @@ class Answering:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         marked = {n: m for n, m in vars(cls).items() if hasattr(m, "message_kind")}
+        kinds = [method.message_kind for method in marked.values()]
+        if twice := {kind for kind in kinds if kinds.count(kind) > 1}:
+            raise ValueError(f"{cls.__name__}: two methods answer message {min(twice)}")
         limited = {m.message_kind: m.message_rate for m in marked.values() if m.message_rate}
         methods = {method.message_kind: name for name, method in marked.items()}
         cls.message_methods = {**cls.message_methods, **methods}
