@@ -6,12 +6,14 @@ One table (`seats`), one frame per `tick()`; it keeps what the gateway said, so 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc.aio
-from tests.integration.gateway_stack import Running, Watched
+from tests.integration.gateway_stack import Player, Running, Watched
 
 from rallypoint.internal.v1 import room_host_pb2 as host
 from rallypoint.internal.v1 import room_host_pb2_grpc
@@ -289,6 +291,19 @@ async def a_room(peer: Peer, running: Running, room_id: str, *, epoch: int = 1) 
     room = PeerRoom(room_id, epoch=epoch, tokens={TOKEN: 0, OTHER: 1})
     await peer.own(running.runtime.bus, room)
     return room
+
+
+@asynccontextmanager
+async def seated(
+    peer: Peer, running: Running, room_id: str
+) -> AsyncIterator[tuple[PeerRoom, Player, Watched]]:
+    """A room of the node, a guest, and the stream of the first seat, which is the guest's."""
+    room = await a_room(peer, running, room_id)
+    player = await Player(running.url, secrets.token_bytes(16)).open()
+    try:
+        yield room, player, await player.join(room_id, TOKEN)
+    finally:
+        await player.channel.close()
 
 
 async def ticked(peer: Peer, room: PeerRoom, watched: Watched) -> None:

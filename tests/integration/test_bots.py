@@ -153,20 +153,28 @@ def test_bots_leave_cleanly_when_interrupted(tmp_path: Path, runs: Runs) -> None
     runs(scenario())
 
 
+async def played_through_the_death_of(
+    running: stack.Stack, process: str, *, queue: str
+) -> bots.Score:
+    """Two bots play one match of a queue; the process is killed once both are in it."""
+    score = bots.Score()
+    squad = bots.Squad(running.url, queue=queue, brain="skirmish", count=2, matches=1)
+    playing = asyncio.ensure_future(bots.play(squad, score))
+
+    async def both_play() -> bool:
+        return await players(running, "room-state-1") == 2
+
+    await until(both_play)
+    running.kill(process)
+    async with asyncio.timeout(90):
+        await playing
+    return score
+
+
 def test_bots_come_back_after_a_gateway_was_killed(tmp_path: Path, runs: Runs) -> None:
     async def scenario() -> None:
         async with stack.Stack(wish(tmp_path)) as running:
-            score = bots.Score()
-            squad = bots.Squad(running.url, queue="long", brain="skirmish", count=2, matches=1)
-            playing = asyncio.ensure_future(bots.play(squad, score))
-
-            async def both_play() -> bool:
-                return await players(running, "room-state-1") == 2
-
-            await until(both_play)
-            running.kill("gateway-1")
-            async with asyncio.timeout(60):
-                await playing
+            score = await played_through_the_death_of(running, "gateway-1", queue="long")
             assert score.matches == 2
             assert score.rejoins >= 2
 
@@ -176,17 +184,7 @@ def test_bots_come_back_after_a_gateway_was_killed(tmp_path: Path, runs: Runs) -
 def test_bots_end_their_match_although_its_node_was_killed(tmp_path: Path, runs: Runs) -> None:
     async def scenario() -> None:
         async with stack.Stack(wish(tmp_path)) as running:
-            score = bots.Score()
-            squad = bots.Squad(running.url, queue="duel", brain="skirmish", count=2, matches=1)
-            playing = asyncio.ensure_future(bots.play(squad, score))
-
-            async def both_play() -> bool:
-                return await players(running, "room-state-1") == 2
-
-            await until(both_play)
-            running.kill("room-state-1")
-            async with asyncio.timeout(90):
-                await playing
+            score = await played_through_the_death_of(running, "room-state-1", queue="duel")
             assert score.matches == score.rated == 2
             assert not score.wrong
 

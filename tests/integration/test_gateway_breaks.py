@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 from tests.integration.conftest import Runs
-from tests.integration.gateway_peer import OTHER, TOKEN, Peer, PeerRoom, a_room, ticked
+from tests.integration.gateway_peer import OTHER, TOKEN, Peer, PeerRoom, a_room, seated, ticked
 from tests.integration.gateway_stack import (
     ROOM,
     Player,
     gateway,
     settings,
-    until,
 )
 from tests.integration.slow_reader import SlowReader
+from tests.support.waiting import until
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.internal.v1 import events_pb2
@@ -68,10 +68,11 @@ def test_broken_attach_is_made_anew_and_streams_stay(
     runs: Runs, brokers: Brokers, fresh: Fresh, tmp_path: Path
 ) -> None:
     async def scenario() -> None:
-        async with Peer() as peer, gateway(brokers, settings(tmp_path)) as running:
-            room = await a_room(peer, running, fresh("room"))
-            player = await Player(running.url, b"attach breaks ply").open()
-            watched = await player.join(room.room_id, TOKEN)
+        async with (
+            Peer() as peer,
+            gateway(brokers, settings(tmp_path)) as running,
+            seated(peer, running, fresh("room")) as (room, player, watched),
+        ):
             await ticked(peer, room, watched)
             token = watched.welcome.stream_token
             await peer.stop()
@@ -88,7 +89,6 @@ def test_broken_attach_is_made_anew_and_streams_stay(
             await player.send_input(token, 1)
             await until(lambda: room.inputs)
             assert not watched.ended
-            await player.channel.close()
 
     runs(scenario())
 
@@ -97,10 +97,12 @@ def test_room_that_moved_goes_on_over_the_same_stream(
     runs: Runs, brokers: Brokers, fresh: Fresh, tmp_path: Path
 ) -> None:
     async def scenario() -> None:
-        async with Peer() as old, Peer() as new, gateway(brokers, settings(tmp_path)) as running:
-            room = await a_room(old, running, fresh("room"))
-            player = await Player(running.url, b"room moves player").open()
-            watched = await player.join(room.room_id, TOKEN)
+        async with (
+            Peer() as old,
+            Peer() as new,
+            gateway(brokers, settings(tmp_path)) as running,
+            seated(old, running, fresh("room")) as (room, player, watched),
+        ):
             await ticked(old, room, watched)
             await old.stop()
             moved = PeerRoom(room.room_id, epoch=2, generations={0: 1})
@@ -112,7 +114,6 @@ def test_room_that_moved_goes_on_over_the_same_stream(
             assert watched.frames()[-1].epoch == 2
             assert watched.frames()[-1].base_tick == 0
             assert not watched.ended
-            await player.channel.close()
 
     runs(scenario())
 
@@ -121,10 +122,11 @@ def test_streams_of_a_lost_room_are_told(
     runs: Runs, brokers: Brokers, fresh: Fresh, tmp_path: Path
 ) -> None:
     async def scenario() -> None:
-        async with Peer() as peer, gateway(brokers, settings(tmp_path)) as running:
-            room = await a_room(peer, running, fresh("room"))
-            player = await Player(running.url, b"room lost player!").open()
-            watched = await player.join(room.room_id, TOKEN)
+        async with (
+            Peer() as peer,
+            gateway(brokers, settings(tmp_path)) as running,
+            seated(peer, running, fresh("room")) as (room, player, watched),
+        ):
             await peer.stop()
             key = subjects.own(names.RoomId(room.room_id))
             await running.runtime.bus.kv(subjects.OWNERS.name).purge(key)
@@ -134,7 +136,6 @@ def test_streams_of_a_lost_room_are_told(
             again = await player.join(room.room_id, TOKEN)
             assert again.error is not None
             assert again.error.reason == "ROOM_UNKNOWN"
-            await player.channel.close()
 
     runs(scenario())
 
@@ -143,10 +144,11 @@ def test_players_are_told_the_result_of_a_match_whose_node_died_with_it(
     runs: Runs, brokers: Brokers, fresh: Fresh, tmp_path: Path
 ) -> None:
     async def scenario() -> None:
-        async with Peer() as peer, gateway(brokers, settings(tmp_path)) as running:
-            room = await a_room(peer, running, fresh("room"))
-            player = await Player(running.url, b"result is kept pl").open()
-            watched = await player.join(room.room_id, TOKEN)
+        async with (
+            Peer() as peer,
+            gateway(brokers, settings(tmp_path)) as running,
+            seated(peer, running, fresh("room")) as (room, _, watched),
+        ):
             await peer.stop()
             room_id, kv = names.RoomId(room.room_id), running.runtime.bus.kv(subjects.OWNERS.name)
             result = room_pb2.MatchResult(match_id=room_id, rated=True)
@@ -156,7 +158,6 @@ def test_players_are_told_the_result_of_a_match_whose_node_died_with_it(
             await until(lambda: watched.ended)
             assert watched.controls() == ["CLOSED FINISHED"]
             assert watched.messages[-1].control.result == result
-            await player.channel.close()
 
     runs(scenario())
 
@@ -166,16 +167,16 @@ def test_node_that_forgot_the_room_is_given_up_in_time(
 ) -> None:
     async def scenario() -> None:
         wanted = replace(settings(tmp_path), room_lost_after_s=1.5)
-        async with Peer() as peer, gateway(brokers, wanted) as running:
-            room = await a_room(peer, running, fresh("room"))
-            player = await Player(running.url, b"forgetful nodes pl").open()
-            watched = await player.join(room.room_id, TOKEN)
+        async with (
+            Peer() as peer,
+            gateway(brokers, wanted) as running,
+            seated(peer, running, fresh("room")) as (_, _, watched),
+        ):
             await peer.stop()
             peer.rooms.clear()
             await peer.start(peer.port)
             await until(lambda: watched.ended)
             assert watched.controls() == ["CLOSED ROOM_LOST"]
-            await player.channel.close()
 
     runs(scenario())
 
@@ -188,10 +189,11 @@ def test_slow_reader_is_skipped_then_gets_a_keyframe(
     runs: Runs, brokers: Brokers, fresh: Fresh, tmp_path: Path
 ) -> None:
     async def scenario() -> None:
-        async with Peer() as peer, gateway(brokers, settings(tmp_path)) as running:
-            room = await a_room(peer, running, fresh("room"))
-            player = await Player(running.url, b"quick player here").open()
-            quick = await player.join(room.room_id, TOKEN)
+        async with (
+            Peer() as peer,
+            gateway(brokers, settings(tmp_path)) as running,
+            seated(peer, running, fresh("room")) as (room, player, quick),
+        ):
             join = room_pb2.JoinRequest(room_id=room.room_id, seat_tokens=[OTHER])
             slow = SlowReader(running, player.session.access_token, ROOM + "Join", join)
             await until(lambda: len(room.held) == 2)
@@ -218,7 +220,6 @@ def test_slow_reader_is_skipped_then_gets_a_keyframe(
             _assert_unbroken(quick.frames())
             assert len(frames(slow)) < len(quick.frames())
             slow.socket.close()
-            await player.channel.close()
 
     runs(scenario())
 
@@ -280,10 +281,11 @@ def test_nats_restart_costs_playing_nothing(
     runs: Runs, own_brokers: Brokers, fresh: Fresh, tmp_path: Path
 ) -> None:
     async def scenario() -> None:
-        async with Peer() as peer, gateway(own_brokers, settings(tmp_path)) as running:
-            room = await a_room(peer, running, fresh("room"))
-            player = await Player(running.url, b"nats goes away ok").open()
-            watched = await player.join(room.room_id, TOKEN)
+        async with (
+            Peer() as peer,
+            gateway(own_brokers, settings(tmp_path)) as running,
+            seated(peer, running, fresh("room")) as (room, player, watched),
+        ):
             own_brokers.nats.kill()
             await ticked(peer, room, watched)
             await player.send_input(watched.welcome.stream_token, 1)
@@ -297,7 +299,6 @@ def test_nats_restart_costs_playing_nothing(
             joined = await player.join(other.room_id, TOKEN)
             assert joined.welcome.room_id == other.room_id
             assert not watched.ended
-            await player.channel.close()
 
     runs(scenario())
 
@@ -306,10 +307,11 @@ def test_redis_restart_costs_playing_nothing(
     runs: Runs, own_brokers: Brokers, fresh: Fresh, tmp_path: Path
 ) -> None:
     async def scenario() -> None:
-        async with Peer() as peer, gateway(own_brokers, settings(tmp_path)) as running:
-            room = await a_room(peer, running, fresh("room"))
-            player = await Player(running.url, b"redis goes away!!").open()
-            watched = await player.join(room.room_id, TOKEN)
+        async with (
+            Peer() as peer,
+            gateway(own_brokers, settings(tmp_path)) as running,
+            seated(peer, running, fresh("room")) as (room, player, watched),
+        ):
             await asyncio.sleep(1.2)  # what Redis has promised to keep: the disk syncs each second
             own_brokers.redis.kill()
             await ticked(peer, room, watched)
@@ -320,6 +322,5 @@ def test_redis_restart_costs_playing_nothing(
             own_brokers.redis.start()
             await player.refresh()
             assert not watched.ended
-            await player.channel.close()
 
     runs(scenario())

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.integration.conftest import Runs
-from tests.integration.gateway_peer import TOKEN, Peer, PeerRoom, a_room, ticked
-from tests.integration.gateway_stack import Player, Running, Watched, gateway, settings
+from tests.integration.gateway_peer import Peer, PeerRoom, seated, ticked
+from tests.integration.gateway_stack import Running, Watched, gateway, settings
 from tests.support.waiting import until
 
 from rallypoint.cli.brokers import Brokers
@@ -24,16 +24,16 @@ async def after_silence(
     brokers: Brokers, fresh: Fresh, data_dir: Path, *, speaks: bool = True
 ) -> AsyncIterator[tuple[Running, Peer, PeerRoom, Watched]]:
     """A player whose node was silent, and has just spoken again if it `speaks`."""
-    async with Peer() as peer, gateway(brokers, settings(data_dir)) as running:
-        room = await a_room(peer, running, fresh("room"))
-        player = await Player(running.url, b"silence player".ljust(16)).open()
-        watched = await player.join(room.room_id, TOKEN)
+    async with (
+        Peer() as peer,
+        gateway(brokers, settings(data_dir)) as running,
+        seated(peer, running, fresh("room")) as (room, _, watched),
+    ):
         await ticked(peer, room, watched)
         await asyncio.sleep(SILENCE_S)
         if speaks:
             peer.tick(room)
         yield running, peer, room, watched
-        await player.channel.close()
 
 
 async def ticking(peer: Peer, room: PeerRoom) -> None:

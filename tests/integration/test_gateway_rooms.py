@@ -17,8 +17,8 @@ from tests.integration.gateway_stack import (
     Running,
     gateway,
     settings,
-    until,
 )
+from tests.support.waiting import until
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.client.native import NativeChannel

@@ -13,8 +13,8 @@ from tests.integration.rooms_stack import (
     attached,
     host,
     room_node,
-    until,
 )
+from tests.support.waiting import until
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.client.replay import Mark, Marked, Playback, Step, Word
