@@ -12,6 +12,8 @@ from tests.support.waiting import until
 from rallypoint.cli.brokers import Brokers
 from rallypoint.kit import subjects
 from rallypoint.kit.bus import Bus, BusUnavailable, Conflict, Fact, Message
+from rallypoint.kit.bus_acks import Acks, NoAnswer, Outgoing
+from rallypoint.kit.bus_client import BusClient
 from rallypoint.kit.bus_kv import Entry, Kv, Put
 from rallypoint.kit.names import QueueName
 
@@ -323,3 +325,24 @@ async def _next_fact(feed: object) -> bytes:
     async with asyncio.timeout(30):
         fact: Fact = await anext(feed)  # type: ignore[call-overload]
     return fact.data
+
+
+def test_storing_gives_up_in_time_when_the_server_reads_nothing(
+    runs: Runs, own_brokers: Brokers
+) -> None:
+    async def scenario() -> None:
+        client = BusClient()
+        await client.connect(own_brokers.nats.url)
+        acks = Acks(client, "test")
+        await acks.open()
+        more_than_sockets_hold = [Outgoing("result.q", bytes(900_000), {})] * 40
+        own_brokers.nats.pause()
+        try:
+            async with asyncio.timeout(20):
+                answers = await acks.store(more_than_sockets_hold, timeout_s=0.5)
+        finally:
+            own_brokers.nats.resume()
+        assert all(isinstance(answer, NoAnswer) for answer in answers)
+        await client.close()
+
+    runs(scenario())

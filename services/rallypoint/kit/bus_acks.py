@@ -95,8 +95,11 @@ class Acks:
         timer = loop.call_later(timeout_s, batch.finish)
         try:
             if commands:
-                await self._client.send(b"".join(commands))
+                async with asyncio.timeout(timeout_s):  # nats-py may keep it to itself
+                    await self._client.send(b"".join(commands))
                 await batch.done
+        except TimeoutError:
+            return batch.answers
         finally:
             timer.cancel()
             for number in numbers:
