@@ -88,6 +88,16 @@ INLINE void were_acknowledged(struct slot *slot, struct socket_state *state, u32
     }
 }
 
+// At the end: what was acknowledged by a segment that no program saw, or after the farewell.
+INLINE void count_unseen(struct slot *slot, struct socket_state *state, u32 una) {
+    u32 unseen = 0;
+#pragma unroll
+    for (int i = 0; i < PENDING; i++)
+        unseen += !!took(&state->sends, state->sends_head, &state->sends_tail, una);
+    if (unseen)
+        count(slot, SENDS_UNTIMED, unseen);
+}
+
 // In 2^20 ns, which 32 bits tell for 52 days.
 INLINE u32 window_of(u64 ns) { return ns >> 20; }
 
@@ -187,6 +197,8 @@ INLINE int change_of_state(u64 *ctx, int again) {
         if (tcp) {
             lower(state, sample(sk, tcp, slot, state));  // the window's last
             count_retransmits(tcp, slot, state);
+            if (state->sends_head != state->sends_tail)
+                count_unseen(slot, state, tcp->snd_una);
         }
         end_window(slot, state);
     }
