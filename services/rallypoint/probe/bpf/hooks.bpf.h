@@ -88,14 +88,13 @@ INLINE void were_acknowledged(struct slot *slot, struct socket_state *state, u32
     }
 }
 
-// At the end: what was acknowledged by a segment that no program saw, or after the farewell.
+// At the end, if all is acknowledged: by a segment that no program saw, or after the farewell.
 INLINE void count_unseen(struct slot *slot, struct socket_state *state, u32 una) {
-    u32 unseen = 0;
-#pragma unroll
-    for (int i = 0; i < PENDING; i++)
-        unseen += !!took(&state->sends, state->sends_head, &state->sends_tail, una);
-    if (unseen)
-        count(slot, SENDS_UNTIMED, unseen);
+    u8 head = state->sends_head, waiting = head - state->sends_tail;
+    if (!waiting || !reached(una, state->sends.marks[(u8)(head - 1) % PENDING].end))
+        return;
+    count(slot, SENDS_UNTIMED, waiting);
+    state->sends_tail = head;
 }
 
 // In 2^20 ns, which 32 bits tell for 52 days.
@@ -197,8 +196,7 @@ INLINE int change_of_state(u64 *ctx, int again) {
         if (tcp) {
             lower(state, sample(sk, tcp, slot, state));  // the window's last
             count_retransmits(tcp, slot, state);
-            if (state->sends_head != state->sends_tail)
-                count_unseen(slot, state, tcp->snd_una);
+            count_unseen(slot, state, tcp->snd_una);
         }
         end_window(slot, state);
     }
