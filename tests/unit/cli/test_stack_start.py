@@ -20,7 +20,8 @@ from rallypoint.cli import stack
 )
 def test_a_start_is_given_up_only_when_nothing_comes(ready_s: list[int], starts: bool) -> None:
     async def scenario() -> None:
-        loop, done, ready = asyncio.get_running_loop(), asyncio.Event(), []
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+        ready: list[int] = []
         for at_s in ready_s:
             loop.call_later(at_s, ready.append, at_s)
         loop.call_later(max(ready_s, default=1000), done.set)
