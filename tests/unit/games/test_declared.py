@@ -20,9 +20,12 @@ def game(style: type = RoomGame, **declared: Any) -> type[Any]:
     return type("Nim", (style,), {"info": INFO, "tables": (Heap,), **declared})
 
 
-@message(1)
-async def late(self: Any, seat: int, body: bytes) -> bytes:
+async def _late(self: Any, seat: int, body: bytes) -> bytes:
     return b""
+
+
+answer: Any = message(1)
+late: Any = answer(_late)
 
 
 @pytest.mark.parametrize(
@@ -68,4 +71,4 @@ def test_two_methods_for_one_message_are_refused() -> None:
     def take(self: Any, seat: int, body: bytes) -> None: ...
 
     with pytest.raises(ValueError, match="two methods answer message 1"):
-        game(take=message(1)(take), pass_on=late)
+        game(take=answer(take), pass_on=late)
