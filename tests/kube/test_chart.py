@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import yaml
 from rallypoint.fleet import resources
 from tests.kube import rights
 from tests.kube.conftest import Fleets, Runs
-from tests.support import chart, go
+from tests.support import chart, go, openapi
 from tests.support.kubernetes import ApiServer
 
 FOREIGN = {
@@ -25,6 +27,7 @@ FOREIGN = {
     ),
 }  # fmt: skip
 """Groups whose CRDs are somebody else's: the module that has them, and where in it."""
+PUBLISHED_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +73,7 @@ def crds(objects: list[dict[str, Any]]) -> dict[str, Path]:
 @pytest.fixture
 def foreign(server: ApiServer) -> Iterator[list[dict[str, Any]]]:
     """What the chart makes of kinds of others, whose CRDs the server knows until the end."""
-    made = [one for case in chart.CASES for one in chart.rendered(case)]
-    objects = [one for one in made if group(one) in FOREIGN]
+    objects = [one for one in everything() if group(one) in FOREIGN]
     files = crds(objects)
     words = [word for path in files.values() for word in ("-f", str(path))]
     names = [f"crd/{name}" for name in files]
@@ -94,6 +96,51 @@ def test_kinds_of_others_are_taken_by_their_own_crds(
     refused = server.kubectl(*words, stdin=here(wrong, namespace))
     for kind in {one["kind"] for one in foreign}:
         assert f'({kind}.spec): unknown field "wrong"' in refused.stderr, refused.stderr
+
+
+@pytest.fixture
+def schemas(server_with_kinds: ApiServer, foreign: list[dict[str, Any]], tmp_path: Path) -> Path:
+    """A folder with the schemas of all kinds that the API server knows."""
+    wanted = {(one["apiVersion"], one["kind"]) for one in everything()}
+    give_up = time.monotonic() + PUBLISHED_S
+    while True:  # those of CRDs are told a moment after they can be used
+        document = json.loads(server_with_kinds.does("get", "--raw", "/openapi/v2"))
+        if not (missing := wanted - openapi.kinds(document).keys()):
+            break
+        assert time.monotonic() < give_up, missing
+        time.sleep(0.5)
+    openapi.write(document, tmp_path)
+    return tmp_path
+
+
+def everything() -> list[dict[str, Any]]:
+    """The objects of all cases."""
+    return [one for case in chart.CASES for one in chart.rendered(case)]
+
+
+def kubeconform(schemas: Path, text: str) -> dict[str, int]:
+    """How many objects are valid, and how many not, by the schemas of the API server."""
+    where = str(schemas / openapi.TEMPLATE)
+    done = subprocess.run(
+        [str(go.tool("kubeconform")), "-strict", "-summary", "-output", "json",
+         "-schema-location", where, "-"],
+        input=text, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    told = json.loads(done.stdout)
+    print(told["resources"])
+    found: dict[str, int] = told["summary"]
+    return found
+
+
+def test_kubeconform_finds_fault_with_no_case_and_with_what_is_wrong(schemas: Path) -> None:
+    for case in chart.CASES:
+        found = kubeconform(schemas, chart.text(case))
+        expected = {"valid": len(chart.rendered(case)), "invalid": 0, "errors": 0, "skipped": 0}
+        assert found == expected, case
+    wrong = [{**one, "wrong": 1} for one in everything()]
+    wrong += [{**one, "spec": {**one["spec"], "wrong": 1}} for one in everything() if "spec" in one]
+    found = kubeconform(schemas, yaml.safe_dump_all(wrong))
+    assert found == {"valid": 0, "invalid": len(wrong), "errors": 0, "skipped": 0}
 
 
 def test_an_upgrade_leaves_the_servers_as_keda_has_them(

@@ -33,11 +33,17 @@ def helm(*words: str, within_s: float = 60) -> subprocess.CompletedProcess[str]:
 
 
 @functools.cache
-def rendered(case: str) -> tuple[Object, ...]:
-    """The objects of a case, without the CRDs."""
+def text(case: str) -> str:
+    """What Helm writes for a case, without the CRDs."""
     done = helm("template", RELEASE, str(CHART), "--namespace", NAMESPACE, "-f", str(values(case)))
     assert done.returncode == 0, done.stderr
-    return tuple(one for one in yaml.safe_load_all(done.stdout) if one)
+    return done.stdout
+
+
+@functools.cache
+def rendered(case: str) -> tuple[Object, ...]:
+    """The objects of a case."""
+    return tuple(one for one in yaml.safe_load_all(text(case)) if one)
 
 
 def of_kind(case: str, *kinds: str) -> list[Object]:

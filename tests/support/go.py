@@ -58,6 +58,7 @@ PROGRAMS = {
     "etcd": Program("etcd", "go.etcd.io/etcd/server/v3"),
     "coredns": Program("coredns", "github.com/coredns/coredns"),
     "pause": Program("pause"),
+    "kubeconform": Program("kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform"),
     "kwok": Program("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
     **{
         name: _of_kubernetes(name)
