@@ -50,6 +50,7 @@ ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF
     SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 
 FROM root AS probe
+COPY --from=build /probe-fs/ /
 COPY --from=build /probe/ /app/
 # A pod may give capabilities to root only: the probe starts as root with BPF and PERFMON and nothing else.
 ENV PYTHONPATH=/app/lib PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 RALLYPOINT_PROBE_OBJECTS=/app/bpf

@@ -1,8 +1,9 @@
 """Make what an image ships from what was installed: pruned, stripped, compiled, listed.
 
-Run by the Dockerfile. /app/lib and /probe/lib hold what pip installed, /base is the base image, and
-/root-fs becomes what images start from. The root of a container is read-only, so byte code that is
-not there would be compiled at each start: modules are worth 0.7 s.
+Run by the Dockerfile. /app/lib and /probe/lib hold what pip installed, /base is the base image,
+/root-fs becomes what images start from, and /probe-fs what the probe has besides. The root of a
+container is read-only, so byte code that is not there would be compiled at each start: modules are
+worth 0.7 s.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import bytecode
+import libbpf
 import root
 import sbom
 
@@ -108,8 +110,10 @@ def main() -> None:
         bytecode.only(folder, "/app/lib")
     made = Path("/root-fs")
     root.make(Path("/base"), made, (services, probe))
-    for folder in (services, probe):
-        sbom.write(folder.parent / "sbom.cdx.json", folder, made / root.STATUS)
+    more = Path("/probe-fs")
+    libbpf.take(more, made)
+    sbom.write(services.parent / "sbom.cdx.json", services, made / root.STATUS)
+    sbom.write(probe.parent / "sbom.cdx.json", probe, made / root.STATUS, more / root.STATUS)
 
 
 if __name__ == "__main__":

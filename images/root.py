@@ -108,7 +108,7 @@ class Root:
         asking += [path for folder in folders for path in folder.rglob("*.so*")]
         taken: set[str] = set()
         while asking:
-            for name in set(_needed(asking.pop())) - taken - own:
+            for name in set(needed(asking.pop())) - taken - own:
                 taken.add(name)
                 place = name if name.startswith("/") else self._found(name)
                 self.take(place)
@@ -138,7 +138,7 @@ class Root:
         return any(self.has(name) for name in names if not name.startswith("usr/share/doc/"))
 
 
-def _needed(program: Path) -> Iterator[str]:
+def needed(program: Path) -> Iterator[str]:
     """Yield what a program or shared object is linked with."""
     read = ["readelf", "--wide", "--dynamic", "--program-headers", str(program)]
     said = subprocess.run(read, check=True, capture_output=True, text=True).stdout

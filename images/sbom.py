@@ -12,9 +12,9 @@ from typing import Any
 LICENSE_CLASSIFIER = "License :: OSI Approved :: "
 
 
-def write(target: Path, libraries: Path, packages: Path) -> None:
-    """Write the document of a folder of distributions on a base with these Debian packages."""
-    found = [*distributions(libraries), *debian(packages)]
+def write(target: Path, libraries: Path, *packages: Path) -> None:
+    """Write the document of a folder of distributions with these lists of Debian packages."""
+    found = [*distributions(libraries), *(one for folder in packages for one in debian(folder))]
     own = next(one for one in found if one["name"] == "rallypoint")
     document = {
         "bomFormat": "CycloneDX",

@@ -106,7 +106,9 @@ def test_probe_measures_from_its_image(probe: container.Image) -> None:
     with probe.started(["--once", "--json", "--seconds", "0.2"]) as running:
         code, said = running.wait(END_S), running.output.read_text()
     assert code == 0, said
-    assert json.loads(said)["mode"] in ("inet_diag", "snmp")  # no capability: the ladder's foot
+    told = json.loads(said)
+    assert told["mode"] in ("inet_diag", "snmp")  # no capability: the ladder's foot
+    assert "NO_LIBBPF" not in told["reason"]
     objects = list((probe.root / "app" / "bpf").glob("*.bpf.o"))
     assert len(objects) == len(list(_bpf_sources().glob("*.bpf.c")))
 

@@ -1,0 +1,54 @@
+"""Give the probe what no base has: libbpf and what it is linked with, as Debian ships them.
+
+They lie where the loader looks, and are listed with dpkg's packages, so that the SBOM names them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import root
+
+LIBRARY = "libbpf.so.1"
+FOLDERS = "usr/lib/*-linux-gnu*"
+
+
+def take(made: Path, base: Path) -> None:
+    """Take the library and what it needs that the root to be has not."""
+    asking, taken = [LIBRARY], set[str]()
+    while asking:
+        name = asking.pop()
+        if name in taken or name.startswith("/") or list(base.glob(f"{FOLDERS}/{name}")):
+            continue
+        taken.add(name)
+        found = _found(name)
+        target = made / found.relative_to("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(found, target)
+        subprocess.run(["strip", "--strip-unneeded", str(target)], check=True)
+        _list(made, name)
+        asking += root.needed(found)
+
+
+def _found(name: str) -> Path:
+    for path in Path("/").glob(f"{FOLDERS}/{name}"):
+        return path
+    sys.exit(f"the build stage has no {name}")
+
+
+def _list(made: Path, name: str) -> None:
+    """List the package that a library is of, with its copyright file."""
+    package = _asked("--search", f"*/{name}").partition(":")[0]
+    status, paper = made / root.STATUS / package, f"usr/share/doc/{package}/copyright"
+    for path in (status, made / paper):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    status.write_text(_asked("--status", package))
+    shutil.copy2(Path("/") / paper, made / paper)
+
+
+def _asked(*words: str) -> str:
+    command = ["dpkg-query", *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
