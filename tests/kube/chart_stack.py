@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import secrets
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from tests.kube import rights
 from tests.support import chart, images
 from tests.support.cluster.machines import Cluster
 from tests.support.kubernetes import ApiServer
@@ -20,8 +23,6 @@ INSTALL_S: Final = 170
 NODE_PORT: Final = "jsonpath={.spec.ports[?(@.name=='%s')].nodePort}"
 PARTS: Final = "app.kubernetes.io/part-of=rallypoint"
 VALUES: Final = (
-    "nats.storage.persistent=false",  # no disks here
-    "redis.storage.persistent=false",
     "rooms.replicas=2",
     "rooms.drainSeconds=20",
     "gateway.drainSeconds=10",
@@ -50,6 +51,13 @@ UNCONVERTED: Final = (
 )  # fmt: skip
 KUBERNETES_OWN: Final = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
 """What a namespace has from its beginning."""
+BROKERS: Final = tuple(
+    f"{chart.RELEASE}-rallypoint-{name}" for name in ("nats-0", "nats-1", "nats-2", "redis-0")
+)
+"""Pods that have a disk; a small release has one of NATS."""
+CLAIM: Final = "persistentvolumeclaim/"
+KEEP: Final = "--reset-then-reuse-values"
+"""What was set stays, what was not is the new chart's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +92,18 @@ class Release:
         assert done.returncode == 0, done.stdout + done.stderr + self.told()
         return done.stdout
 
-    def install(self, *values: str) -> None:
-        """Install the small form with these values, and wait until all of Helm's is ready."""
+    def install(self, source: Path, *values: str) -> None:
+        """Install a chart's small form with these values; wait until all of Helm's is ready."""
         self.helm(
-            "install", chart.RELEASE, str(chart.CHART), "-f", str(chart.values("small")),
+            "install", chart.RELEASE, str(source), "-f", str(chart.values("small")),
             *_given(values),
             "--wait", "--timeout", f"{INSTALL_S}s",
         )  # fmt: skip
 
     def upgrade(self, *values: str) -> None:
-        """Change values, and wait until every pod of Helm's has them."""
-        self.helm(
-            "upgrade", chart.RELEASE, str(chart.CHART), "--reuse-values", *_given(values),
-            "--wait", "--timeout", f"{INSTALL_S}s",
-        )  # fmt: skip
+        """Come to this checkout's chart with other values; wait until Helm's pods have them."""
+        wait = ("--wait", "--timeout", f"{INSTALL_S}s")
+        self.helm("upgrade", chart.RELEASE, str(chart.CHART), KEEP, *_given(values), *wait)
 
     def wait_servers(self, tag: str = "") -> None:
         """Wait until all servers of the set are ready and of its newest revision."""
@@ -144,18 +150,21 @@ class Release:
     def pods(self, component: str) -> dict[str, dict[str, Any]]:
         """The pods of a component that are ready and not about to end."""
         label = f"app.kubernetes.io/component={component}"
-        return {
-            pod["metadata"]["name"]: pod
-            for pod in self.items("pods", "-l", label)
-            if "deletionTimestamp" not in pod["metadata"] and is_ready(pod)
-        }
+        found = self.items("pods", "-l", label)
+        return {pod["metadata"]["name"]: pod for pod in found if is_up(pod)}
+
+    def uids(self) -> dict[str, str]:
+        """All pods, and which of their name each is."""
+        return {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in self.items("pods")}
 
     def uninstall(self) -> set[str]:
-        """Remove the release; returns what is left of it after a while, but for the CRDs."""
+        """Remove the release and, as the NOTES say, what Helm leaves; returns what is left."""
         self.helm("uninstall", chart.RELEASE, "--wait", "--timeout", "100s")
         if "gameserversets" in self.server.does("get", "crd", "-o", "name"):
-            self.server.does(*UNCONVERTED)  # as the NOTES say
-        within(lambda: all(one.startswith("persistentvolumeclaim") for one in self.left()), 100)
+            self.server.does(*UNCONVERTED)
+        within(lambda: all(one.startswith(CLAIM) for one in self.left()), 100)
+        assert any(one.startswith(CLAIM) for one in self.left()), "the brokers' data stays"
+        self.kubectl("delete", "pvc", "-l", f"app.kubernetes.io/instance={chart.RELEASE}")
         return self.left()
 
     def left(self) -> set[str]:
@@ -180,6 +189,11 @@ def is_ready(item: dict[str, Any]) -> bool:
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
+def is_up(pod: dict[str, Any]) -> bool:
+    """Whether a pod is ready and not about to end."""
+    return is_ready(pod) and "deletionTimestamp" not in pod["metadata"]
+
+
 def within(condition: Callable[[], bool], seconds: float) -> bool:
     """Wait until something is so; whether it came to be."""
     give_up = time.monotonic() + seconds
@@ -196,8 +210,42 @@ def cluster_wide(server: ApiServer) -> set[str]:
 
 
 @contextmanager
-def installed(cluster: Cluster, *values: str) -> Iterator[Release]:
-    """Install the chart in a namespace of its own, with the images of this checkout."""
+def disks(cluster: Cluster, namespace: str) -> Iterator[None]:
+    """A disk for each broker, which follows its pod to any node as a cloud's would."""
+    names = [node.name for node in cluster.nodes]
+    # After a test that failed, pods may be writing yet.
+    kept = tempfile.TemporaryDirectory(prefix="rallypoint-disks-", ignore_cleanup_errors=True)
+    with kept as folder:
+        made = [_disk(namespace, pod, Path(folder) / pod, names) for pod in BROKERS]
+        cluster.server.does("create", "-f", "-", stdin=rights.listed(made))
+        try:
+            yield
+        finally:
+            words = [f"pv/{one['metadata']['name']}" for one in made]
+            cluster.server.does("delete", "--wait=false", *words)
+
+
+def _disk(namespace: str, pod: str, folder: Path, nodes: list[str]) -> dict[str, Any]:
+    """A folder that all nodes of this machine see, for the claim of one pod."""
+    folder.mkdir()
+    here = {"key": "kubernetes.io/hostname", "operator": "In", "values": nodes}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": f"{namespace}-{pod}"},
+        "spec": {
+            "capacity": {"storage": "10Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "claimRef": {"namespace": namespace, "name": f"data-{pod}"},
+            "local": {"path": str(folder)},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}},
+        },
+    }
+
+
+@contextmanager
+def installed(cluster: Cluster, *values: str, source: Path = chart.CHART) -> Iterator[Release]:
+    """Install a chart in a namespace of its own, with the images of this checkout."""
     if reason := images.missing():
         pytest.skip(reason)
     folder = images.built()
@@ -210,10 +258,17 @@ def installed(cluster: Cluster, *values: str) -> Iterator[Release]:
         server.does("create", "namespace", namespace)
         enforced = f"pod-security.kubernetes.io/enforce={level}"
         server.does("label", "namespace", namespace, enforced)
-    try:
-        made.install(*VALUES, f"probe.namespace={made.measured}", *values)
-        yield made
-    finally:
-        config = str(server.kubeconfig)
-        chart.helm("uninstall", chart.RELEASE, "-n", name, "--kubeconfig", config)
-        server.kubectl("delete", "namespace", name, made.measured, "--wait=false")
+    with disks(cluster, name):
+        try:
+            made.install(source, *VALUES, f"probe.namespace={made.measured}", *values)
+            yield made
+        finally:
+            _remove(made)
+
+
+def _remove(made: Release) -> None:
+    """Remove whatever there is of it, after a test that failed too."""
+    server, name = made.server, made.namespace
+    chart.helm("uninstall", chart.RELEASE, "-n", name, "--kubeconfig", str(server.kubeconfig))
+    server.kubectl(*UNCONVERTED)  # else the kinds point to a webhook that is gone
+    server.kubectl("delete", "namespace", name, made.measured, "--wait=false")

@@ -10,48 +10,34 @@ import asyncio
 import json
 import secrets
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser
 
 from tests.kube import chart_stack
+from tests.kube.chart_play import (
+    PAIRS,
+    READY_S,
+    bots,
+    frames,
+    occupied,
+    pushing,
+    queue,
+    scored,
+    some_occupied,
+)  # fmt: skip
 from tests.kube.chart_stack import Release
 from tests.kube.conftest import Runs
 from tests.support import browser, chart, images
 from tests.support.browser import Player
 from tests.support.cluster.machines import Cluster
-from tests.support.players import Player as Seated
-from tests.support.players import playing, send_inputs, until
+from tests.support.players import playing
 
-READY_S = 120
 pytestmark = pytest.mark.timeout(600, func_only=True)
 COMPONENTS = ("gateway", "matchmaking", "fleet", "operator")
 SERVICES, PROBE, NATS = (image.reference for image in images.IMAGES[:3])
 PACE = {"maxStep": "100%", "periodSeconds": 2}
-
-
-def queue(players: int, time_limit_s: int) -> str:
-    """A queue of so many, as JSON."""
-    document = {
-        "game": "skirmish",
-        "team_count": 8,
-        "team_size": 1,
-        "min_players": players,
-        "max_players": players,
-        "min_after_s": 0,
-        "tolerance": [[0, 5000]],
-        "ticket_ttl_s": 600,
-        "options": {"time_limit_s": time_limit_s},
-    }
-    return json.dumps(document)
-
-
 AUTOSCALING = {
     "min": 2,
     "max": 4,
@@ -66,7 +52,7 @@ VALUES = (
     'rooms.capacity={"rooms": 2, "players": 64}',
     'rooms.spec={"scheduling": "Distributed", "scaleIn": {"minIdleSeconds": 2}}',
     f"matchmaking.queues.three={queue(3, 12)}",
-    f"matchmaking.queues.pairs={queue(2, 12)}",
+    f"matchmaking.queues.{PAIRS}={queue(2, 12)}",
     f"matchmaking.queues.duel={queue(2, 600)}",
 )
 BETA = """
@@ -81,7 +67,7 @@ spec:
 
 
 @pytest.fixture(scope="module")
-def release(cluster: Cluster) -> Iterator[Release]:
+def shared(cluster: Cluster) -> Iterator[Release]:
     """The chart with operator, webhooks and probe; in the end, that it left nothing but CRDs."""
     before = chart_stack.cluster_wide(cluster.server)
     with chart_stack.installed(cluster, *VALUES) as made:
@@ -90,6 +76,25 @@ def release(cluster: Cluster) -> Iterator[Release]:
         assert made.uninstall() == set()
         here = {f"namespace/{made.namespace}", f"namespace/{made.measured}"}
         assert chart_stack.cluster_wide(cluster.server) - before == here
+
+
+@pytest.fixture
+def release(shared: Release) -> Release:
+    """It, once what was done before is over: two servers with nobody there, no pod that ends."""
+
+    def is_calm() -> bool:
+        if not all(map(chart_stack.is_up, shared.items("pods"))):
+            return False
+        servers = shared.items("gameservers")
+        idle = {
+            one["metadata"]["name"]
+            for one in servers
+            if one.get("status", {}).get("phase") == "Ready"
+        }
+        return len(servers) == len(idle) == 2 and shared.pods("rooms").keys() == idle
+
+    assert chart_stack.within(is_calm, READY_S), shared.told()
+    return shared
 
 
 def test_servers_are_pods_that_the_operator_made(release: Release) -> None:
@@ -138,7 +143,7 @@ def test_pages_and_a_native_client_play_a_match_to_its_end(release: Release) -> 
         for player in pages:
             player.wait_live()
         assert len({player.room_id for player in pages}) == 1
-        assert pages[0].page.locator(".scores li").count() == 3
+        pages[0].wait("document.querySelectorAll('.scores li').length === 3", "three are there")
         for player in pages:
             player.wait_screen("result")
             player.wait("window.rallypoint.lastRating?.matches === 1", "the match is rated")
@@ -155,7 +160,7 @@ def opened(chromium: Browser, url: str, name: str) -> Player:
 
 
 def test_set_grows_under_bots_and_shrinks_when_they_leave(release: Release) -> None:
-    with bots(release.url, "pairs", count=10, matches=2) as players:
+    with bots(release.url, PAIRS, count=10, matches=2) as players:
         grown = chart_stack.within(lambda: len(release.pods("rooms")) > 2, READY_S)
         score = scored(players)
     assert grown, release.told()
@@ -177,30 +182,34 @@ def test_match_outlives_an_upgrade_a_broken_one_and_its_rollback(
         async with playing(release.url, "duel", "skirmish") as players, pushing(players):
             await asyncio.to_thread(release.upgrade, f"image.tag={newer}")
             await frames(players)
-            assert is_of(release, newer)
+            await asyncio.to_thread(serves, release, newer)
 
-            change = ("upgrade", chart.RELEASE, str(chart.CHART), "--reuse-values")
+            change = ("upgrade", chart.RELEASE, str(chart.CHART), chart_stack.KEEP)
             await asyncio.to_thread(release.helm, *change, "--set", f"image.tag={broken}")
             await asyncio.to_thread(chart_stack.within, lambda: is_stalled(release), READY_S)
             assert is_stalled(release), release.told()
-            assert is_of(release, newer), release.told()
+            await asyncio.to_thread(serves, release, newer)
             await frames(players)
 
             back = ("rollback", chart.RELEASE, "--wait", f"--timeout={chart_stack.INSTALL_S}s")
             await asyncio.to_thread(release.helm, *back)
             await frames(players)
-            assert is_of(release, newer)
+            await asyncio.to_thread(serves, release, newer)
 
     runs(scenario())
     release.wait_servers(newer)
 
 
-def is_of(release: Release, tag: str) -> bool:
-    """Whether every service has a pod of an image that is ready."""
-    return all(
-        any(pod["spec"]["containers"][0]["image"].endswith(tag) for pod in found.values())
-        for found in map(release.pods, COMPONENTS)
-    )
+def serves(release: Release, tag: str) -> None:
+    """Every service has a pod of an image that is ready; one that is short of time may not be."""
+
+    def is_there() -> bool:
+        return all(
+            any(pod["spec"]["containers"][0]["image"].endswith(tag) for pod in found.values())
+            for found in map(release.pods, COMPONENTS)
+        )
+
+    assert chart_stack.within(is_there, READY_S), release.told()
 
 
 def is_stalled(release: Release) -> bool:
@@ -209,33 +218,8 @@ def is_stalled(release: Release) -> bool:
     return any(each["type"] == "UpdateStalled" and each["status"] == "True" for each in conditions)
 
 
-@asynccontextmanager
-async def pushing(players: tuple[Seated, Seated]) -> AsyncIterator[None]:
-    """Have both never stop."""
-    tasks = [asyncio.create_task(send_inputs(player)) for player in players]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-async def frames(players: tuple[Seated, Seated]) -> None:
-    """Both go on for two seconds of play, in the match and the seat that they had."""
-    before = [len(player.seen.steps) for player in players]
-    await until(
-        lambda: all(
-            len(player.seen.steps) > count + 40
-            for player, count in zip(players, before, strict=True)
-        )
-    )
-    for player in players:
-        player.seen.check()
-        assert player.room.ended is None
-
-
 def test_bots_lose_no_match_when_a_pod_of_each_service_is_deleted(release: Release) -> None:
-    with bots(release.url, "pairs", count=6) as players:
+    with bots(release.url, PAIRS, count=6) as players:
         assert chart_stack.within(lambda: occupied(release) != [], READY_S), release.told()
         for component in COMPONENTS:
             gone, *others = release.pods(component)
@@ -248,36 +232,15 @@ def test_bots_lose_no_match_when_a_pod_of_each_service_is_deleted(release: Relea
                 return gone not in now and len(now) > most
 
             assert chart_stack.within(replaced, READY_S), release.told()
-        release.kubectl("delete", "pod", occupied(release)[0], "--wait=false")
-        time.sleep(20)  # a match and a half
+        server, uid = some_occupied(release)
+        release.kubectl("delete", "pod", server, "--wait=false")
+
+        def played_on() -> bool:
+            return uid not in release.uids().values() and occupied(release) != []
+
+        assert chart_stack.within(played_on, READY_S), release.told()
         players.send_signal(signal.SIGINT)
         score = scored(players)
     assert score["errors"] == {}, score
     assert score["matches"] > 6, score
     release.wait_servers()
-
-
-def occupied(release: Release) -> list[str]:
-    """The servers where somebody plays."""
-    servers = release.items("gameservers")
-    return [one["metadata"]["name"] for one in servers if one["status"].get("phase") == "Active"]
-
-
-@contextmanager
-def bots(url: str, queue: str, *, count: int, matches: int = 0) -> Iterator[subprocess.Popen[str]]:
-    """Players without people, as anybody would start them."""
-    words = ["-m", "rallypoint", "bots", "--game", "skirmish", "--queue", queue, "--json"]
-    words += ["--count", str(count), "--matches", str(matches), "--url", url]
-    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def scored(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """What they say in the end."""
-    said, _ = process.communicate(timeout=READY_S)
-    score: dict[str, Any] = json.loads(said)
-    return score

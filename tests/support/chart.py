@@ -6,16 +6,19 @@ import functools
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "helm" / "rallypoint"
+CRDS = CHART / "crds"
 HELM = Path(sys.executable).parent / "helm"
 CASES = tuple(sorted(path.name.removesuffix("-values.yaml") for path in CHART.glob("ci/*.yaml")))
 NAMESPACE = "play"
 RELEASE = "demo"
+LANDED: Final = "fdac4134236d9d23532367ebfccc22765bc29e44"
+"""A commit whose chart somebody may have installed: the oldest that this one is an upgrade of."""
 
 Object = dict[str, Any]
 
@@ -30,6 +33,16 @@ def helm(*words: str, within_s: float = 60) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(HELM), *words], capture_output=True, text=True, timeout=within_s, check=False
     )
+
+
+def landed(folder: Path) -> Path | None:
+    """Unpack the chart of `LANDED`; None where the clone has no such history."""
+    asked = ["git", "archive", LANDED, "--", str(CHART.relative_to(ROOT))]
+    packed = subprocess.run(asked, cwd=ROOT, capture_output=True, check=False)
+    if packed.returncode:
+        return None
+    subprocess.run(["tar", "-x", "-C", str(folder)], input=packed.stdout, check=True)
+    return folder / CHART.relative_to(ROOT)
 
 
 @functools.cache
