@@ -7,7 +7,6 @@ import socket
 from typing import TypeVar
 
 from google.protobuf.message import Message
-from tests.integration.gateway_stack import Running
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -15,10 +14,10 @@ Answer = TypeVar("Answer", bound=Message)
 class SlowReader:
     """The connection; the kernel takes little for it."""
 
-    def __init__(self, running: Running, token: str, path: str, request: Message) -> None:
+    def __init__(self, port: int, token: str, path: str, request: Message) -> None:
         self.socket = socket.socket()
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        self.socket.connect(("127.0.0.1", running.settings.web_port))
+        self.socket.connect(("127.0.0.1", port))
         self.socket.setblocking(False)
         body = request.SerializeToString()
         head = (

@@ -68,13 +68,14 @@ async def until(condition: Callable[[], object], what: str) -> None:
     await waiting.until(asked, what, within_s=PATIENCE_S, every_s=0.3)
 
 
-def with_raising_game(folder: Path) -> dict[str, str]:
-    """Install a game that raises, as `pip install` would, for a stack with this environment."""
-    about = folder / "raising_game-0.1.dist-info"
+def installed(folder: Path, name: str, source: str) -> dict[str, str]:
+    """Install a game, as `pip install` would, for a stack with this environment."""
+    about = folder / f"{name}_game-0.1.dist-info"
     about.mkdir(parents=True)
-    (folder / "raising_game.py").write_text(RAISING_GAME)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: raising-game\nVersion: 0.1\n")
-    (about / "entry_points.txt").write_text("[rallypoint.games]\nraising = raising_game:Raising\n")
+    (folder / f"{name}_game.py").write_text(source)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-game\nVersion: 0.1\n")
+    entry = f"[rallypoint.games]\n{name} = {name}_game:{name.capitalize()}\n"
+    (about / "entry_points.txt").write_text(entry)
     return {"PYTHONPATH": str(folder)}
 
 
@@ -206,7 +207,7 @@ def test_dashboards_are_answered_and_alerts_fire(tmp_path: Path) -> None:
             data_dir=tmp_path / "data",
             web_port=ports.free_one(),
             queues=(test_bots.DUEL, ENDLESS, RAISING),
-            environment=with_raising_game(tmp_path / "games"),
+            environment=installed(tmp_path / "games", "raising", RAISING_GAME),
             room_capacity=1,
         )
         async with Stack(wish) as stack:

@@ -195,7 +195,8 @@ def test_slow_reader_is_skipped_then_gets_a_keyframe(
             seated(peer, running, fresh("room")) as (room, player, quick),
         ):
             join = room_pb2.JoinRequest(room_id=room.room_id, seat_tokens=[OTHER])
-            slow = SlowReader(running, player.session.access_token, ROOM + "Join", join)
+            port = running.settings.web_port
+            slow = SlowReader(port, player.session.access_token, ROOM + "Join", join)
             await until(lambda: len(room.held) == 2)
             sent = 0
             while not running.runtime.health.statistics()["slow"]:

@@ -317,7 +317,7 @@ class Bulky(ColumnGame):
 
 def watch_slowly(stack: OpenStack, token: str, room_id: str) -> SlowReader:
     request = replay_pb2.SpectateRoomRequest(room_id=room_id)
-    return SlowReader(stack.gateway, token, SPECTATE, request)
+    return SlowReader(stack.gateway.settings.web_port, token, SPECTATE, request)
 
 
 def spectators() -> float | None:
