@@ -105,6 +105,7 @@ INLINE void count(struct slot *slot, enum counter_id id, u64 by) {
 INLINE void record(struct slot *slot, enum histogram_id id, u64 ns) {
     struct histogram *h = &slot->histograms[id];
     u32 at = bucket(ns);
+    asm volatile("" : "+r"(at));  // the verifier does not know its bound: newer compilers do
     __sync_fetch_and_add(&h->buckets[at & (BUCKETS - 1)], 1);
     __sync_fetch_and_add(&h->sum_ns, ns);
 }
