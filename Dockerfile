@@ -34,7 +34,7 @@ RUN python protos/generate.py \
  && mkdir /probe/bpf && PYTHONPATH=services python -m rallypoint.probe.build /probe/bpf
 COPY images/ images/
 COPY --from=base / /base/
-RUN PYTHONHASHSEED=0 python images/pack.py && rm -r /base
+RUN PYTHONHASHSEED=0 PYTHONNODEBUGRANGES=1 python images/pack.py && rm -r /base
 
 FROM build AS dev
 ENV PYTHONPATH=/src/services:/app/lib RALLYPOINT_WEB_ROOT=/app/web RALLYPOINT_DATA_DIR=/tmp/rallypoint

@@ -48,6 +48,12 @@ def prune(folder: Path) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
+def shorten_metadata(folder: Path) -> None:
+    """Cut what distributions tell of themselves to what is read by machines."""
+    for path in folder.glob("*.dist-info/METADATA"):
+        path.write_bytes(path.read_bytes().partition(b"\n\n")[0] + b"\n\n")
+
+
 def trust_the_base(folder: Path) -> None:
     """Have gRPC trust whom the base trusts, not a list of its own."""
     for path in folder.glob("grpc/_cython/_credentials/roots.pem"):
@@ -101,6 +107,7 @@ def main() -> None:
     refuse_uncompiled(services)
     for folder in (services, probe):
         prune(folder)
+        shorten_metadata(folder)
         trust_the_base(folder)
     for path in Path("/app/web").rglob("*.map"):
         path.unlink()

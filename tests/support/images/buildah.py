@@ -52,8 +52,8 @@ class Buildah:
         self.does("commit", "--rm", "--timestamp", "0", "--format", "oci", container, tag)
 
     def push(self, tag: str, target: str) -> None:
-        """Write an image to a place such as oci:<folder>."""
-        self.does("push", tag, target)
+        """Write an image to a place such as oci:<folder>, its layers packed as well as gzip can."""
+        self.does("push", "--compression-format", "gzip", "--compression-level", "9", tag, target)
 
     def has(self, tag: str) -> bool:
         """Tell whether the storage holds an image."""
