@@ -157,8 +157,11 @@ class Kv:
                     known.pop(key, None)
                     yield Entry(key, None, 0)
                 yield Entry("", None, 0)
+            fact = await feed.next_or_idle()
+            if fact is None:
+                to_come = 0 if to_come > 0 else -1  # the others expired before they were delivered
+                continue
             to_come -= 1
-            fact = await feed.next()
             entry = self._entry(fact.subject, fact.data, fact.seq, bus_wire.is_gone(fact.headers))
             seen = before.pop(entry.key, 0) or known.get(entry.key, 0)
             if entry.value is None:

@@ -110,10 +110,18 @@ class Feed:
 
     async def next(self) -> Fact:
         """Return the next fact in order; raises Restart when the consumer is no good any more."""
+        while (fact := await self.next_or_idle()) is None:
+            pass
+        return fact
+
+    async def next_or_idle(self) -> Fact | None:
+        """The same, but None when the consumer has delivered all that there is: what it was to
+        deliver when it was made may have expired meanwhile."""
         while True:
             message = await self.receive(SILENCE_S)
             if message.headers.get("Status"):
-                await self._control(message)
+                if await self._control(message):
+                    return None
                 continue
             position = bus_wire.parse_position(message.reply)
             if position.consumer_seq != self._expected:
@@ -155,8 +163,9 @@ class Feed:
             self._queue.put_nowait(message)
         return [message for message in found if message is not None]
 
-    async def _control(self, message: Message) -> None:
-        """Answer flow control; see in a heartbeat whether messages were lost."""
+    async def _control(self, message: Message) -> bool:
+        """Answer flow control; see in a heartbeat whether messages were lost. Whether it was one
+        of a consumer that has nothing more to deliver."""
         if message.reply:
             await self._bus.publish(message.reply, b"")
         if stalled := message.headers.get("Nats-Consumer-Stalled"):
@@ -164,6 +173,7 @@ class Feed:
         last = message.headers.get("Nats-Last-Consumer")
         if last is not None and int(last) >= self._expected:
             raise Restart
+        return last is not None and not stalled
 
 
 async def ordered(
@@ -199,12 +209,12 @@ async def stored(
             try:
                 if not await feed.open(stream, subject, next_seq):
                     return
-                while True:
-                    fact = await feed.next()
+                while (fact := await feed.next_or_idle()) is not None:
                     next_seq, tries = fact.seq + 1, 0
                     yield fact
                     if not fact.pending:
                         return
+                return
             except Restart:
                 tries += 1
                 if tries >= _STORED_TRIES:
@@ -218,7 +228,9 @@ async def newest(bus: Bus, stream: str, subject: str) -> AsyncGenerator[Fact, No
         try:
             to_come = await feed.open(stream, subject, None, headers_only=True)
             for _ in range(to_come):
-                yield await feed.next()
+                if (fact := await feed.next_or_idle()) is None:
+                    return
+                yield fact
         except Restart:
             raise bus_wire.BusUnavailable(f"{stream} cannot be read now") from None
 
