@@ -33,11 +33,12 @@ def test_counting_is_exact(probe: Session, port: int, _turn: int) -> None:
     for role, counter in (("client", "ActiveOpens"), ("server", "PassiveOpens")):
         slot = of(probe, role)
         assert slot.counters["receives"] == slot.counters["sends"] == 20_000
-        for timed, untimed, program in (
-            ("receive_queue", "arrivals_untimed", "ready"), ("ack", "sends_untimed", "segment")
-        ):  # fmt: skip
-            assert slot.histograms[timed].count + slot.counters[untimed] == 20_000
-            assert slot.counters[untimed] <= missed[program]
+        waited, acknowledged = slot.histograms["receive_queue"], slot.histograms["ack"]
+        assert waited.count + slot.counters["arrivals_untimed"] == 20_000
+        assert slot.counters["arrivals_untimed"] <= missed["ready"]
+        assert acknowledged.count + slot.counters["sends_untimed"] == 20_000
+        # A last answer may come in while its send is being remembered, on another processor.
+        assert slot.counters["sends_untimed"] <= missed["segment"] + 3
         assert slot.counters["opens"] == after[counter] - before[counter] == 200
         assert slot.counters["established"] == slot.counters["closed"] == 200
     assert sum(probe.totals().values()) == 0
