@@ -125,8 +125,10 @@ def test_probe_ends_when_asked(probe: container.Image) -> None:
 
 
 def _caught(running: container.Running) -> set[str]:
-    """The signals that a process handles, as the kernel says."""
-    bits = int(running.status()["SigCgt"], 16)
+    """The signals that the program handles, as the kernel says; none while runc, which handles
+    all, has not made place for it."""
+    status = running.status()
+    bits = int(status["SigCgt"], 16) if status["Name"].startswith("python") else 0
     return {one.name for one in signal.Signals if bits >> (one - 1) & 1}
 
 
