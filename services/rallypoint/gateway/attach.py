@@ -30,7 +30,7 @@ import grpc.aio
 
 from rallypoint.gateway.attach_trunk import TrunkWay
 from rallypoint.gateway.domain.rhythm import Rhythm
-from rallypoint.internal.v1.room_host_pb2 import AttachRequest, TrunkOffer
+from rallypoint.internal.v1.room_host_pb2 import AttachRequest, ClientMessage, TrunkOffer
 from rallypoint.kit import rpc
 from rallypoint.kit.trunk import Trunk
 
@@ -68,6 +68,8 @@ class LinkSettings:
     """How long inputs wait for a node that is away; older ones are repeated by their clients."""
     pending_inputs_max: int = 8192
     """Inputs held for a node that takes them slowly; above it the newest are dropped."""
+    pending_messages_max: int = 1024
+    """Messages of players held for it, 4 KiB each at most; above it the newest are refused."""
     trunks: bool = True
     """Whether streams may leave gRPC for a trunk."""
 
@@ -171,6 +173,12 @@ class Link:
         write(self._control)
         self._soon()
         return True
+
+    def message(self, message: ClientMessage) -> bool:
+        """Let a player's message leave; False while the node is away or takes too little."""
+        if len(self._control.messages) >= self._settings.pending_messages_max:
+            return False
+        return self.control(lambda request: request.messages.append(message))
 
     def trunk_offered(self, offer: TrunkOffer) -> None:
         """The node lets us open a trunk."""

@@ -127,7 +127,7 @@ class Node:
         reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._calls[call] = reply
         try:
-            if not self.link.control(lambda request: request.messages.append(message)):
+            if not self.link.message(message):
                 raise away()
             return await reply
         finally:
