@@ -335,6 +335,7 @@ def test_storing_gives_up_in_time_when_the_server_reads_nothing(
         await client.connect(own_brokers.nats.url)
         acks = Acks(client, "test")
         await acks.open()
+        await client.flush()
         more_than_sockets_hold = [Outgoing("result.q", bytes(900_000), {})] * 40
         own_brokers.nats.pause()
         try:
