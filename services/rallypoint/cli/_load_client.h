@@ -336,6 +336,10 @@ static void hear_message(Shared *s, Client *c, const uint8_t *data, size_t len)
     Reader message = {data, data + len};
     Field f;
     while (read_field(&message, &f)) {
+        if (f.wire != 2) {
+            fail(s, c, MALFORMED);
+            return;
+        }
         if (f.number == 1)
             hear_welcome(s, c, f.inner);
         if (f.number == 2) {

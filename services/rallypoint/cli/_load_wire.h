@@ -85,6 +85,7 @@ static int read_field(Reader *r, Field *f)
     f->number = (uint32_t)(key >> 3);
     f->wire = key & 7;
     f->value = 0;
+    f->inner = (Reader){left.at, left.at}; /* nothing, should it be read as what it is not */
     if (f->wire == 0) {
         if (!read_varint(&left, &f->value))
             return 0;

@@ -114,6 +114,11 @@ def test_a_lost_delta_ends_the_player() -> None:
         b"HTTP/1.1 200 OK\r\ngrpc-status: 7\r\n\r\n",
         HEAD + grpcweb.chunk(grpcweb.frame(b"grpc-status: 14\r\n", grpcweb.TRAILER)),
         HEAD + b"no chunk",
+        # Numbers where a welcome, its token, a frame and a control should be.
+        *(
+            HEAD + grpcweb.web(number)
+            for number in (b"\x08\x05", b"\x0a\x02\x18\x05", b"\x10\x05", b"\x18\x05")
+        ),
     ],
 )
 def test_a_refused_join_is_not_played(answer: bytes) -> None:
