@@ -1,4 +1,4 @@
-"""Fixtures of all stages: an environment that is ours alone.
+"""What all stages share: an environment that is ours alone, and a list of what went wrong.
 
 Settings of the shell that runs the tests must not leak into them.
 """
@@ -6,8 +6,13 @@ Settings of the shell that runs the tests must not leak into them.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+TROUBLE = os.environ.get("TROUBLE_FILE")
+"""Where tests/stages.py reads, after hours of output, which tests failed or were tried again."""
 
 for variable in [name for name in os.environ if name.startswith("RALLYPOINT_")]:
     del os.environ[variable]
@@ -18,3 +23,14 @@ os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 # Tests assert outcomes, never speeds: on a crowded machine one example may take a second.
 settings.register_profile("rallypoint", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rallypoint")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note a test that failed, or that gets its second try."""
+    if TROUBLE is None or report.outcome in ("passed", "skipped"):
+        return
+    crash = getattr(report.longrepr, "reprcrash", None)
+    said = crash.message if crash else str(report.longrepr)
+    line = f"{report.outcome} {report.nodeid} ({report.when}): {' '.join(said.split())[:400]}\n"
+    with Path(TROUBLE).open("a") as file:
+        file.write(line)

@@ -1,13 +1,15 @@
 """Run the test stages in order, print one table of times, exit 1 on a failure.
 
 `python tests/stages.py` runs all; names of stages pick some. Every stage runs even after a failure,
-so that a single run tells everything.
+so that a single run tells everything; the tests that failed or were tried again come last.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,11 +86,12 @@ class Outcome:
     seconds: float
 
 
-def run(stage: str, step: Step) -> Outcome:
-    """Run one step with its output shown."""
+def run(stage: str, step: Step, trouble: Path) -> Outcome:
+    """Run one step with its output shown; its tests note in a file what went wrong."""
     print(f"\n=== {stage}: {step.name}", flush=True)
     begin = time.monotonic()
-    code = subprocess.run(step.command, cwd=ROOT, check=False).returncode
+    environment = os.environ | {"TROUBLE_FILE": str(trouble)}
+    code = subprocess.run(step.command, cwd=ROOT, check=False, env=environment).returncode
     return Outcome(stage, step.name, code == 0, time.monotonic() - begin)
 
 
@@ -98,12 +101,15 @@ def main(wanted: list[str]) -> int:
     if unknown:
         print(f"no such stage: {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}")
         return 2
-    outcomes = [run(name, step) for name in wanted or STAGES for step in STAGES[name]]
+    with tempfile.TemporaryDirectory(prefix="rallypoint-stages-") as folder:
+        trouble = Path(folder) / "trouble"
+        outcomes = [run(name, step, trouble) for name in wanted or STAGES for step in STAGES[name]]
+        told = trouble.read_text() if trouble.exists() else ""
     print("\nstage        step                                          result   seconds")
     for o in outcomes:
         print(f"{o.stage:12} {o.step:45} {'pass' if o.passed else 'FAIL':6} {o.seconds:9.1f}")
     failed = sum(not o.passed for o in outcomes)
-    print(f"{len(outcomes) - failed} passed, {failed} failed")
+    print(f"{told}{len(outcomes) - failed} passed, {failed} failed")
     return 1 if failed else 0
 
 

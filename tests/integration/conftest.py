@@ -7,6 +7,7 @@ Tests run as coroutines on uvloop through `runs`; names of queues, sets and room
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -68,10 +69,9 @@ Runs = Callable[[Coroutine[Any, Any, None]], None]
 
 
 @pytest.fixture
-def runs() -> Runs:
+def runs(request: pytest.FixtureRequest) -> Runs:
     """Run a test's coroutine to its end on a loop of its own."""
-
-    return loops.run
+    return functools.partial(loops.run, within_s=loops.limit_s(request))
 
 
 @pytest.fixture(params=backends())

@@ -35,7 +35,7 @@ _numbers = itertools.count()
 HERE = Path(__file__).parent
 GIVEN = "RALLYPOINT_TEST_KUBECONFIG"
 """Not KUBECONFIG: most who run clusters export that, and tests must not run there unasked."""
-LIMIT_S = 120
+LIMIT_S = 180
 GOODBYE_S = 0.1
 
 Runs = Callable[[Coroutine[Any, Any, None]], None]
@@ -170,7 +170,7 @@ def namespace(server: ApiServer) -> Iterator[str]:
 
 
 @pytest.fixture
-def runs() -> Runs:
+def runs(request: pytest.FixtureRequest) -> Runs:
     """Run a test's coroutine to its end on a loop of its own."""
 
     async def whole(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -179,7 +179,7 @@ def runs() -> Runs:
         await asyncio.sleep(GOODBYE_S)
 
     def run(coroutine: Coroutine[Any, Any, None]) -> None:
-        loops.run(whole(coroutine))
+        loops.run(whole(coroutine), within_s=loops.limit_s(request))
 
     return run
 

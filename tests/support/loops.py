@@ -1,24 +1,43 @@
-"""Coroutines of tests, each on a loop of its own that is closed whatever happens."""
+"""Coroutines of tests, each on a loop of its own that is closed whatever happens.
+
+The limit of a test ends the whole run (`timeout_method` in pyproject.toml says why), so a coroutine
+is stopped `GRACE_S` earlier: it fails alone, tells where it waited, and cleans up after itself.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import warnings
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Final
 
+import pytest
 import uvloop
 
+GRACE_S: Final = 60
 
-def run(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Run it to its end; AssertionError when it left a connection open.
+
+def limit_s(request: pytest.FixtureRequest) -> float:
+    """How long a test's coroutine may take."""
+    marker = request.node.get_closest_marker("timeout")
+    given = marker.args[0] if marker else request.config.getini("timeout")
+    return float(given) - GRACE_S
+
+
+async def _limited(coroutine: Coroutine[Any, Any, None], within_s: float) -> None:
+    async with asyncio.timeout(within_s):
+        await coroutine
+
+
+def run(coroutine: Coroutine[Any, Any, None], *, within_s: float) -> None:
+    """Run it to its end; TimeoutError in time, AssertionError when it left a connection open.
 
     uvloop waits for ever for a transport whose warning is an error, as all are here: a test that
     failed before it closed something would hang, and take the whole run with it.
     """
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     try:
-        runner.run(coroutine)
+        runner.run(_limited(coroutine, within_s))
     finally:
         with warnings.catch_warnings(record=True) as left:
             warnings.simplefilter("always")
