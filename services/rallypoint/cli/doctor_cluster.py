@@ -61,7 +61,8 @@ def _server(told: Mapping[str, Any]) -> Check:
 async def look_at_crd(transport: Transport, resource: CustomResource) -> Check:
     """Whether the server has a CRD as this version has it."""
     name = f"CRD {resource.name}"
-    fix = "kubectl apply --server-side -f helm/rallypoint/crds (Helm does not upgrade CRDs)"
+    apply = "kubectl apply --server-side --force-conflicts -f helm/rallypoint/crds"
+    fix = f"{apply} (Helm made them and does not upgrade them)"
     try:
         there = await _get(transport, f"{CRDS}/{resource.name}")
     except errors.NotFound:
