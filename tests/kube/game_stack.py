@@ -102,13 +102,20 @@ class Game:
     def spread(self, names: list[str]) -> None:
         """Have a room node on each of the cluster's nodes."""
 
-        def is_spread() -> bool:
-            return set(self.room_pods().values()) == set(names)
+        def takes_pods() -> bool:
+            nodes = json.loads(self.server.does("get", "nodes", *names, "-o", "json"))["items"]
+            return not any(node["spec"].get("taints") for node in nodes)
 
-        until(lambda: len(self.room_pods()) == len(names), "every room node is ready")
-        if not is_spread():
-            self.kubectl("delete", "gameserver", next(iter(self.room_pods())))
-            until(is_spread, "room nodes on every node")
+        def is_spread() -> bool:
+            pods = self.room_pods()
+            if len(pods) != len(names) or set(pods.values()) == set(names):
+                return len(pods) == len(names)
+            self.kubectl("delete", "gameserver", next(iter(pods)))
+            return False
+
+        # One that was cut off has its taint for a while: its pods would begin elsewhere.
+        until(takes_pods, "every node takes pods")
+        until(is_spread, "room nodes on every node")
 
     @contextlib.asynccontextmanager
     async def deletions(self) -> AsyncIterator[dict[str, list[RoomId]]]:
