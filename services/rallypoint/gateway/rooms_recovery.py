@@ -3,8 +3,8 @@
 A room is lost when its Attach broke, when its node refused to take its clients back, when it was
 told to have moved, or when it fell silent. Its ownership record is read until the node answers
 again: another owner or a higher epoch moves the room's streams there, no record ends them (CLOSED
-with the match's result, or `ROOM_LOST` without one), the same record means waiting, at most
-`give_up_s` while clients are without a node.
+with the match's result, or `ROOM_LOST` without one), the same record, or one of a lower epoch as a
+broker that lags gives it, means waiting, at most `give_up_s` while clients are without a node.
 
 A node that was silent for long and speaks again may have lost the room meanwhile, to the last
 snapshot before its silence, and not know it yet: what it says is passed on once the record named it

@@ -26,8 +26,8 @@ class Place:
     epoch: int
 
     def differs(self, address: str, epoch: int) -> bool:
-        """Whether this is news for someone who holds these."""
-        return self.address != address or self.epoch > epoch
+        """Whether this is news for someone who holds these; an older record never is."""
+        return self.epoch > epoch or (self.epoch == epoch and self.address != address)
 
 
 Locate = Callable[[str], Awaitable[Place | None]]

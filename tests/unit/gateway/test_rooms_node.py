@@ -153,13 +153,21 @@ def test_welcome_of_an_old_owner_lowers_no_epoch() -> None:
     run(scenario)
 
 
-def test_older_record_of_the_same_node_moves_no_room() -> None:
+@pytest.mark.parametrize("older", [Place("node:1", 2), Place("node:9", 2)], ids=["same", "other"])
+def test_older_record_moves_no_room(older: Place) -> None:
+    """Whoever reads it, for a join or for a room that is lost, as when a broker lags."""
+
     async def scenario(world: World) -> None:
         world.places["room"] = Place("node:1", 3)
-        room = await world.registry.find("room")
-        world.places["room"] = Place("node:1", 2)
+        room = await world.registry.find("room", fresh=True)
+        world.room = room
+        _, outlet = world.join()
+        world.places["room"] = older
         assert await world.registry.find("room", fresh=True) is room
-        assert room.placed_epoch == 3
+        world.board.lose(room)
+        await Recovery(world.board, world.registry, give_up_s=30.0).once()
+        assert (room.node, room.placed_epoch) == (world.node, 3)
+        assert not outlet.closed
 
     run(scenario)
 
