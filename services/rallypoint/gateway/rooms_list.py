@@ -20,8 +20,7 @@ log = logging.getLogger(__name__)
 class RoomList:
     """What ListRooms answers from."""
 
-    def __init__(self, owners: Kv) -> None:
-        self._owners = owners
+    def __init__(self) -> None:
         self._rooms = listing.Listing()
         self._watchable = listing.Listing()
         self._spectated: dict[str, RoomInfo] = {}
@@ -35,31 +34,40 @@ class RoomList:
         """A room that lets spectators in; also one that is not listed."""
         return self._spectated.get(subjects.info(RoomId(room_id)))
 
-    async def run(self) -> None:
+    async def run(self, owners: Kv) -> None:
         """Follow what owners write, for ever."""
-        async for entry in self._owners.watch(subjects.ALL_INFO):
+        async for entry in owners.watch(subjects.ALL_INFO):
             if entry.value is None:
-                self._drop(entry.key)
+                self.drop(entry.key)
             elif entry.key:
-                self._take(entry.key, entry.value)
+                self.take(entry.key, entry.value)
 
-    def _take(self, key: str, value: bytes) -> None:
+    def take(self, key: str, value: bytes) -> None:
+        """An owner wrote this of a room."""
         try:
             info = RoomInfo.FromString(value)
         except DecodeError:
             log.error("listing_malformed", extra={"key": key})
             return
         listed = info.visibility == room_pb2.ROOM_VISIBILITY_LISTED
-        if listed:
-            self._rooms.put(key, info.listing)
-        else:
-            self._rooms.drop(key)
+        _keep(self._rooms, key, info, fitting=listed)
         if info.spectators:
             self._spectated[key] = info
-            if listed or not info.listing.code:  # a queue's room is nobody's secret
-                self._watchable.put(key, info.listing)
+        else:
+            self._spectated.pop(key, None)
+        open_to_all = listed or not info.listing.code  # a queue's room is nobody's secret
+        _keep(self._watchable, key, info, fitting=info.spectators > 0 and open_to_all)
 
-    def _drop(self, key: str) -> None:
+    def drop(self, key: str) -> None:
+        """A room is gone."""
         self._rooms.drop(key)
         self._watchable.drop(key)
         self._spectated.pop(key, None)
+
+
+def _keep(rooms: listing.Listing, key: str, info: RoomInfo, *, fitting: bool) -> None:
+    """What a list shows of a room may have changed, and whether it shows it."""
+    if fitting:
+        rooms.put(key, info.listing)
+    else:
+        rooms.drop(key)

@@ -218,7 +218,7 @@ def compose(
     matchmaking_api = matchmaking.MatchmakingApi(
         matchmaking_channel, streams, clock=loop.time, settings=settings.matchmaking
     )
-    room_list = RoomList(runtime.bus.kv(subjects.OWNERS.name))
+    room_list = RoomList()
     nodes = NodeChannels(clock=loop.time)
     open_rooms = _open_rooms(settings, runtime, room_list, nodes=nodes, fleet=fleet_channel)
     operators = Operators(settings.admin, studio, refused=guard.failed)
@@ -365,7 +365,8 @@ def _spawn_background(gateway: Gateway, runtime: Runtime) -> None:
     runtime.spawn(gateway.sweep.run(), name="gateway.sweep")
     runtime.spawn(gateway.recovery.run(), name="gateway.recovery")
     runtime.spawn(gateway.studio.run(), name="gateway.jwks")
-    runtime.spawn(gateway.room_list.run(), name="gateway.room-list")
+    owners = runtime.bus.kv(subjects.OWNERS.name)
+    runtime.spawn(gateway.room_list.run(owners), name="gateway.room-list")
     runtime.spawn(gateway.nodes.run(), name="gateway.node-channels")
     runtime.spawn(_gauges(gateway), name="gateway.gauges")
 
