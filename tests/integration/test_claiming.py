@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 from tests.integration.conftest import Connect, Runs
+from tests.support.scores import scores
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.fleet.claiming import Claiming, Kind
@@ -223,13 +224,13 @@ def test_who_asks_for_a_room_that_moves_does_not_put_the_move_off(play: Play) ->
         expiry, room = keys.fleet_expiry(stage.name), RoomId("r-0")
         place = [(stage.nodes[0].place, ROOMS_EACH)]
         await stage.claims.take(stage.name, room, epoch=1, candidates=place, moving=True)
-        before = await stage.store.zrange_scores(expiry, 0, 0)
+        before = await scores(stage.store, expiry)
         for taken in (
             await stage.take(room),
             await stage.claims.take(stage.name, room, epoch=1, candidates=place),
         ):
             assert taken.claim
             assert (taken.claim.state, taken.is_new) == ("M", False)
-        assert await stage.store.zrange_scores(expiry, 0, 0) == before
+        assert await scores(stage.store, expiry) == before
 
     play(scenario)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from tests.integration.conftest import Runs
+from tests.support.scores import scores
 
 from rallypoint.cli.brokers import Brokers
 from rallypoint.internal.v1 import matchmaking_store_pb2 as pb
@@ -156,8 +157,8 @@ def test_requeued_tickets_keep_their_place(brokers: Brokers, fresh: Fresh, runs:
 
 
 async def ends_ms(store: Store, queue: str) -> int | None:
-    scores = await store.zrange_scores(keys.mm_expiry(names.QueueName(queue)), 0, -1)
-    return next((round(score) for ticket, score in scores if ticket == b"t1"), None)
+    ends = await scores(store, keys.mm_expiry(names.QueueName(queue)))
+    return round(ends[b"t1"]) if b"t1" in ends else None
 
 
 @pytest.mark.parametrize(

@@ -252,10 +252,6 @@ class Store:
         """HSET; return how many fields are new."""
         return await self._run("hset", lambda: self._client.hset(key, mapping=dict(mapping)))
 
-    async def hdel(self, key: Key, *fields: str) -> int:
-        """HDEL."""
-        return await self._run("hdel", lambda: self._client.hdel(key, *fields))
-
     async def sadd(self, key: Key, *members: str) -> int:
         """SADD."""
         return await self._run("sadd", lambda: self._client.sadd(key, *members))
@@ -272,12 +268,6 @@ class Store:
         """ZRANGE by rank, both ends included."""
         return await self._run("zrange", lambda: self._client.zrange(key, start, end))
 
-    async def zrange_scores(self, key: Key, start: int, end: int) -> list[tuple[bytes, float]]:
-        """ZRANGE by rank WITHSCORES."""
-        return await self._run(
-            "zrange", lambda: self._client.zrange(key, start, end, withscores=True)
-        )
-
     async def zrank(self, key: Key, member: str) -> int | None:
         """ZRANK: how many are before it; None when absent."""
         return await self._run("zrank", lambda: self._client.zrank(key, member))
@@ -285,10 +275,6 @@ class Store:
     async def zadd(self, key: Key, mapping: Mapping[str, float]) -> int:
         """ZADD."""
         return await self._run("zadd", lambda: self._client.zadd(key, dict(mapping)))
-
-    async def zrem(self, key: Key, *members: str) -> int:
-        """ZREM."""
-        return await self._run("zrem", lambda: self._client.zrem(key, *members))
 
     async def xadd(self, key: Key, fields: Mapping[str, Arg]) -> bytes:
         """XADD; return the id."""
