@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from rallypoint.cli import broker_plan, child, datadir, plan, ports, probes
+from rallypoint.kit import waiting
 
 START_S = 20.0
 DRAIN_S = 12.0
@@ -62,9 +63,7 @@ async def settled(event: asyncio.Event, *, progress: Callable[[], int]) -> bool:
     """
     while not event.is_set():
         before = progress()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(START_S):
-                await event.wait()
+        await waiting.happens(event, START_S)
         if progress() == before:
             return event.is_set()
     return True
@@ -226,9 +225,7 @@ class Stack:
 
     async def wait_asked(self, *, at_most_s: float | None = None) -> None:
         """Wait until asked to stop, or for `at_most_s`."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(at_most_s):
-                await self._asked.wait()
+        await waiting.happens(self._asked, at_most_s)
 
     def force(self) -> None:
         """Do not wait for a drain any more: kill what is left."""

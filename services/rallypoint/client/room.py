@@ -22,7 +22,7 @@ from rallypoint.client import channel as channels
 from rallypoint.client import retry, seat, websocket
 from rallypoint.client.session import Session
 from rallypoint.games import codec
-from rallypoint.kit import errors
+from rallypoint.kit import errors, waiting
 from rallypoint.v1 import room_pb2
 
 SERVICE = "/rallypoint.v1.RoomService"
@@ -239,10 +239,8 @@ class RoomConnection:
         waited_s = 0.0
         seen = listener.heard
         while not listener.over.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CHECK_S):
-                    await listener.over.wait()
-                    break
+            if await waiting.happens(listener.over, CHECK_S):
+                break
             waited_s = 0.0 if listener.heard != seen else waited_s + CHECK_S
             seen = listener.heard
             if waited_s >= (SILENCE_S if seen else FIRST_ANSWER_S):

@@ -8,7 +8,6 @@ at once are told apart by the room's node, which moves a room once.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import Any
 from rallypoint.fleet.domain.nodes import Node, Registry
 from rallypoint.fleet.moving import Mover
 from rallypoint.fleet.ownership import Own, Ownership
-from rallypoint.kit import errors
+from rallypoint.kit import errors, waiting
 from rallypoint.kit.clock import Clock
 from rallypoint.kit.names import RoomId
 
@@ -80,9 +79,7 @@ class Drains:
         if self._drains:
             await asyncio.sleep(PERIOD_S)
             return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(IDLE_S):
-                await self._registered.wait()
+        await waiting.happens(self._registered, IDLE_S)
         self._registered.clear()
 
     async def once(self) -> None:

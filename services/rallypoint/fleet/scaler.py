@@ -7,7 +7,6 @@ which keeps its pace; `spec.autoscaling` of the set must be left out then, or bo
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime
 import math
 import re
@@ -24,7 +23,7 @@ from rallypoint.fleet.domain.game_server_set import PERCENT, Capacity, Policy, P
 from rallypoint.fleet.domain.nodes import Registry
 from rallypoint.internal.keda import externalscaler_pb2 as keda
 from rallypoint.internal.keda import externalscaler_pb2_grpc
-from rallypoint.kit import errors, names
+from rallypoint.kit import errors, names, waiting
 from rallypoint.kit.clock import Clock
 from rallypoint.kit.names import SetName
 
@@ -122,9 +121,7 @@ class ExternalScaler(externalscaler_pb2_grpc.ExternalScalerServicer):
                 if active != told:
                     told = active
                     yield keda.IsActiveResponse(result=active)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_S):
-                        await self._stopping.wait()
+                await waiting.happens(self._stopping, LOOK_S)
         finally:
             self._streams -= 1
 

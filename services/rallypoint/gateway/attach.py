@@ -31,7 +31,7 @@ import grpc.aio
 from rallypoint.gateway.attach_trunk import TrunkWay
 from rallypoint.gateway.domain.rhythm import Rhythm
 from rallypoint.internal.v1.room_host_pb2 import AttachRequest, ClientMessage, TrunkOffer
-from rallypoint.kit import rpc
+from rallypoint.kit import rpc, waiting
 from rallypoint.kit.trunk import Trunk
 
 log = logging.getLogger(__name__)
@@ -225,15 +225,8 @@ class Link:
             await self._once()
             if asyncio.get_running_loop().time() - started > _BACKOFF_MAX_S:
                 backoff_s = _BACKOFF_FIRST_S
-            await self._wait_closed(backoff_s * random.uniform(0.5, 1.0))
+            await waiting.happens(self._closed, backoff_s * random.uniform(0.5, 1.0))
             backoff_s = min(_BACKOFF_MAX_S, backoff_s * 2)
-
-    async def _wait_closed(self, timeout_s: float) -> None:
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._closed.wait()
-        except TimeoutError:
-            return
 
     async def _once(self) -> None:
         """One stream, from its greeting to its end."""

@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 
 from rallypoint.gateway import calls, limits
 from rallypoint.gateway.tokens import Session
-from rallypoint.kit import errors, rpc
+from rallypoint.kit import errors, rpc, waiting
 from rallypoint.v1 import matchmaking_pb2 as mm
 
 SERVICE = "/rallypoint.v1.MatchmakingService/"
@@ -163,10 +163,7 @@ class _Heartbeat:
         self._outlet.send(HEARTBEAT)
         while True:
             self._sent.clear()
-            try:
-                async with asyncio.timeout(self._period_s):
-                    await self._sent.wait()
-            except TimeoutError:
+            if not await waiting.happens(self._sent, self._period_s):
                 self._outlet.send(HEARTBEAT)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rallypoint.kit import errors
+from rallypoint.kit import errors, waiting
 from rallypoint.kit.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -79,11 +79,7 @@ class StudioTokens:
             async with self._read:
                 self._read.notify_all()
             self._wanted.clear()
-            try:
-                async with asyncio.timeout(REFRESH_S):
-                    await self._wanted.wait()
-            except TimeoutError:
-                continue
+            await waiting.happens(self._wanted, REFRESH_S)
 
     async def verify(self, token: str) -> tuple[str, str, str]:
         """Issuer, subject and name of a genuine token; Unauthenticated `CREDENTIAL_INVALID`."""

@@ -12,11 +12,10 @@ The value is `rallypoint.internal.v1.LeaseRecord`, encoded here since kit knows 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from dataclasses import dataclass
 
-from rallypoint.kit import metrics, subjects
+from rallypoint.kit import metrics, subjects, waiting
 from rallypoint.kit.bus import BusUnavailable, Conflict
 from rallypoint.kit.bus_kv import Kv
 from rallypoint.kit.clock import Clock, SystemClock
@@ -72,9 +71,7 @@ class Lease:
     async def wait_over(self) -> None:
         """Return when the lease is not held any more."""
         while self.is_held:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._good_until - self._clock.monotonic()):
-                    await self.lost.wait()
+            await waiting.happens(self.lost, self._good_until - self._clock.monotonic())
 
     async def acquire(self, *, at_least: int = 0) -> int:
         """Wait until the lease is ours; return the epoch, higher than `at_least` and all before."""

@@ -5,7 +5,6 @@ Each handler is wrapped once and kept by method, so a call pays for no look-up o
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,7 +14,7 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from rallypoint.kit import errors, health, metrics, status, telemetry
+from rallypoint.kit import errors, health, metrics, status, telemetry, waiting
 
 logger = logging.getLogger(__name__)
 
@@ -134,11 +133,7 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # ha
             if now != last:
                 yield health_pb2.HealthCheckResponse(status=now)
                 last = now
-            try:
-                async with asyncio.timeout(_WATCH_PERIOD_S):
-                    await changed.wait()
-            except TimeoutError:
-                continue
+            await waiting.happens(changed, _WATCH_PERIOD_S)
 
 
 def _serving(ready: bool) -> int:  # noqa: FBT001  # a conversion

@@ -7,15 +7,13 @@ should get a process of its own, which is one queue per process and no change he
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rallypoint.internal.v1 import matchmaking_store_pb2 as pb
-from rallypoint.kit import metrics, names
+from rallypoint.kit import metrics, names, waiting
 from rallypoint.matchmaking import backfill
 from rallypoint.matchmaking.domain import matching, ratings
 from rallypoint.matchmaking.domain.columns import Pool
@@ -60,9 +58,7 @@ async def _wait_due(desk: Desk) -> None:
         )
         if wait_s <= 0:
             return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(None if math.isinf(wait_s) else wait_s):
-                await lane.arrived.wait()
+        await waiting.happens(lane.arrived, None if math.isinf(wait_s) else wait_s)
 
 
 def _wanted(lane: Lane) -> bool:

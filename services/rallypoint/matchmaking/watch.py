@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from rallypoint.internal.v1 import matchmaking_store_pb2 as pb
-from rallypoint.kit import errors, metrics
+from rallypoint.kit import errors, metrics, waiting
 from rallypoint.kit.store import StoreUnavailable
 from rallypoint.matchmaking import attention, views
 from rallypoint.matchmaking.domain.hub import Inbox
@@ -82,10 +82,7 @@ class Watch:
         """True when there is a notice, False after a beat. Unavailable when we shut down."""
         if self.stopping.is_set():
             raise errors.Unavailable("DRAINING", "reconnect", retry_after_s=0.2)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(BEAT_S):
-                await self.wake.wait()
-        woken = self.wake.is_set()
+        woken = await waiting.happens(self.wake, BEAT_S)
         self.wake.clear()
         return woken
 

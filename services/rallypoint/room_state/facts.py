@@ -12,7 +12,7 @@ from collections import deque
 from typing import Final
 
 from rallypoint.internal.v1 import events_pb2
-from rallypoint.kit import errors, subjects
+from rallypoint.kit import errors, subjects, waiting
 from rallypoint.kit.bus import Bus
 from rallypoint.kit.names import RoomId
 from rallypoint.room_state.hosted import RoomIdentity
@@ -101,10 +101,7 @@ class RoomFacts:
 
     async def flush(self, within_s: float) -> None:
         """Wait until nothing is queued, or for so long."""
-        try:
-            async with asyncio.timeout(within_s):
-                await self._idle.wait()
-        except TimeoutError:
+        if not await waiting.happens(self._idle, within_s):
             logger.warning("facts_unfinished", extra={"facts": len(self._queue)})
 
     def _post(self, fact: events_pb2.RoomFact) -> None:

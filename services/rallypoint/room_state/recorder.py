@@ -14,7 +14,7 @@ import logging
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from rallypoint.kit import errors, metrics, subjects
+from rallypoint.kit import errors, metrics, subjects, waiting
 from rallypoint.kit.bus import Bus
 from rallypoint.kit.bus_acks import Outgoing
 from rallypoint.kit.bus_wire import MSG_ID
@@ -81,10 +81,7 @@ class Recorder:
 
     async def flush(self, within_s: float) -> None:
         """Wait until nothing waits, or for so long."""
-        try:
-            async with asyncio.timeout(within_s):
-                await self._idle.wait()
-        except TimeoutError:
+        if not await waiting.happens(self._idle, within_s):
             logger.warning("replay_unfinished", extra={"chunks": len(self._waiting)})
 
     def _take(self) -> list[_Waiting]:

@@ -5,12 +5,11 @@ are not repeated. While the broker is away both are skipped and rooms go on (dec
 """
 
 import asyncio
-import contextlib
 import logging
 from typing import Final
 
 from rallypoint.internal.v1 import events_pb2
-from rallypoint.kit import errors, subjects
+from rallypoint.kit import errors, subjects, waiting
 from rallypoint.kit.bus import Bus
 from rallypoint.kit.names import NodeId
 from rallypoint.room_state.node import Node
@@ -69,9 +68,7 @@ class Registration:
             except errors.RallypointError:
                 logger.debug("heartbeat_lost")
             await asyncio.sleep(EDGE_PERIOD_S)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(HEARTBEAT_PERIOD_S - EDGE_PERIOD_S):
-                    await self._node.crossed.wait()
+            await waiting.happens(self._node.crossed, HEARTBEAT_PERIOD_S - EDGE_PERIOD_S)
 
     async def _beat(self, *, stopped: bool = False) -> None:
         beat = events_pb2.Heartbeat(
