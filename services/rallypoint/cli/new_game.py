@@ -17,6 +17,7 @@ from string import Template
 from rallypoint.kit import errors, names
 
 FILES: Mapping[str, str] = {
+    "gitignore.tmpl": ".gitignore",
     "pyproject.toml.tmpl": "pyproject.toml",
     "README.md.tmpl": "README.md",
     "game.py.tmpl": "src/{module}/__init__.py",

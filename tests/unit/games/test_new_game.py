@@ -31,6 +31,24 @@ def test_generated_package_passes_its_tests(tmp_path: Path) -> None:
     assert "3 passed" in done.stdout
 
 
+def test_generated_package_keeps_out_of_git_what_runs_leave(tmp_path: Path) -> None:
+    folder = new_game.write("tag", tmp_path)
+    written = {path for path in folder.rglob("*") if path.is_file()}
+    for left in (
+        ".rallypoint/signing-key.pem",
+        "src/tag/__pycache__/a.pyc",
+        "tests/__pycache__/a.pyc",
+        "src/tag.egg-info/PKG-INFO",
+        ".pytest_cache/README.md",
+    ):
+        (folder / left).parent.mkdir(parents=True, exist_ok=True)
+        (folder / left).touch()
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    command = ["git", "ls-files", "--others", "--exclude-standard"]
+    seen = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+    assert {folder / line for line in seen.splitlines()} == written
+
+
 def test_generated_entry_point_names_the_class(tmp_path: Path) -> None:
     folder = new_game.write("tag", tmp_path)
     assert 'tag = "tag:Tag"' in (folder / "pyproject.toml").read_text()
