@@ -186,6 +186,39 @@ def test_up_serves_until_asked_and_leaves_nothing(tmp_path: Path, number: signal
     assert {"gateway-1.log", "gateway-2.log", "fleet.log", "nats.log"} <= logs
 
 
+def test_up_at_an_address_of_ipv6_is_found_by_every_command(tmp_path: Path) -> None:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6) as free:
+            port = free.getsockname()[1]
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with subprocess.Popen(
+        [*UP, "--data-dir", str(tmp_path), "--host", "::1", "--port", str(port)],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        url = f"http://[::1]:{port}"
+        assert any(line.rstrip().endswith(url) for line in process.stdout)
+        bots = ("bots", "--url", url, "--game", "tictactoe", "--count", "2", "--matches", "1")
+        here = ("--data-dir", str(tmp_path))
+        said = [
+            subprocess.run(
+                [sys.executable, "-m", "rallypoint", *words], capture_output=True, text=True
+            )
+            for words in (
+                (*bots, "--transport", "websocket"),
+                ("rooms", *here, "ls"),
+                ("replay", *here, "--list"),
+            )
+        ]
+        process.send_signal(signal.SIGTERM)
+        process.stdout.read()
+    assert [done.returncode for done in said] == [0, 0, 0], said
+    assert "2 matches played" in said[0].stdout
+    assert process.returncode == 0
+
+
 def test_nothing_outlives_a_killed_up(tmp_path: Path) -> None:
     port = ports.free_one()
     with subprocess.Popen(

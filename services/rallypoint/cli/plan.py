@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from rallypoint.kit import addresses
+
 Probe = Literal["http", "nats", "redis", "none"]
 
 
@@ -31,6 +33,8 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 }
 LOOPBACK = "127.0.0.0/8,::1/128"
 LOCALHOST = "127.0.0.1"
+_EVERYWHERE = {"0.0.0.0": LOCALHOST, "::": "::1"}
+"""Where to find on this machine what listens at all addresses."""
 BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 STEADY_S = 30.0
 
@@ -232,7 +236,8 @@ def _service(
 def _arguments(kind: str, wish: Wish) -> tuple[str, ...]:
     if kind != "bots":
         return (kind,)
-    url = f"http://127.0.0.1:{wish.web_port}"
+    host = _EVERYWHERE.get(wish.web_host, wish.web_host)
+    url = f"http://{addresses.joined(host, wish.web_port)}"
     first = wish.queues[0]
     what = ("--game", str(first["game"]), "--queue", str(first["queue"]))
     return ("bots", *what, "--count", str(wish.bots), "--url", url)

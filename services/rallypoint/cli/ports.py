@@ -29,12 +29,13 @@ def free_one() -> int:
 
 def refuse_taken(host: str, port: int) -> None:
     """Refused when something already listens where the page should be."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise datadir.Refused(f"port {port} on {host} {_remedy(error)}") from error
+    try:
+        for family, kind, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            with socket.socket(family, kind) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+    except OSError as error:
+        raise datadir.Refused(f"port {port} on {host} {_remedy(error)}") from error
 
 
 def _remedy(error: OSError) -> str:

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from rallypoint.cli import broker_plan, child, datadir, plan, ports, probes
-from rallypoint.kit import waiting
+from rallypoint.kit import addresses, waiting
 
 START_S = 20.0
 DRAIN_S = 12.0
@@ -125,7 +125,7 @@ class Stack:
     @property
     def url(self) -> str:
         """The page, and the base of every gRPC-Web call."""
-        return f"http://{self.wish.web_host}:{self.wish.web_port}"
+        return f"http://{addresses.joined(self.wish.web_host, self.wish.web_port)}"
 
     @property
     def nats_url(self) -> str:

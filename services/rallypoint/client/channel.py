@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from typing import Protocol, TypeVar
-from urllib.parse import urlsplit
 
 from google.protobuf.message import DecodeError, Message
 
 from rallypoint.client import grpcweb, http, websocket
-from rallypoint.kit import errors
+from rallypoint.kit import addresses, errors
 
 CALL_S = 5.0
 
@@ -62,11 +61,8 @@ class WebChannel:
     """gRPC-Web over HTTP/1.1 to `http://host:port`."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme != "http" or not parts.hostname:
-            raise errors.InvalidArgument("URL_INVALID", f"{url!r} is not an http:// address")
-        self._host = parts.netloc
-        self._pool = http.Pool(parts.hostname, parts.port or 80)
+        self._host, host, port = addresses.server(url, "http")
+        self._pool = http.Pool(host, port)
         self._heads: dict[tuple[str, str, int], bytes] = {}
 
     async def unary(

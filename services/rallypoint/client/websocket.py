@@ -11,11 +11,10 @@ import base64
 import secrets
 from collections.abc import Callable
 from typing import Protocol, cast
-from urllib.parse import urlsplit
 
 from rallypoint.client import grpcweb
 from rallypoint.client import websocket_frames as frames
-from rallypoint.kit import errors
+from rallypoint.kit import addresses, errors
 
 CONNECT_S = 3.0
 CALL_S = 5.0
@@ -46,11 +45,8 @@ class WebSocketChannel:
     """Calls over a connection that is made again when it broke."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme != "ws" or not parts.hostname:
-            raise errors.InvalidArgument("URL_INVALID", f"{url!r} is not a ws:// address")
-        self._netloc = parts.netloc
-        self._address = (parts.hostname, parts.port or 80)
+        self._netloc, host, port = addresses.server(url, "ws")
+        self._address = (host, port)
         self._opening = asyncio.Lock()
         self._line: _Line | None = None
 

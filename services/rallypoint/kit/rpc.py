@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
-from rallypoint.kit import errors, health, rpc_interceptor, rpc_trace, status, telemetry
+from rallypoint.kit import addresses, errors, health, rpc_interceptor, rpc_trace, status, telemetry
 from rallypoint.kit.names import PlayerId
 from rallypoint.kit.security import MutualTls
 
@@ -102,7 +102,7 @@ def listen(server: grpc.aio.Server, host: str, port: int) -> int:
         [(_tls.key, _tls.cert)], root_certificates=_tls.ca, require_client_auth=True
     )
     try:
-        return server.add_secure_port(f"{host}:{port}", credentials)
+        return server.add_secure_port(addresses.joined(host, port), credentials)
     except RuntimeError as error:
         raise _in_use(host, port) from error
 
@@ -110,13 +110,13 @@ def listen(server: grpc.aio.Server, host: str, port: int) -> int:
 def listen_plain(server: grpc.aio.Server, host: str, port: int) -> int:
     """Bind a server that clients call, in plaintext; else as `listen`."""
     try:
-        return server.add_insecure_port(f"{host}:{port}")
+        return server.add_insecure_port(addresses.joined(host, port))
     except RuntimeError as error:
         raise _in_use(host, port) from error
 
 
 def _in_use(host: str, port: int) -> errors.Unavailable:
-    return errors.Unavailable("PORT_IN_USE", f"cannot listen on {host}:{port}")
+    return errors.Unavailable("PORT_IN_USE", f"cannot listen on {addresses.joined(host, port)}")
 
 
 def channel(address: str, *, name: str, options: Options = ()) -> grpc.aio.Channel:

@@ -9,7 +9,7 @@ import grpc.aio
 
 from rallypoint.games.definition import Definition
 from rallypoint.internal.v1 import events_pb2, room_admin_pb2_grpc, room_transfer_pb2_grpc
-from rallypoint.kit import names, rpc
+from rallypoint.kit import addresses, names, rpc
 from rallypoint.kit.runtime import Runtime
 from rallypoint.kit.settings import SettingsError
 from rallypoint.kit.trunk_listener import TrunkListener
@@ -151,7 +151,7 @@ def _record(
     return events_pb2.NodeRecord(
         node_id=settings.node_id,
         incarnation=runtime.incarnation,
-        address=f"{host}:{port}",
+        address=addresses.joined(host, port),
         set=settings.set,
         games=games,
         version=metadata.version("rallypoint"),

@@ -80,6 +80,12 @@ def test_taken_port_is_refused_with_the_remedy() -> None:
             ports.refuse_taken("127.0.0.1", port)
 
 
+@pytest.mark.parametrize("host", ["::1%nowhere", "no.such.host.invalid", "192.0.2.1"])
+def test_host_of_no_interface_is_refused_with_the_remedy(host: str) -> None:
+    with pytest.raises(datadir.Refused, match=f"port 8080 on {host} cannot be used .*--host"):
+        ports.refuse_taken(host, 8080)
+
+
 def test_free_ports_differ() -> None:
     found = ports.free(tuple("abcdefgh"))
     assert len(set(found.by_name.values())) == 8

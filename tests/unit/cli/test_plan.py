@@ -62,6 +62,21 @@ def test_extra_environment_reaches_every_service() -> None:
         assert process.environment["RALLYPOINT_OTLP_ENDPOINT"] == "here:4317"
 
 
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8080"),
+        ("10.0.0.7", "http://10.0.0.7:8080"),
+        ("0.0.0.0", "http://127.0.0.1:8080"),
+        ("::1", "http://[::1]:8080"),
+        ("::", "http://[::1]:8080"),
+    ],
+)
+def test_bots_look_for_the_page_where_it_is(host: str, url: str) -> None:
+    command = planned(dataclasses.replace(WISH, web_host=host))["bots"].command
+    assert command[command.index("--url") + 1] == url
+
+
 def test_nobody_needs_what_starts_later() -> None:
     order = [kind for group in plan.stop_order(planned().values()) for kind in group]
     kinds = [plan.kind_of(name) for name in order]

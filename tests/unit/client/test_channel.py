@@ -15,6 +15,23 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc-web+proto\r\n"
 Use = Callable[[channel.WebChannel], Awaitable[None]]
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://host",
+        "host:8080",
+        "http://",
+        "http://[::1",
+        "http://host:x",
+        "ws://host:99999",
+        "ws:",
+    ],
+)
+def test_url_of_no_server_is_refused(url: str) -> None:
+    with pytest.raises(errors.InvalidArgument, match="URL_INVALID"):
+        channel.open_channel(url)
+
+
 def message(body: bytes) -> bytes:
     return b"\0" + len(body).to_bytes(4, "big") + body
 
