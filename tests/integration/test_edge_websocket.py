@@ -254,6 +254,9 @@ def test_violation_closes_with_its_code(runs: Runs, data: bytes, code: int, reas
     runs(scenario())
 
 
+HEADLESS = websocket_frames.binary(websocket_frames.call(60, b"", b""))
+
+
 async def end_of(client: Wire) -> dict[str, str]:
     """The trailers of the next answer."""
     _, payload = await read_frame(client)
@@ -280,10 +283,38 @@ def test_calls_and_lanes_are_bounded(runs: Runs) -> None:
             for number in range(50, 55):
                 client.send(message(number, "Echo", lane=True))
             assert reason_of(await end_of(client)) == "LANES_EXCEEDED"
-            client.send(websocket_frames.binary(websocket_frames.call(60, b"", b"")))
+            client.send(HEADLESS)
             assert reason_of(await end_of(client)) == "HEAD_MISSING"
             client.send(message(61, "Watch", lane=True))
             assert reason_of(await end_of(client)) == "ANSWER_UNSUPPORTED"
+
+    runs(scenario())
+
+
+@pytest.mark.parametrize(
+    ("nonsense", "reason"),
+    [
+        pytest.param(HEADLESS, "HEAD_MISSING", id="no head"),
+        pytest.param(message(60, "Nothing"), "METHOD_UNKNOWN", id="no method"),
+        pytest.param(message(60, "Slow", b"5"), "TOKEN_MISSING", id="no session"),
+    ],
+)
+def test_nonsense_is_answered_so_often_and_then_closes(
+    runs: Runs, nonsense: bytes, reason: str
+) -> None:
+    def deny(call: calls.Call, method: calls.Method) -> None:
+        if method.path == SERVICE + "Slow":
+            raise errors.Unauthenticated("TOKEN_MISSING")
+
+    async def scenario() -> None:
+        settings = edge.tuned(refusals_per_websocket_per_s=0.25)
+        async with edge.web(settings, guard=deny) as running, raw(running) as client:
+            client.send(message(20, "Watch") + message(60, "Refuse") * 50 + nonsense * 10)
+            answers = [reason_of(await end_of(client)) for _ in range(55)]
+            assert answers == ["TOO_OFTEN"] * 50 + [reason] * 5
+            assert await closed_with(client) == (1008, "REFUSALS_EXCEEDED")
+            await until(lambda: running.edge.statistics().connections == 0)
+            assert running.service.open == 0
 
     runs(scenario())
 

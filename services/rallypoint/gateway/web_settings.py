@@ -31,6 +31,10 @@ class EdgeSettings:
     """Open connections per IPv4 address or IPv6 /64: a page takes at most 6."""
     new_connections_per_ip_per_s: float = 20.0
     """New connections per address in the long run; twice as many at once."""
+    refusals_per_websocket_per_s: float = 5.0
+    """Calls of one WebSocket that are refused before they begin, in the long run; above it the
+    connection closes. Twenty times as many at once: a client of 20 inputs a second may have missed
+    for some seconds that its access token has ended."""
     unary_timeout_s: float = 5.0
     """The deadline of a unary call that names none."""
     unary_timeout_cap_s: float = 30.0

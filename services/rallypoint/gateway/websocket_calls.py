@@ -2,7 +2,8 @@
 
 Each call runs as one of a POST does: the planner judges its head, the guard stands before its
 handler, its stream is registered with the same fan-out. The connection (`websocket.Socket`) hands
-whole messages over and is told when nothing runs any more.
+whole messages over and is told when nothing runs any more. It closes when too many of its calls are
+refused before they begin, as that of a refused POST does at once.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 from google.protobuf.message import DecodeError, Message
 
 from rallypoint.gateway import calls, calls_faults, web_unary
-from rallypoint.gateway.domain import grpcweb, websocket, websocket_calls
+from rallypoint.gateway.domain import buckets, grpcweb, websocket, websocket_calls
 from rallypoint.gateway.domain.http_request import Refusal
 from rallypoint.gateway.web_core import Core
 from rallypoint.gateway.web_plan import RpcPlan
@@ -26,6 +27,8 @@ from rallypoint.kit import errors, metrics
 MAX_CALLS = 16
 MAX_LANES = 4
 _FAILURES_ONLY = "failures"
+_REFUSALS_S = 20
+"""For so long refusals may come at their rate in the long run before one is one too many."""
 
 
 class Line(Protocol):
@@ -67,6 +70,10 @@ class SocketCalls:
         """By number; calls of lanes are in `_on_lanes`."""
         self._on_lanes: set[asyncio.Task[None]] = set()
         self._draining = False
+        refusals_per_s = core.settings.refusals_per_websocket_per_s
+        self._refusals = buckets.Allowance(
+            buckets.Rate(refusals_per_s, _REFUSALS_S * refusals_per_s)
+        )
 
     @property
     def busy(self) -> bool:
@@ -93,7 +100,7 @@ class SocketCalls:
         self.lanes.clear()
 
     def serve(self, said: websocket_calls.Said) -> None:
-        """Take one message; Violation when its number is in use."""
+        """Take one message; Violation when its number is in use, or for one refusal too many."""
         number = said.call
         if said.cancels:
             self._cancel(number)
@@ -105,7 +112,7 @@ class SocketCalls:
             self._call(_Running(lane.plan, self._new_call(lane.plan), number, lane), said.body)
         else:
             missing = errors.FailedPrecondition("HEAD_MISSING", "the number is not a lane's")
-            self.end(number, None, missing)
+            self._refuse(number, None, missing)
 
     def _open(self, number: int, head: bytes, body: bytes) -> None:
         """A call with a head; it makes its number a lane, or ends the lane that was there."""
@@ -117,10 +124,10 @@ class SocketCalls:
             metrics.GATEWAY_REFUSALS.labels(refusal.error.reason).inc()
             if isinstance(refusal.plan, RpcPlan):
                 refusal.plan.tally.count(int(refusal.error.code))
-            self.end(number, None, refusal.error)
+            self._refuse(number, None, refusal.error)
         except errors.RallypointError as error:
             metrics.GATEWAY_REFUSALS.labels(error.reason).inc()
-            self.end(number, None, error)
+            self._refuse(number, None, error)
         else:
             self._call(_Running(plan, self._new_call(plan), number, lane), body)
 
@@ -150,6 +157,27 @@ class SocketCalls:
 
     def _call(self, running: _Running, body: bytes) -> None:
         plan, call = running.plan, running.call
+        try:
+            message = self._admitted(plan, call, body)
+        except errors.RallypointError as error:
+            plan.tally.count(int(error.code))
+            self._refuse(running.number, call, error)
+            return
+        try:
+            if isinstance(plan.method, calls.StreamMethod):
+                self._stream(running, plan.method, message)
+                return
+            reply = web_unary.invoke(plan, plan.method, call, message)
+        except Exception as fault:
+            self._fail(running, calls_faults.to_error(fault, call, self._core.loop.time()))
+        else:
+            if isinstance(reply, (bytes, Message)):
+                self._answer(running, reply)
+            else:
+                self._wait_for(running, reply)
+
+    def _admitted(self, plan: RpcPlan, call: calls.Call, body: bytes) -> Message:
+        """The message of a call that may begin."""
         method = plan.method
         try:
             if self._draining:
@@ -158,20 +186,11 @@ class SocketCalls:
                 raise errors.ResourceExhausted("CALLS_EXCEEDED", "too many calls at once")
             self._core.guard(call, method)
             payload = grpcweb.one_message(body, gzip=plan.gzip, max_bytes=method.max_bytes)
-            message = method.request.FromString(payload)
-            if isinstance(method, calls.StreamMethod):
-                self._stream(running, method, message)
-                return
-            reply = web_unary.invoke(plan, method, call, message)
+            return method.request.FromString(payload)
         except DecodeError:
-            self._fail(running, calls_faults.malformed_message())
+            raise calls_faults.malformed_message() from None
         except Exception as fault:
-            self._fail(running, calls_faults.to_error(fault, call, self._core.loop.time()))
-        else:
-            if isinstance(reply, (bytes, Message)):
-                self._answer(running, reply)
-            else:
-                self._wait_for(running, reply)
+            raise calls_faults.to_error(fault, call, self._core.loop.time()) from None
 
     def _stream(self, running: _Running, method: calls.StreamMethod, message: Any) -> None:
         call, number = running.call, running.number
@@ -217,6 +236,12 @@ class SocketCalls:
         )
         self._forget(running.number, call)
         self._line.ended()
+
+    def _refuse(self, number: int, call: calls.Call | None, error: errors.RallypointError) -> None:
+        """Answer a call that does not begin; Violation for one too many."""
+        if not self._refusals.take(self._core.loop.time()):
+            raise websocket.Violation(websocket.POLICY, "REFUSALS_EXCEEDED")
+        self.end(number, call, error)
 
     def _fail(self, running: _Running, error: errors.RallypointError) -> None:
         running.plan.tally.count(int(error.code))
