@@ -15,18 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from rallypoint.kit import inet_diag
 from rallypoint.probe import snmp
 from rallypoint.probe.domain import histogram, layout
 
-_SOCK_DIAG: Final = 4
-_BY_FAMILY: Final = 20
-_REQUEST_DUMP: Final = 0x301
-_DONE, _ERROR = 3, 2
-_ESTABLISHED: Final = 1 << 1
 _WANT_INFO: Final = 1 << 1
 _ATTRIBUTE_INFO, _ATTRIBUTE_CGROUP = 2, 21
-_HEADER: Final = struct.Struct("=IHHII")
-_REQUEST: Final = struct.Struct("=BBBBI48s")
 _MESSAGE: Final = struct.Struct(">4xHH36xII20x")
 _RTT_AT, _RETRANSMITS_AT, _LEAST_AT = 68, 100, 148
 _EPHEMERAL: Final = range(32768, 61000)
@@ -46,24 +40,9 @@ class Connection(NamedTuple):
 
 def connections() -> Iterator[Connection]:
     """Every established TCP connection of this network namespace."""
-    for family in (socket.AF_INET, socket.AF_INET6):
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG) as asking:
-            body = _REQUEST.pack(family, socket.IPPROTO_TCP, _WANT_INFO, 0, _ESTABLISHED, b"")
-            size = _HEADER.size + len(body)
-            asking.send(_HEADER.pack(size, _BY_FAMILY, _REQUEST_DUMP, 1, 0) + body)
-            yield from _answers(asking)
-
-
-def _answers(asking: socket.socket) -> Iterator[Connection]:
-    while True:
-        data, at = asking.recv(1 << 18), 0
-        while at < len(data):
-            size, kind, *_ = _HEADER.unpack_from(data, at)
-            if kind in (_DONE, _ERROR):
-                return
-            if found := _connection(data[at + _HEADER.size : at + size]):
-                yield found
-            at += (size + 3) & ~3
+    for message in inet_diag.messages(extensions=_WANT_INFO):
+        if found := _connection(message):
+            yield found
 
 
 def _connection(message: bytes) -> Connection | None:
