@@ -11,21 +11,26 @@ import grpc
 import grpc.aio
 import pytest
 from google.protobuf.wrappers_pb2 import BytesValue
+from prometheus_client import REGISTRY
 from tests.integration.conftest import Runs
 from tests.support import edge
-from tests.support.http2 import Http2
+from tests.support.edge import until
+from tests.support.http2 import PREFACE, SETTINGS, Http2, frame
 
 from rallypoint.gateway import calls
 from rallypoint.gateway.domain import grpcweb
-from rallypoint.kit import errors, rpc
+from rallypoint.kit import errors, inet_diag, rpc
 from rallypoint.kit.health import Health
 
 PATH = edge.SERVICE
+SEEN = "rallypoint_gateway_native_connections_count"
+HELLO = PREFACE + frame(SETTINGS, 0, 0)
 
 
 @asynccontextmanager
 async def channel(running: edge.Running) -> AsyncIterator[grpc.aio.Channel]:
-    async with grpc.aio.insecure_channel(f"{edge.HOST}:{running.port}") as opened:
+    own = [("grpc.use_local_subchannel_pool", 1)]  # channels to one address share a connection
+    async with grpc.aio.insecure_channel(f"{edge.HOST}:{running.port}", options=own) as opened:
         yield opened
 
 
@@ -190,6 +195,81 @@ def test_health_is_served_and_reflection_only_when_asked(runs: Runs) -> None:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await reflected(opened)
             assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+    runs(scenario())
+
+
+@asynccontextmanager
+async def idlers(
+    running: edge.Running, count: int, *, host: str = edge.HOST, hello: bytes = HELLO
+) -> AsyncIterator[list[asyncio.Task[bytes]]]:
+    """Connections from an address that do nothing after a word; each task ends with its own."""
+    wires = []
+    for _ in range(count):
+        wires.append(
+            edge.Wire(*await asyncio.open_connection(edge.HOST, running.port, local_addr=(host, 0)))
+        )
+        wires[-1].send(hello)
+    ends = [asyncio.create_task(wire.ends()) for wire in wires]
+    try:
+        yield ends
+    finally:
+        for wire in wires:
+            wire.writer.close()
+        await asyncio.gather(*ends, return_exceptions=True)
+
+
+def left(ends: list[asyncio.Task[bytes]]) -> list[int]:
+    """Which connections are still there."""
+    return [number for number, end in enumerate(ends) if not end.done()]
+
+
+def test_address_has_so_many_connections_and_the_next_are_cut(runs: Runs) -> None:
+    settings = edge.tuned(trusted_ranges=(), max_connections_per_ip=3)
+    try:
+        inet_diag.at_port(1)
+    except OSError as problem:
+        pytest.skip(f"the kernel tells nothing of connections here: {problem}")
+
+    async def scenario() -> None:
+        async with edge.native(settings) as running, channel(running) as opened:
+            await unary(opened)(BytesValue())
+            async with idlers(running, 300, host="127.0.0.2") as many:
+                await until(lambda: len(left(many)) == 3)
+                await unary(opened)(BytesValue())
+            async with idlers(running, 2) as few, channel(running) as fourth:
+                await until(lambda: REGISTRY.get_sample_value(SEEN) == 3)
+                await until(lambda: refusal(fourth))
+                assert not [end for end in few if end.done()]
+                await unary(opened)(BytesValue())
+
+    async def refusal(opened: grpc.aio.Channel) -> bool:
+        try:
+            await unary(opened)(BytesValue())
+        except grpc.aio.AioRpcError as error:
+            refused = rpc.to_error(error)
+            assert (refused.reason, refused.retry_after_s) == ("CONNECTIONS_PER_ADDRESS", 1)
+            return True
+        return False
+
+    runs(scenario())
+
+
+def test_connections_are_bounded_in_all_and_in_how_long_they_do_nothing(runs: Runs) -> None:
+    settings = edge.tuned(max_connections=5, request_timeout_s=0.4, idle_timeout_s=1.0)
+
+    async def scenario() -> None:
+        async with edge.native(settings) as running, channel(running) as opened:
+            await unary(opened)(BytesValue())
+            watch = stream(opened, "Watch")(BytesValue())
+            await until(lambda: running.service.open)
+            async with idlers(running, 10, hello=b"") as silent:
+                await until(lambda: len(left(silent)) == 4)
+                await until(lambda: not left(silent))
+            async with idlers(running, 2) as idle:
+                await until(lambda: not left(idle))
+            assert not watch.done()
+            watch.cancel()
 
     runs(scenario())
 

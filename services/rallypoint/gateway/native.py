@@ -5,11 +5,12 @@
     …
     await edge.drain(timeout_s=10)
 
-Meant for a private network or behind something that speaks TLS. Every method is registered as one
-that takes a stream of requests: the library would hold a unary call without a message for ever and
-take several for one, so we count them ourselves. The HPACK table is off: grpc-core keeps
-headers that it failed to parse in it, and one bad header of one client behind a proxy would fail
-the calls of all the others on that connection (docs: edge tests, `hpack`).
+Meant for a private network or behind something that speaks TLS. Connections are bounded as those of
+the web edge are: in all, by address (`native_crowd`), and in how long they may do nothing. Every
+method is registered as one that takes a stream of requests: the library would hold a unary call
+without a message for ever and take several for one, so we count them ourselves. The HPACK table is
+off: grpc-core keeps headers that it failed to parse in it, and one bad header of one client behind
+a proxy would fail the calls of all the others on that connection (docs: edge tests, `hpack`).
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from rallypoint.gateway import calls, calls_faults, web_metrics
 from rallypoint.gateway.calls_stream import StreamCore
 from rallypoint.gateway.domain import grpcweb
 from rallypoint.gateway.fanout import FanOut
+from rallypoint.gateway.native_crowd import NativeCrowd
 from rallypoint.gateway.native_outlet import NativeOutlet
 from rallypoint.gateway.web_settings import EdgeSettings
 from rallypoint.kit import errors, rpc, rpc_interceptor, status, telemetry
@@ -49,8 +51,11 @@ class NativeLimits:
     """Pings that come faster are answered by closing the connection."""
 
 
-def _options(limits: NativeLimits, max_bytes: int) -> list[tuple[str, int]]:
+def _options(limits: NativeLimits, settings: EdgeSettings, max_bytes: int) -> list[tuple[str, int]]:
     return [
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        ("grpc.server_handshake_timeout_ms", int(settings.request_timeout_s * 1000)),
+        ("grpc.max_connection_idle_ms", int(settings.idle_timeout_s * 1000)),
         ("grpc.http2.hpack_table_size.decoder", 0),
         ("grpc.max_concurrent_streams", limits.native_streams_per_connection),
         ("grpc.max_receive_message_length", max_bytes),
@@ -88,9 +93,13 @@ class NativeEdge:
         self._details = details
         self._loop = asyncio.get_running_loop()
         self._streams = StreamCore(self._loop, tasks, fan_out, settings.max_pending_bytes)
+        self._tasks = tasks
+        self._crowd = NativeCrowd(settings)
+        self._looking: asyncio.Task[None] | None = None
         self._open: set[NativeOutlet] = set()
         largest = max((method.max_bytes for method in methods), default=calls.MESSAGE_MAX_BYTES)
-        self._server = grpc.aio.server(options=_options(limits or NativeLimits(), largest))
+        options = _options(limits or NativeLimits(), settings, largest)
+        self._server = grpc.aio.server(options=options)
         self._server.add_generic_rpc_handlers((_Router(self._handlers(methods)),))
         if health is not None:
             rpc_interceptor.add_health(self._server, health)
@@ -101,6 +110,8 @@ class NativeEdge:
         """Serve; return the port bound (`port` 0: any free one). Raises Unavailable PORT_IN_USE."""
         bound = rpc.listen_plain(self._server, host, port)
         await self._server.start()
+        looking = calls_faults.contained(lambda: self._crowd.run(bound), lambda: None)
+        self._looking = self._tasks.create_task(looking, name="native.crowd")
         return bound
 
     async def drain(self, *, timeout_s: float) -> None:
@@ -108,6 +119,8 @@ class NativeEdge:
         for outlet in list(self._open):
             outlet.retire(calls_faults.draining())
         await self._server.stop(timeout_s)
+        if self._looking is not None:
+            self._looking.cancel()
 
     def _handlers(self, methods: calls.Methods) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -175,6 +188,7 @@ class NativeEdge:
     async def _message(
         self, method: calls.Method, call: calls.Call, requests: AsyncIterator[bytes]
     ) -> Message:
+        self._crowd.check(call.connection)
         self._guard(call, method)
         try:
             async with asyncio.timeout(self._settings.request_timeout_s):

@@ -26,9 +26,9 @@ class EdgeSettings:
     idle_timeout_s: float = 75.0
     """How long a connection may wait for its next request."""
     max_connections: int = 20_000
-    """Open connections of this process."""
+    """Open connections of this process, at the web port and as many at that of native gRPC."""
     max_connections_per_ip: int = 64
-    """Open connections per IPv4 address or IPv6 /64: a page takes at most 6."""
+    """Open connections per IPv4 address or IPv6 /64, at each of both: a page takes at most 6."""
     new_connections_per_ip_per_s: float = 20.0
     """New connections per address in the long run; twice as many at once."""
     refusals_per_websocket_per_s: float = 5.0

@@ -122,6 +122,9 @@ GATEWAY_REFUSALS = Counter(
     "rallypoint_gateway_refusals_total", "Requests refused before a handler saw them", ["reason"]
 )
 GATEWAY_CONNECTIONS = Gauge("rallypoint_gateway_connections_count", "Open HTTP/1.1 connections")
+GATEWAY_NATIVE_CONNECTIONS = Gauge(
+    "rallypoint_gateway_native_connections_count", "Connections of native gRPC at the last look"
+)
 GATEWAY_WEBSOCKETS = Gauge("rallypoint_gateway_websockets_count", "Of them WebSockets")
 GATEWAY_STREAMS = Gauge("rallypoint_gateway_streams_count", "Open server streams", ["edge"])
 GATEWAY_FANOUT_MESSAGES = Counter(
