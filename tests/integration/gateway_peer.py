@@ -309,7 +309,7 @@ async def seated(
 async def ticked(peer: Peer, room: PeerRoom, watched: Watched) -> None:
     """Tick until a frame of the present tick arrives."""
     before = len(watched.frames())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(watched.frames()) == before:
             peer.tick(room)
             await asyncio.sleep(0.05)

@@ -49,7 +49,7 @@ class World:
         """Wait until the room has said that it wants somebody, and matchmaking heard it."""
         kv = self.node.bus.kv(subjects.OWNERS.name)
         key = subjects.fill(QueueName(self.queue), RoomId(room_id))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await kv.get(key) is None:  # noqa: ASYNC110  # a broker's state
                 await asyncio.sleep(0.05)
         await asyncio.sleep(0.5)

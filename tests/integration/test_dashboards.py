@@ -29,7 +29,7 @@ METRIC = re.compile(r"rallypoint_[a-z0-9_]+")
 FILTERED = re.compile(r'"(?!\.\*")[^"]+"|== 0')
 """A query that wants certain labels may rightly find nothing."""
 LEGENDS = {"$namespace": ".*", "$__rate_interval": "1m"}
-ENDLESS = {**test_bots.DUEL, "queue": "endless", "options": {"time_limit_s": 110}}
+ENDLESS = {**test_bots.DUEL, "queue": "endless", "options": {"time_limit_s": 600}}
 RAISING = {**test_bots.DUEL, "queue": "raising", "game": "raising", "options": {}}
 RAISING_GAME = """
 from rallypoint.games import GameInfo, RoomGame

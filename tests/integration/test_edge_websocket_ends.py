@@ -59,7 +59,7 @@ def test_client_that_does_not_read_is_not_served_on(runs: Runs) -> None:
             many = b"".join(message(20, "Echo", b"x" * 900) for _ in range(500))
             for _ in range(40):
                 client.send(many)
-            await until(lambda: running.edge.statistics().unsent_bytes > 64 * 1024, within_s=10)
+            await until(lambda: running.edge.statistics().unsent_bytes > 64 * 1024, within_s=30)
             await asyncio.sleep(0.2)
             served = len(running.service.calls)
             assert running.edge.statistics().unsent_bytes < 1024 * 1024

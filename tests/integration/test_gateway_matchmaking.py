@@ -194,7 +194,7 @@ def test_absent_service_is_unavailable_until_it_is_back(
                 await create(player, "skirmish")
             assert refusal.value.retry_after_s == 1.0
             await service.start()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while True:
                     try:
                         assert (await create(player, "skirmish")).ticket_id == "t1"

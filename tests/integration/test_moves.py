@@ -144,7 +144,7 @@ def test_drained_node_is_emptied_and_nobody_notices(
                 await until(lambda: all(c.connection.seat.epoch == 2 for c in clients))
                 left = await world.drain_state(node_id)
                 assert (left.draining, left.rooms, left.last_problem) == (True, 0, "")
-                async with asyncio.timeout(10):  # players are there before their claims
+                async with asyncio.timeout(30):  # players are there before their claims
                     while await world.claimed() != {node_id: 0, other_id: 6}:  # noqa: ASYNC110
                         await asyncio.sleep(0.05)
                 late = fresh("room")
@@ -175,7 +175,7 @@ def test_match_that_finishes_is_not_moved(
                 assert len(ended.result.placements) == 2
                 assert set(one.epochs) == {1}
                 assert (await two.connection.wait_ended()).reason == "FINISHED"
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     while (await world.drain_state(owner)).rooms:  # noqa: ASYNC110  # no event
                         await asyncio.sleep(0.05)
             assert a.runtime.settings.instance in world.nodes

@@ -135,7 +135,7 @@ async def store_again(stack: OpenStack, room_id: str, chunk: replay_pb2.ReplayCh
 async def until_listed(player: Player) -> list[room_pb2.RoomListing]:
     """The rooms to watch, once there is one."""
     rooms: list[room_pb2.RoomListing] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not rooms:
             await asyncio.sleep(0.1)
             rooms = await listed(player, spectate=True)
@@ -190,7 +190,7 @@ def test_players_and_operators_see_what_was_played_and_strangers_do_not(
             watched = [c async for c in replay.watch(channel, SECRET, playing.room_id)]
             assert watched == chunks  # operators have places of their own
             await slow.aclose()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while (why := await refusal(stranger, playing.room_id)) != "REPLAY_REFUSED":
                     assert why == "REPLAYS_EXCEEDED"
             with pytest.raises(errors.NotFound, match="REPLAY_UNKNOWN"):

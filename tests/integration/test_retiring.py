@@ -131,7 +131,7 @@ async def _created(fleet: Watched, room: str) -> None:
 
 async def _retired(fleet: Watched, *, epoch: int) -> None:
     """The end of the last room may not be stored yet."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             try:
                 return await fleet.hosts.retire(fleet.sighting.node, epoch=epoch)

@@ -79,7 +79,7 @@ def test_created_room_is_stored_before_the_reply(
             assert [len(seat.token_hashes) for seat in again.seats] == [2, 2]
             await until_stored(node, room_id, tick=again.engine.tick + 30)
             await node.stub.CloseRoom(host.CloseRoomRequest(room_id=room_id, reason="TEST"))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while await stored(node, room_id) is not None:  # noqa: ASYNC110  # no event
                     await asyncio.sleep(0.05)
 

@@ -82,7 +82,7 @@ async def answer(port: int, *said: bytes) -> bytes:
         for piece in said:
             writer.write(piece)
             await asyncio.sleep(0.02)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return await reader.read()
     except ConnectionError:
         return b""

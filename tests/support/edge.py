@@ -24,7 +24,7 @@ from tests.support.backends import chosen
 
 HOST = "127.0.0.1"
 
-until = functools.partial(waiting.until, within_s=5)
+until = functools.partial(waiting.until, within_s=20)
 SERVICE = "/rallypoint.test.EchoService/"
 SETTINGS = EdgeSettings(trusted_ranges=("127.0.0.0/8",), origins=("https://play.test",))
 FAREWELL = BytesValue(value=b"farewell").SerializeToString()
@@ -258,21 +258,21 @@ class Wire:
 
     async def head(self) -> Response:
         """Read a response's head."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             text = (await self.reader.readuntil(b"\r\n\r\n")).decode()
         line, _, fields = text.partition("\r\n")
         return Response(int(line.split(" ")[1]), parse_fields(fields), b"")
 
     async def chunk(self) -> bytes:
         """Read a chunk; empty at the end."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             size = int(await self.reader.readuntil(b"\r\n"), 16)
             return (await self.reader.readexactly(size + 2))[:-2]
 
     async def response(self) -> Response:
         """Read a whole response."""
         response = await self.head()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             if response.headers.get("transfer-encoding") == "chunked":
                 while part := await self.chunk():
                     response.body += part
@@ -287,7 +287,7 @@ class Wire:
 
     async def ends(self) -> bytes:
         """Read until the other side closes; returns what came."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             try:
                 return await self.reader.read()
             except ConnectionResetError:

@@ -53,7 +53,7 @@ class Http2:
             pass
 
     async def _read(self) -> int:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             head = await self._reader.readexactly(9)
             payload = await self._reader.readexactly(int.from_bytes(head[:3], "big"))
         kind, flags, stream = head[3], head[4], int.from_bytes(head[5:], "big")

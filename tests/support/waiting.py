@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 
 async def until(
-    true: Callable[[], object], what: str = "", *, within_s: float = 10.0, every_s: float = 0.01
+    true: Callable[[], object], what: str = "", *, within_s: float = 30.0, every_s: float = 0.01
 ) -> None:
     """Wait until `true` returns something true, or something that is awaited as true.
 

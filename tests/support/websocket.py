@@ -71,7 +71,7 @@ async def raw(running: Running) -> AsyncIterator[Wire]:
 
 async def read_frame(client: Wire) -> tuple[int, bytes]:
     """One frame of the server."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         first, size = await client.reader.readexactly(2)
         if size == 126:
             size = int.from_bytes(await client.reader.readexactly(2), "big")
