@@ -5,11 +5,14 @@ Settings of the shell that runs the tests must not leak into them.
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.support import loops
 
 TROUBLE = os.environ.get("TROUBLE_FILE")
 """Where tests/stages.py reads, after hours of output, which tests failed or were tried again."""
@@ -23,6 +26,12 @@ os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 # Tests assert outcomes, never speeds: on a crowded machine one example may take a second.
 settings.register_profile("rallypoint", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rallypoint")
+
+
+@pytest.fixture
+def runs(request: pytest.FixtureRequest) -> loops.Runs:
+    """Run a test's coroutine to its end on a loop of its own."""
+    return functools.partial(loops.run, within_s=loops.limit_s(request))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -7,13 +7,11 @@ Tests run as coroutines on uvloop through `runs`; names of queues, sets and room
 from __future__ import annotations
 
 import asyncio
-import functools
 import itertools
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.support import loops
@@ -65,13 +63,7 @@ def fresh() -> Callable[[str], str]:
     return lambda what: f"{what}-{run}-{next(_numbers)}"
 
 
-Runs = Callable[[Coroutine[Any, Any, None]], None]
-
-
-@pytest.fixture
-def runs(request: pytest.FixtureRequest) -> Runs:
-    """Run a test's coroutine to its end on a loop of its own."""
-    return functools.partial(loops.run, within_s=loops.limit_s(request))
+Runs = loops.Runs
 
 
 @pytest.fixture(params=backends())

@@ -5,14 +5,13 @@ With RALLYPOINT_TEST_KUBECONFIG it is the one named there (docs/cluster.md).
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -36,9 +35,8 @@ HERE = Path(__file__).parent
 GIVEN = "RALLYPOINT_TEST_KUBECONFIG"
 """Not KUBECONFIG: most who run clusters export that, and tests must not run there unasked."""
 LIMIT_S = 180
-GOODBYE_S = 0.1
 
-Runs = Callable[[Coroutine[Any, Any, None]], None]
+Runs = loops.Runs
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -167,21 +165,6 @@ def namespace(server: ApiServer) -> Iterator[str]:
     yield name
     if os.environ.get(GIVEN):
         server.does("delete", "namespace", name, "--wait=false")
-
-
-@pytest.fixture
-def runs(request: pytest.FixtureRequest) -> Runs:
-    """Run a test's coroutine to its end on a loop of its own."""
-
-    async def whole(coroutine: Coroutine[Any, Any, None]) -> None:
-        await coroutine
-        # A TLS connection whose request was cancelled says goodbye, which needs the loop.
-        await asyncio.sleep(GOODBYE_S)
-
-    def run(coroutine: Coroutine[Any, Any, None]) -> None:
-        loops.run(whole(coroutine), within_s=loops.limit_s(request))
-
-    return run
 
 
 @pytest.fixture

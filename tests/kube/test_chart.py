@@ -70,9 +70,12 @@ def crds(objects: list[dict[str, Any]]) -> dict[str, Path]:
     return found
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def foreign(server: ApiServer) -> Iterator[list[dict[str, Any]]]:
-    """What the chart makes of kinds of others, whose CRDs the server knows until the end."""
+    """What the chart makes of kinds of others, whose CRDs the server knows until the end.
+
+    Nobody waits for that: a server that is short of time takes minutes to let go of a kind.
+    """
     objects = [one for one in everything() if group(one) in FOREIGN]
     files = crds(objects)
     words = [word for path in files.values() for word in ("-f", str(path))]
@@ -82,7 +85,7 @@ def foreign(server: ApiServer) -> Iterator[list[dict[str, Any]]]:
         server.does("wait", "--for=condition=Established", "--timeout=60s", *names)
         yield objects
     finally:
-        server.does("delete", "--wait", "--ignore-not-found", *names)
+        server.does("delete", "--wait=false", "--ignore-not-found", *names)
 
 
 def test_kinds_of_others_are_taken_by_their_own_crds(
