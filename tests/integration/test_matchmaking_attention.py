@@ -29,8 +29,8 @@ from rallypoint.v1 import matchmaking_pb2 as v1
 
 Fresh = Callable[[str], str]
 Peek = Callable[[v1.Ticket], Awaitable[State | None]]
-UNATTENDED_S = 1.0
-LONG_S = 2.0
+UNATTENDED_S = 2.0
+LONG_S = 4.0
 """Well past the end of a ticket that nobody attends to."""
 
 
@@ -140,7 +140,7 @@ def test_a_reload_keeps_the_ticket(
         queue = fresh("queue")
         async with (
             connected(brokers) as (_, store),
-            mm.started(brokers, tmp_path, trio(queue, unattended_s=2)) as (process, _),
+            mm.started(brokers, tmp_path, trio(queue)) as (process, _),
             mm.players(process, queue, "ann") as (ann,),
         ):
             peek = peeking(store, queue)
@@ -298,14 +298,14 @@ def test_no_attention_leads_past_the_time_to_live(
     async def scenario() -> None:
         queue = fresh("queue")
         async with (
-            mm.started(brokers, tmp_path, trio(queue, ticket_ttl_s=2)) as (process, _),
+            mm.started(brokers, tmp_path, trio(queue, ticket_ttl_s=3)) as (process, _),
             mm.players(process, queue, "ann") as (ann,),
         ):
             ticket = await ann.create()
             events = await ann.watch(ticket.ticket_id)
             assert events[-1].ended.state == v1.TICKET_STATE_EXPIRED
             ended = (await ann.get()).expire_time.ToMilliseconds()
-            assert ended - ticket.search_start_time.ToMilliseconds() == 2_000
+            assert ended - ticket.search_start_time.ToMilliseconds() == 3_000
             assert time.time() * 1000 >= ended
 
     runs(scenario())
@@ -318,7 +318,7 @@ def test_without_the_rule_a_ticket_lives_out_its_time(
         queue = fresh("queue")
         async with (
             connected(brokers) as (_, store),
-            mm.started(brokers, tmp_path, trio(queue, unattended_s=0, ticket_ttl_s=4)) as (
+            mm.started(brokers, tmp_path, trio(queue, unattended_s=0, ticket_ttl_s=8)) as (
                 process,
                 _,
             ),
