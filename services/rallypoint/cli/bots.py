@@ -5,6 +5,10 @@ or somebody presses Ctrl-C; then a line says what happened. With `--matches`, bo
 that are too few for another match: they leave the queue and the line says so, unless the bots were
 too few from the start, when they are there to play with people. Exit code 1 when no match was
 played and something went wrong.
+
+Errors are tried again for ever once there was a match to play. Before that bots end when trying
+again is of no use: the address is none, something else listens there or nothing does for a while,
+or nobody has such a queue.
 """
 
 from __future__ import annotations
@@ -25,6 +29,11 @@ from rallypoint.client import channel, matchmaking, retry, room, seat, session
 from rallypoint.kit import errors
 from rallypoint.v1 import matchmaking_pb2 as mm
 
+REACH_S = 10.0
+"""For so long a gateway that nobody has reached may be about to start."""
+USELESS = (errors.InvalidArgument, errors.Unimplemented)
+"""What does not get better by itself: a wrong address, or what listens there is no gateway."""
+USELESS_REASONS = ("QUEUE_UNKNOWN", "CLIENT_OUTDATED")
 NAMES = ("Ada", "Bo", "Cleo", "Dex", "Eve", "Finn", "Gus", "Hana", "Ivo", "Juno", "Kit", "Lux")
 
 
@@ -52,11 +61,20 @@ class Score:
     left_over: int = 0
     """Bots that stopped early, as too few others were left to play with."""
     wrong: dict[str, int] = field(default_factory=dict)
+    hopeless: bool = False
+    """Bots ended as trying again was of no use."""
 
     def failed(self, error: errors.RallypointError) -> None:
         """Count an error by its reason; the first of each is told at once, for who waits."""
         if error.reason not in self.wrong:
             print(f"rallypoint bots: {error}; trying again", file=sys.stderr, flush=True)
+        self.wrong[error.reason] = self.wrong.get(error.reason, 0) + 1
+
+    def ended(self, error: errors.RallypointError, url: str) -> None:
+        """Count the error that a bot ends with, and tell it once."""
+        if not self.hopeless:
+            self.hopeless = True
+            print(f"rallypoint bots: no match at {url}: {error}", file=sys.stderr, flush=True)
         self.wrong[error.reason] = self.wrong.get(error.reason, 0) + 1
 
     def played(self, connection: room.RoomConnection, ended: seat.Ended) -> None:
@@ -107,6 +125,10 @@ class Company:
     least: int = 0
     """Players a match of the queue needs; 0 while unknown."""
     too_few: asyncio.Event = field(default_factory=asyncio.Event)
+    reached: bool = False
+    """One of them had a session."""
+    begun: bool = False
+    """One of them had a match to play."""
 
     def needs(self, least: int) -> None:
         """Note how many players a match needs."""
@@ -117,6 +139,14 @@ class Company:
         """Note that a bot has played all its matches."""
         self.left -= 1
         self._look()
+
+    def is_useless(self, error: errors.RallypointError, tried_s: float) -> bool:
+        """Whether there is no use in trying again, after so long."""
+        if self.begun:
+            return False
+        if isinstance(error, USELESS) or error.reason in USELESS_REASONS:
+            return True
+        return not self.reached and tried_s >= REACH_S
 
     def _look(self) -> None:
         if self.left < self.least <= self.count:
@@ -197,11 +227,14 @@ async def _bot(squad: Squad, score: Score, company: Company, *, number: int) -> 
     name = f"{NAMES[number % len(NAMES)]}-bot-{number + 1}"
     secret = secrets.token_bytes(32)  # the same player after a broken session
     played = 0
+    clock = asyncio.get_running_loop().time
+    began_s = clock()
     while not squad.matches or played < squad.matches:
         try:
             async with session.connect(
                 squad.url, name=name, game=squad.brain, device_secret=secret
             ) as player:
+                company.reached = True
                 calls = matchmaking.Matchmaking(player)
                 company.needs(await _least(calls, squad.queue))
                 while not squad.matches or played < squad.matches:
@@ -209,10 +242,14 @@ async def _bot(squad: Squad, score: Score, company: Company, *, number: int) -> 
                     if assignment is None:
                         score.left_over += 1
                         return
+                    company.begun = True
                     await _match(player, assignment, squad, score=score, rng=rng)
                     played += 1
                     backoff.reset()
         except errors.RallypointError as error:
+            if company.is_useless(error, clock() - began_s):
+                score.ended(error, squad.url)
+                return
             score.failed(error)
             await backoff.pause(error.retry_after_s)
     company.done()

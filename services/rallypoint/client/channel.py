@@ -153,23 +153,30 @@ class _Answer:
     def __init__(self) -> None:
         self._frames = grpcweb.Frames()
         self._http_status = 0
+        self._is_ours = True
         self._fields: dict[str, str] = {}
 
     def on_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """Called by the connection."""
         self._http_status = status
-        if status != 200 or any(name.lower() == b"grpc-status" for name, _ in headers):
+        self._is_ours = status == 200 and any(
+            name.lower() == b"content-type" and value.startswith(b"application/grpc-web")
+            for name, value in headers
+        )
+        if not self._is_ours or any(name.lower() == b"grpc-status" for name, _ in headers):
             self._fields = grpcweb.header_fields(headers)
 
     def failure(self) -> errors.RallypointError | None:
         """How the call ended."""
-        if "grpc-status" not in self._fields and self._http_status != 200:
-            return grpcweb.http_failure(self._http_status)
-        return grpcweb.failure(self._fields)
+        if self._is_ours or "grpc-status" in self._fields:
+            return grpcweb.failure(self._fields)
+        return grpcweb.http_failure(self._http_status)
 
     def split(self, data: bytes) -> list[bytes]:
         """The messages completed by `data`; trailers are kept aside."""
-        messages = []
+        messages: list[bytes] = []
+        if not self._is_ours:
+            return messages  # a page of whatever else listens there
         for flag, body in self._frames.feed(data):
             if flag & grpcweb.TRAILER_FLAG:
                 self._fields = grpcweb.trailers(body)

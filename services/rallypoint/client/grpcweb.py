@@ -107,9 +107,9 @@ def failure(fields: Mapping[str, str]) -> errors.RallypointError | None:
 
 
 def http_failure(status: int) -> errors.RallypointError:
-    """The error that an HTTP status without a grpc-status stands for."""
+    """The error that an HTTP answer stands for that is not gRPC-Web."""
     code = _HTTP_CODES.get(status, errors.Code.UNKNOWN)
-    return errors.from_code(code, f"HTTP_{status}", f"the answer was HTTP {status}")
+    return errors.from_code(code, f"HTTP_{status}", f"the answer was HTTP {status}, not gRPC-Web")
 
 
 def header_fields(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -114,6 +114,16 @@ def test_failed_call_raises_its_kind(reply: bytes | None, kind: type[Exception])
     served([reply], use)
 
 
+@pytest.mark.parametrize("status", [b"200", b"404"])
+def test_page_of_another_server_is_told_by_its_status(status: bytes) -> None:
+    async def use(opened: channel.WebChannel) -> None:
+        with pytest.raises(errors.RallypointError, match=f"HTTP_{status.decode()}"):
+            await opened.unary("/a.B/C", b"")
+
+    page = b"<html>whatever else listens here</html>"
+    served([answer(page, head=b"HTTP/1.1 %b Said\r\ncontent-type: text/html\r\n" % status)], use)
+
+
 def test_late_answer_is_a_missed_deadline() -> None:
     async def use(opened: channel.WebChannel) -> None:
         with pytest.raises(errors.DeadlineExceeded):
