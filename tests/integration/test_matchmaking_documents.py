@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.integration.conftest import Runs
+from tests.integration.conftest import Connect, Runs
 from tests.support import matchmaking as mm
 
 from rallypoint.cli.brokers import Brokers
+from rallypoint.internal.v1.events_pb2 import NodeRecord
 from rallypoint.kit import errors, subjects
 from rallypoint.kit.bus import Bus
 from rallypoint.kit.names import QueueName
@@ -52,11 +53,12 @@ def test_changed_document_counts_without_a_restart(
             mm.started(brokers, tmp_path, mm.document(queue)) as (one, peer),
             mm.players(one, queue, "ada", "bob", "cyd") as (ada, bob, cyd),
         ):
-            document = mm.document(queue, team_count=3, options={"rounds": 3})
+            document = mm.document(queue, set=queue, team_count=3, options={"rounds": 3})
             file.write_text(json.dumps(document))
             assert (await command(brokers, "diff", str(file))).returncode == 1
             applied = await command(brokers, "apply", str(file))
             assert applied.stdout == f"{queue} is changed\n", applied.stderr
+            assert f"the set {queue!r} has no room node now" in applied.stderr
             assert (await command(brokers, "diff", str(file))).returncode == 0
             await until_most(ada, queue, 3)
             for player in (ada, bob):
@@ -80,6 +82,33 @@ def test_changed_document_counts_without_a_restart(
             await until_most(ada, queue, None)
             with pytest.raises(errors.NotFound, match="QUEUE_UNKNOWN"):
                 await bob.create("r2")
+
+    runs(scenario())
+
+
+def test_queue_whose_game_nobody_has_is_not_written(
+    runs: Runs, brokers: Brokers, connected: Connect, fresh: Fresh, tmp_path: Path
+) -> None:
+    queue, file = fresh("queue"), tmp_path / "documents.json"
+    good = mm.document(fresh("good"), set=queue, game="skirmish")
+    file.write_text(json.dumps([good, mm.document(queue, set=queue)]))
+
+    async def scenario() -> None:
+        async with connected(brokers) as (bus, _):
+            nodes, config = bus.kv(subjects.NODES.name), bus.kv(subjects.CONFIG.name)
+            record = NodeRecord(node_id=queue, set=queue, games=["skirmish", "swarm"])
+            await nodes.put(queue, record.SerializeToString())
+            refused = await command(brokers, "apply", str(file))
+            assert (refused.returncode, refused.stdout) == (1, "")
+            assert "GAME_UNKNOWN" in refused.stderr
+            assert "has the game 'tictactoe', only skirmish, swarm" in refused.stderr
+            keys = [subjects.queue(QueueName(name)) for name in (queue, good["queue"])]
+            assert [await config.get(key) for key in keys] == [None, None]
+            applied = await command(brokers, "apply", "--anyway", str(file))
+            assert (applied.returncode, applied.stderr) == (0, "")
+            for key in keys:
+                await config.purge(key)
+            await nodes.purge(queue)
 
     runs(scenario())
 

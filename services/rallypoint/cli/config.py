@@ -2,7 +2,8 @@
 
 They are in the `config` bucket of the bus; every matchmaking process takes a change from the next
 cycle of its queue on, and tells in its log when it refuses one. What is wrong is refused here
-first. Finds the stack of `rallypoint up` by its data directory, another one by `--nats`.
+first, and so is a game that no room node of the queue's set has. Finds the stack of `rallypoint up`
+by its data directory, another one by `--nats`.
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ def parser() -> argparse.ArgumentParser:
             "file", nargs="+", help="JSON: a document, or a list of them; - is standard input"
         )
         _add_bus(command, again=True)
+        if name == "apply":
+            command.add_argument(
+                "--anyway", action="store_true", help="although no room node has the game"
+            )
     removed = commands.add_parser("remove", help="take queues away; nobody is matched there")
     removed.add_argument("queue", nargs="+")
     _add_bus(removed, again=True)
@@ -77,6 +82,9 @@ async def _run(parsed: argparse.Namespace, url: str) -> int:
             case "diff":
                 return _differ(present, wanted)
             case "apply":
+                changed = [one for name, one in wanted.items() if present.get(name) != one]
+                if not parsed.anyway:
+                    _check_games(changed, await _games(bus))
                 return await _apply(kv, present, wanted)
             case _:
                 return await _remove(kv, present, parsed.queue)
@@ -124,6 +132,41 @@ def _differ(present: Documents, wanted: Documents) -> int:
         )
         print("\n".join(lines), end="\n" if before != after else "")
     return int(differs)
+
+
+async def _games(bus: Any) -> Mapping[str, set[str]]:
+    """What the room nodes that are there can run, by their set."""
+    from rallypoint.internal.v1.events_pb2 import NodeRecord
+    from rallypoint.kit import subjects
+
+    found: dict[str, set[str]] = {}
+    for entry in await bus.kv(subjects.NODES.name).entries(">"):
+        record = NodeRecord.FromString(entry.value or b"")
+        found.setdefault(record.set, set()).update(record.games)
+    return found
+
+
+def _check_games(documents: Iterable[Mapping[str, Any]], games: Mapping[str, set[str]]) -> None:
+    """NotFound for a game that nobody of the set has; a set without nodes is only told of."""
+    from rallypoint.kit import errors
+    from rallypoint.matchmaking.domain import queues
+
+    for queue in map(queues.parse, documents):
+        if queue.set not in games:
+            sets = ", ".join(sorted(games)) or "none"
+            print(
+                f"rallypoint config: queue {queue.queue!r}: the set {queue.set!r} has no room node"
+                f" now (sets with some: {sets}); its matches wait for one with {queue.game!r}",
+                file=sys.stderr,
+            )
+        elif queue.game not in games[queue.set]:
+            had = ", ".join(sorted(games[queue.set])) or "none"
+            raise errors.NotFound(
+                "GAME_UNKNOWN",
+                f"queue {queue.queue!r}: no room node of the set {queue.set!r} has the game"
+                f" {queue.game!r}, only {had}; nothing was written (--anyway, if nodes with it are"
+                " about to come)",
+            )
 
 
 async def _apply(kv: Any, present: Documents, wanted: Documents) -> int:
