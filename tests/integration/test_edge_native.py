@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -190,6 +191,10 @@ def test_health_is_served_and_reflection_only_when_asked(runs: Runs) -> None:
             )
             answer = await check(health_pb2.HealthCheckRequest())
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
+            unknown = await failure(check(health_pb2.HealthCheckRequest(service="other")))
+            assert (unknown.code, unknown.reason) == (errors.Code.NOT_FOUND, "SERVICE_UNKNOWN")
+            raw = opened.unary_unary("/grpc.health.v1.Health/Check")
+            assert (await failure(raw(b"\xff"))).reason == "MESSAGE_MALFORMED"
             assert "rallypoint.test.EchoService" in await reflected(opened)
         async with edge.native() as running, channel(running) as opened:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -270,6 +275,39 @@ def test_connections_are_bounded_in_all_and_in_how_long_they_do_nothing(runs: Ru
                 await until(lambda: not left(idle))
             assert not watch.done()
             watch.cancel()
+
+    runs(scenario())
+
+
+def test_health_is_watched_by_so_many_streams_of_a_connection(runs: Runs) -> None:
+    from grpc_health.v1 import health_pb2
+
+    states = health_pb2.HealthCheckResponse
+
+    async def scenario() -> None:
+        health = Health("gateway")
+        async with edge.native(health=health) as running, channel(running) as opened:
+            watch = opened.unary_stream(
+                "/grpc.health.v1.Health/Watch",
+                health_pb2.HealthCheckRequest.SerializeToString,
+                states.FromString,
+            )
+            first, *others = [watch(health_pb2.HealthCheckRequest()) for _ in range(4)]
+            for stream in (first, *others):
+                assert (await stream.read()).status == states.NOT_SERVING
+            fifth = watch(health_pb2.HealthCheckRequest())
+            assert (await failure(fifth.read())).reason == "WATCHES_EXCEEDED"
+            health.set_ready(True)
+            assert (await first.read()).status == states.SERVING
+            first.cancel()
+
+            async def another() -> bool:
+                stream = watch(health_pb2.HealthCheckRequest())
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    return (await stream.read()).status == states.SERVING
+                return False
+
+            await until(another)
 
     runs(scenario())
 

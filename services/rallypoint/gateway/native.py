@@ -24,14 +24,14 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
-from rallypoint.gateway import calls, calls_faults, web_metrics
+from rallypoint.gateway import calls, calls_faults, native_health, web_metrics
 from rallypoint.gateway.calls_stream import StreamCore
 from rallypoint.gateway.domain import grpcweb
 from rallypoint.gateway.fanout import FanOut
 from rallypoint.gateway.native_crowd import NativeCrowd
 from rallypoint.gateway.native_outlet import NativeOutlet
 from rallypoint.gateway.web_settings import EdgeSettings
-from rallypoint.kit import errors, rpc, rpc_interceptor, status, telemetry
+from rallypoint.kit import errors, rpc, status, telemetry
 from rallypoint.kit.health import Health
 
 _Context = grpc.aio.ServicerContext[bytes, bytes]
@@ -100,9 +100,13 @@ class NativeEdge:
         largest = max((method.max_bytes for method in methods), default=calls.MESSAGE_MAX_BYTES)
         options = _options(limits or NativeLimits(), settings, largest)
         self._server = grpc.aio.server(options=options)
-        self._server.add_generic_rpc_handlers((_Router(self._handlers(methods)),))
+        handlers = self._handlers(methods)
+        self._unguarded: frozenset[str] = frozenset()
         if health is not None:
-            rpc_interceptor.add_health(self._server, health)
+            found = self._handlers(native_health.methods(health))
+            handlers |= found
+            self._unguarded = frozenset(found)
+        self._server.add_generic_rpc_handlers((_Router(handlers),))
         if reflection:
             _reflect(self._server, methods)
 
@@ -189,7 +193,8 @@ class NativeEdge:
         self, method: calls.Method, call: calls.Call, requests: AsyncIterator[bytes]
     ) -> Message:
         self._crowd.check(call.connection)
-        self._guard(call, method)
+        if method.path not in self._unguarded:
+            self._guard(call, method)
         try:
             async with asyncio.timeout(self._settings.request_timeout_s):
                 body = await _one(requests)
