@@ -133,15 +133,17 @@ def test_wrong_document_is_refused_and_the_last_good_one_stays(
             bus = await Bus.connect(brokers.nats.url, name="documents")
             kv, key = bus.kv(subjects.CONFIG.name), subjects.queue(QueueName(queue))
             # One at a time: of two documents in a row the bucket may tell the newer one only.
-            for bad in (b"{", json.dumps(mm.document("another")).encode()):
+            for bad in (json.dumps(mm.document("another")).encode(), b"{"):
                 before = refusals(one)
                 await kv.put(key, bad)
                 async with asyncio.timeout(30):
                     while refusals(one) == before:  # noqa: ASYNC110  # a log
                         await asyncio.sleep(0.05)
             assert (await sizes(ada))[queue] == 2
-            later = mm.document(queue, team_count=4)
-            await kv.put(key, json.dumps(later).encode())
+            shown = await command(brokers, "get", queue)
+            assert json.loads(shown.stdout) == [{"unreadable": "{"}], shown.stderr
+            file.write_text(json.dumps(mm.document(queue, set=queue, team_count=4)))
+            assert (await command(brokers, "apply", str(file))).returncode == 0
             await until_most(ada, queue, 4)
             await bus.close()
 

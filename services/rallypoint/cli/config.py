@@ -73,7 +73,7 @@ async def _run(parsed: argparse.Namespace, url: str) -> int:
     try:
         kv = bus.kv(subjects.CONFIG.name)
         present: Documents = {
-            entry.key.removeprefix("queue."): json.loads(entry.value or b"null")
+            entry.key.removeprefix("queue."): _document(entry.value or b"")
             for entry in await kv.entries(subjects.ALL_QUEUES)
         }
         match parsed.command:
@@ -90,6 +90,15 @@ async def _run(parsed: argparse.Namespace, url: str) -> int:
                 return await _remove(kv, present, parsed.queue)
     finally:
         await bus.close()
+
+
+def _document(value: bytes) -> Mapping[str, Any]:
+    """What stands in the bucket; also what no process takes, so that it can be mended."""
+    try:
+        found = json.loads(value)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {"unreadable": value.decode("utf-8", "replace")}
 
 
 def _read(files: Iterable[str]) -> Documents:
