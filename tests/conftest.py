@@ -16,6 +16,8 @@ from tests.support import loops
 
 TROUBLE = os.environ.get("TROUBLE_FILE")
 """Where tests/stages.py reads, after hours of output, which tests failed or were tried again."""
+WORKER = "PYTEST_XDIST_WORKER" in os.environ
+"""One of several processes, whose reports the first sees too."""
 
 for variable in [name for name in os.environ if name.startswith("RALLYPOINT_")]:
     del os.environ[variable]
@@ -36,7 +38,7 @@ def runs(request: pytest.FixtureRequest) -> loops.Runs:
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Note a test that failed, or that gets its second try."""
-    if TROUBLE is None or report.outcome in ("passed", "skipped"):
+    if TROUBLE is None or WORKER or report.outcome in ("passed", "skipped"):
         return
     crash = getattr(report.longrepr, "reprcrash", None)
     said = crash.message if crash else str(report.longrepr)

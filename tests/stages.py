@@ -32,14 +32,27 @@ def python_tool(name: str, *arguments: str) -> Step:
     return Step(name, (str(BIN / name), *arguments))
 
 
-def pytest(*paths: str, reruns: int = 0) -> Step:
+def pytest(*paths: str, reruns: int = 0, only: tuple[str, ...] = ()) -> Step:
     """Return a step that runs pytest; `-rsR` makes every skip and every second try be named.
 
     Stages that start real brokers and browsers on a crowded machine get one second try: the report
     lists it, so that a flaky test is seen and mended, but does not stop everybody.
     """
     command = (sys.executable, "-m", "pytest", "-rsR", "--reruns", str(reruns), *paths)
-    return Step("pytest " + " ".join(paths), command)
+    return Step(" ".join(("pytest", *paths, *only[-2:])), (*command, *only))
+
+
+def pytest_wide(*paths: str, reruns: int = 0) -> tuple[Step, Step]:
+    """Return two steps: what may run beside others, file by file, in two processes; then the rest.
+
+    Tests of real processes wait more than they work. Those marked `alone` measure, or use what
+    there is once on a machine.
+    """
+    beside = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "-m", "not alone")
+    return (
+        pytest(*paths, reruns=reruns, only=beside),
+        pytest(*paths, reruns=reruns, only=("-m", "alone")),
+    )
 
 
 def images() -> Step:
@@ -62,7 +75,7 @@ STAGES: dict[str, tuple[Step, ...]] = {
     # The collector is built here, so that no test pays for it.
     "integration": (
         Step("build otelcol", (sys.executable, "-m", "tests.support.go", "otelcol")),
-        pytest("tests/integration", reruns=1),
+        *pytest_wide("tests/integration", reruns=1),
     ),
     "kernel": (pytest("tests/kernel", reruns=1),),
     "e2e": (pytest("tests/e2e", reruns=1),),

@@ -11,6 +11,8 @@ import pytest
 
 from rallypoint.cli import bench_chaos, chaos_plan
 
+pytestmark = pytest.mark.alone
+
 CUTS = [name for name, kind in chaos_plan.BY_NAME.items() if kind.action == "cut"]
 
 

@@ -6,6 +6,10 @@ import json
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.alone
+
 
 def test_the_bench_claims_and_allocates() -> None:
     words = ["-m", "rallypoint", "bench", "fleet", "--json", "--seconds", "1"]

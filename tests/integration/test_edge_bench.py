@@ -8,6 +8,8 @@ import pytest
 
 from rallypoint.cli import bench_edge
 
+pytestmark = pytest.mark.alone
+
 
 def test_bench_reports_both_kinds_of_work(capfd: pytest.CaptureFixture[str]) -> None:
     small = ["--rounds", "1", "--seconds", "0.5", "--clients", "2", "--streams", "4", "--json"]

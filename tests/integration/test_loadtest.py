@@ -18,6 +18,8 @@ from tests.support.stack_process import StackProcess
 
 from rallypoint.cli import plan
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).resolve().parents[2]
 QUEUE = {
     **plan.DEFAULT_QUEUES["skirmish"],

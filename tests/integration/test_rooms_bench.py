@@ -8,6 +8,8 @@ import pytest
 
 from rallypoint.cli import bench_peers, bench_rooms, bench_run, bench_scale, bench_soak
 
+pytestmark = pytest.mark.alone
+
 SMALL = ["--players", "8", "--seconds", "2", "--warm-up", "1", "--json"]
 needs_c = pytest.mark.skipif(not bench_run.has_native_load(), reason="the C load is not built")
 
