@@ -1,4 +1,4 @@
-"""A source whose calls break off: its target never keeps a room that stands still for ever."""
+"""Callers that break off: no room is left that stands still for ever, or that nobody knows."""
 
 from __future__ import annotations
 
@@ -46,12 +46,7 @@ class Both:
         kv = self.bus.kv(subjects.OWNERS.name)
         own = events_pb2.OwnRecord(node_id="source", epoch=1).SerializeToString()
         revision = await kv.put(subjects.own(RoomId(room_id)), own)
-        await self.source.create(
-            host.CreateRoomRequest(
-                room_id=room_id, epoch=1, game="counting", own_revision=revision, options=b"{}",
-                players=[allocation_pb2.SeatRequest(player_id="p0")],
-            )
-        )  # fmt: skip
+        await self.source.create(wanted(room_id, revision))
         entry = await kv.get(subjects.snapshot(RoomId(room_id)))
         assert entry is not None
         await self.arrivals.prepare(
@@ -63,6 +58,13 @@ class Both:
         return transfer.TransferRoomRequest(
             room_id=room_id, epoch=2, transfer="t", snapshot=entry.value or b""
         ), await kv.put(subjects.own(RoomId(room_id)), own)
+
+
+def wanted(room_id: str, own_revision: int = 0) -> host.CreateRoomRequest:
+    return host.CreateRoomRequest(
+        room_id=room_id, epoch=1, game="counting", own_revision=own_revision, options=b"{}",
+        players=[allocation_pb2.SeatRequest(player_id="p0")],
+    )  # fmt: skip
 
 
 @asynccontextmanager
@@ -97,7 +99,7 @@ async def both(brokers: Brokers) -> AsyncIterator[Both]:
         await bus.close()
 
 
-async def broken_off(call: Awaitable[None], turns: int) -> None:
+async def broken_off(call: Awaitable[object], turns: int) -> None:
     """Make a call whose caller goes after so many turns of the loop."""
     calling = asyncio.ensure_future(call)
     for _ in range(turns):
@@ -140,5 +142,20 @@ def test_call_that_breaks_off_leaves_no_room_standing(
                 tick = placed.runner.table.tick
                 await until(lambda p=placed, t=tick: p.runner.table.tick > t)
                 assert placed.runner.table.rooms == len(nodes.target.rooms), "one is nobody's"
+
+    runs(scenario())
+
+
+def test_room_whose_maker_goes_is_known_or_was_never_made(
+    brokers: Brokers, runs: Runs, fresh: Fresh
+) -> None:
+    async def scenario() -> None:
+        async with both(brokers) as nodes:
+            for turns in range(12):
+                request = wanted(fresh("room"))
+                await broken_off(nodes.source.create(request), turns)
+                await nodes.source.create(request)
+                placed = nodes.source.rooms[request.room_id]
+                assert placed.runner.table.rooms == len(nodes.source.rooms), "one is nobody's"
 
     runs(scenario())

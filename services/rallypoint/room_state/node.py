@@ -232,14 +232,17 @@ class Node:
             replies=replies, event_gap=event_gap,
         )  # fmt: skip
 
-        def make() -> HostedRoom:
+        def make() -> Placed:
             room = reopen()
             if held:
                 runner.suspend(room, at=saved.at, held=True)
-            return room
+            return self._know(room, runner)
 
-        room = await _by_game(runner, make)
-        placed = self.rooms[identity.room_id] = Placed(room, runner)
+        return await _by_game(runner, make)
+
+    def _know(self, room: HostedRoom, runner: TableRunner) -> Placed:
+        """Know a room. Done in the turn that made it: who asked may be gone before the next."""
+        placed = self.rooms[room.identity.room_id] = Placed(room, runner)
         self._look()
         return placed
 
@@ -368,13 +371,13 @@ class Node:
             reuse=not request.queue,
             saves=bool(request.own_revision),
         )
-        room, grants = await _by_game(
-            runner, lambda: (runner.open(identity, spec, book, self._facts), book.grants(players))
-        )
-        placed = self.rooms[request.room_id] = Placed(room, runner)
-        self._look()
-        self._facts.created(room.identity)
-        return placed, grants
+
+        def make() -> tuple[Placed, list[tuple[Seat, Token]]]:
+            placed = self._know(runner.open(identity, spec, book, self._facts), runner)
+            self._facts.created(identity)
+            return placed, book.grants(players)
+
+        return await _by_game(runner, make)
 
     def accepts(self, room_id: str, *, epoch: int, game: str, players: int) -> Definition:
         """The game of a room that could come here, or the reason why it cannot."""
