@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -11,11 +12,18 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+from tests.integration.conftest import Runs
 from tests.support import chart
+from tests.support.waiting import until
+
+from rallypoint.kit.bus import Bus, BusUnavailable, Conflict
+from rallypoint.kit.security import Access
 
 NATS = Path(sys.executable).parent / "nats-server"
 TOGETHER_WITHIN_S = 30.0
@@ -72,16 +80,71 @@ def asked(host: str, path: str) -> Any:
     return {}
 
 
-def test_three_servers_of_the_chart_are_one_cluster(tmp_path: Path) -> None:
-    with servers(tmp_path) as hosts:
-        until = time.monotonic() + TOGETHER_WITHIN_S
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """The addresses of three servers that are one cluster."""
+    folder = tmp_path_factory.mktemp("nats")
+    with servers(folder) as hosts:
+        give_up = time.monotonic() + TOGETHER_WITHIN_S
         seen: list[Any] = []
-        while time.monotonic() < until:
+        while time.monotonic() < give_up:
             seen = [asked(host, "/jsz").get("meta_cluster", {}) for host in hosts]
             if all(one.get("leader") and one.get("cluster_size") == 3 for one in seen):
                 break
             time.sleep(0.2)
-        logs = {host: (tmp_path / f"{host}.log").read_text()[-2000:] for host in hosts}
+        logs = {host: (folder / f"{host}.log").read_text()[-2000:] for host in hosts}
         assert [one.get("cluster_size") for one in seen] == [3, 3, 3], logs
         assert len({one.get("leader") for one in seen}) == 1, logs
         assert not [log for log in logs.values() if "Authorization Violation" in log]
+        yield hosts
+
+
+@asynccontextmanager
+async def opened(hosts: list[str]) -> AsyncIterator[Bus]:
+    """A bus with its streams and buckets on all three."""
+    urls = ",".join(f"nats://{host}:4222" for host in hosts)
+    access = Access("rallypoint", environment()["NATS_PASSWORD"])
+    bus = await Bus.connect(urls, name="test", access=access)
+    try:
+
+        async def made() -> bool:
+            with contextlib.suppress(BusUnavailable):  # they are still choosing leaders
+                await bus.ensure_topology(replicas=3)
+                return True
+            return False
+
+        await until(made, within_s=60.0, every_s=0.5)
+        yield bus
+    finally:
+        await bus.close()
+
+
+def test_writes_under_one_fence_at_a_time_are_all_stored(together: list[str], runs: Runs) -> None:
+    """A room's snapshot and its result, say: only a fence that has moved turns a write away."""
+
+    async def scenario() -> None:
+        async with opened(together) as bus:
+            kv = bus.kv("rooms")
+            revision = await kv.create("own.one", b"here")
+            fence = kv.fence("own.one", revision)
+            for _ in range(20):
+                writes = [kv.put(f"{what}.one", b"1", fence=fence) for what in ("snap", "result")]
+                assert all(await asyncio.gather(*writes))
+            await kv.update("own.one", b"elsewhere", revision=revision)
+            for what in ("snap", "result"):
+                with pytest.raises(Conflict):
+                    await kv.put(f"{what}.one", b"1", fence=fence)
+
+    runs(scenario())
+
+
+def test_one_of_two_who_change_a_key_at_a_time_is_told_so(together: list[str], runs: Runs) -> None:
+    async def scenario() -> None:
+        async with opened(together) as bus:
+            kv = bus.kv("leases")
+            for number in range(20):
+                made = [kv.create(f"who.{number}", name) for name in (b"a", b"b")]
+                found = await asyncio.gather(*made, return_exceptions=True)
+                assert {type(one) for one in found} == {int, Conflict}
+
+    runs(scenario())

@@ -15,6 +15,7 @@ import base64
 import json
 import logging
 import random
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,8 @@ logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 2.0
 REQUEST_TIMEOUT_S = 5.0
+BUSY_S = 0.005
+BUSY_MAX_S = 0.1
 PING_PERIOD_S = 5.0
 PING_TIMEOUT_S = 2.0
 PENDING_MESSAGES = 65_536
@@ -196,7 +199,24 @@ class Bus:
         return answer
 
     async def store_all(self, messages: Sequence[Outgoing]) -> list[int | errors.RallypointError]:
-        """The same for many at once; for each the sequence, or what `store` would raise."""
+        """The same for many at once; for each the sequence, or what `store` would raise.
+
+        In a cluster a message whose fence another message on its way has too is turned away, though
+        the fence may stand: it is sent again until that one is stored.
+        """
+        answers = await self._sent(messages)
+        give_up, wait_s = time.monotonic() + REQUEST_TIMEOUT_S, BUSY_S
+        while busy := [n for n, found in enumerate(answers) if isinstance(found, bus_wire.Busy)]:
+            if time.monotonic() > give_up:
+                break
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, BUSY_MAX_S)
+            again = await self._sent([messages[n] for n in busy])
+            for n, found in zip(busy, again, strict=True):
+                answers[n] = found
+        return answers
+
+    async def _sent(self, messages: Sequence[Outgoing]) -> list[int | errors.RallypointError]:
         if not self._client.is_connected:
             return [BusUnavailable("NATS is disconnected") for _ in messages]
         try:

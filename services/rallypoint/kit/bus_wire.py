@@ -1,7 +1,9 @@
 """What JetStream's JSON API says and hears, as pure functions: configurations, replies, codes.
 
-Figures: error codes 10071 and 10164 are "wrong last sequence" (a lost compare-and-set), 10058 is a
-stream of that name with another configuration, 10059 and 10014 are a missing stream and consumer.
+Figures: error code 10071 is "wrong last sequence", a lost compare-and-set; 10164 says the same, but
+only that servers of a cluster are yet agreeing on another write which expects what this one expects
+(`Busy`). 10058 is a stream of that name with another configuration, 10059 and 10014 are a missing
+stream and consumer.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ DEAD_SEQUENCE = "Rallypoint-Dead-Sequence"
 DEAD_DELIVERIES = "Rallypoint-Dead-Deliveries"
 _REASON_MAX = 200
 
-WRONG_LAST = frozenset({10071, 10164})
+WRONG_LAST = 10071
+IN_PROCESS = 10164
 NAME_IN_USE = 10058
 MESSAGE_MISSING = 10037
 
@@ -49,6 +52,10 @@ class BusUnavailable(errors.Unavailable):
 
     def __init__(self, message: str) -> None:
         super().__init__(UNAVAILABLE, message, retry_after_s=1.0)
+
+
+class Busy(BusUnavailable):
+    """A write that a cluster looks at only when another is done: nothing happened, ask again."""
 
 
 class ApiRefused(errors.Internal):
@@ -91,8 +98,10 @@ def parse_reply(data: bytes) -> dict[str, Any]:
     if error is None:
         return reply
     err_code, description = int(error.get("err_code", 0)), str(error.get("description", ""))
-    if err_code in WRONG_LAST:
+    if err_code == WRONG_LAST:
         raise Conflict("REVISION_CONFLICT", description)
+    if err_code == IN_PROCESS:
+        raise Busy(description)
     if error.get("code") == 503 or error.get("code") == 504:
         raise BusUnavailable(description)
     raise ApiRefused(err_code, description)

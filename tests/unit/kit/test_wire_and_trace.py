@@ -7,7 +7,7 @@ import json
 import pytest
 
 from rallypoint.kit import bus_wire, telemetry
-from rallypoint.kit.bus_wire import ApiRefused, BusUnavailable, Conflict, Position
+from rallypoint.kit.bus_wire import ApiRefused, BusUnavailable, Busy, Conflict, Position
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -28,7 +28,7 @@ def test_position_is_read_from_either_version(reply: str) -> None:
     ("code", "err_code", "kind"),
     [
         (400, 10071, Conflict),
-        (400, 10164, Conflict),
+        (400, 10164, Busy),
         (503, 10008, BusUnavailable),
         (404, 10059, ApiRefused),
     ],
