@@ -22,6 +22,7 @@ REST: Final = 20
 """After a walk, as many times its duration nobody walks again."""
 REMEMBERED: Final = 4096
 _MOST_DEPTH: Final = 12
+_UNIFIED: Final = "0::/"
 
 
 def find_root(wanted: Path | None = None) -> Path | None:
@@ -42,11 +43,27 @@ def _unified(root: Path) -> Path:
     return hybrid if (hybrid / "cgroup.controllers").exists() else root
 
 
-class Owners:
-    """The cgroups of this machine by id."""
+def own_path() -> str:
+    """This process's cgroup, below the root of the unified hierarchy as its namespace has it."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        if line.startswith(_UNIFIED):
+            return line.removeprefix(_UNIFIED)
+    return ""
 
-    def __init__(self, root: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
+
+class Owners:
+    """The cgroups of this machine by id; `own` is the path of ours."""
+
+    def __init__(
+        self,
+        root: Path | None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        own: str | None = None,
+    ) -> None:
         self._root = root
+        self._own = own_path() if own is None else own
+        self._pods: dict[str, tuple[int, Path]] = {}
         self._clock = clock
         self._next_walk = float("-inf")
         self._alive: dict[int, cgroups.Owner] = {}
@@ -76,7 +93,11 @@ class Owners:
         if self._root is None or (not now and begun < self._next_walk):
             return
         self.walks += 1
+        self._pods.clear()
         self._alive = dict(self._walk(self._root, "", 0))
+        if self._pods:
+            chosen = cgroups.pods_root(list(self._pods), self._own)
+            self.pods_root, self.pods_folder = self._pods[chosen]
         self._next_walk = begun + max(REWALK_S, REST * (self._clock() - begun))
         for cgroup, found in self._alive.items():
             self._seen[cgroup] = found
@@ -88,8 +109,7 @@ class Owners:
         try:
             yield folder.stat().st_ino, cgroups.owner(path)
             if folder.name in cgroups.PODS_ROOTS:
-                self.pods_root = folder.stat().st_ino
-                self.pods_folder = folder
+                self._pods[path] = folder.stat().st_ino, folder
             with os.scandir(folder) as entries:
                 below = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
         except OSError:  # gone while we looked

@@ -35,6 +35,27 @@ def test_pods_and_containers_are_in_the_path(path: str, pod: str, container: str
     assert cgroups.owner(path) == Owner(path, pod, container)
 
 
+TWO = ("nodes/a/kubepods", "nodes/b/kubepods")
+INNER = ("kubepods", "kubepods/pod1/node/kubepods")
+
+
+@pytest.mark.parametrize(
+    ("roots", "own", "chosen"),
+    [
+        (TWO, "nodes/a/kubepods/pod1/c", TWO[0]),
+        (TWO, "nodes/b/kubepods/pod1/c", TWO[1]),
+        (TWO, "system.slice/probe", TWO[0]),
+        (INNER, "kubepods/pod1/node/kubepods/pod2/c", INNER[1]),
+        (INNER, "kubepods/pod1/other", INNER[0]),
+        (INNER, "", INNER[0]),
+        ((), "kubepods/pod1", ""),
+    ],
+    ids=["first", "second", "host", "inner", "outer", "unknown", "none"],
+)
+def test_pods_of_our_own_kubelet_are_chosen(roots: tuple[str, ...], own: str, chosen: str) -> None:
+    assert cgroups.pods_root(roots, own) == chosen
+
+
 def test_names_for_people() -> None:
     assert cgroups.owner(f"kubepods/pod{POD}").name == "pod 0b6c1f9e"
     assert cgroups.owner("").name == "/"
@@ -64,6 +85,15 @@ def test_ids_are_found_by_walking_again(
     clock[0] += 1.5
     assert tree.find(number).pod_uid == POD
     assert tree.walks == 2
+
+
+def test_root_of_pods_is_the_one_we_are_in(tmp_path: Path) -> None:
+    folders = [tmp_path / node / "kubepods" / f"pod{POD}" for node in ("one", "two", "three")]
+    for pod in folders:
+        pod.mkdir(parents=True)
+        tree = owners.Owners(tmp_path, own=str(pod.relative_to(tmp_path)))
+        tree.refresh()
+        assert (tree.pods_folder, tree.pods_root) == (pod.parent, pod.parent.stat().st_ino)
 
 
 def test_the_dead_keep_their_names(tmp_path: Path, tree: owners.Owners, clock: list[float]) -> None:

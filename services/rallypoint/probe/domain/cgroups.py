@@ -7,6 +7,7 @@ kubepods/burstable/pod<uid>/<id>
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,3 +46,13 @@ def owner(path: str) -> Owner:
         elif pod and (found := _CONTAINER.search(part)):
             container = found[1]
     return Owner(path or "/", pod, container)
+
+
+def pods_root(roots: Sequence[str], own: str) -> str:
+    """Which folder of pods is our kubelet's, by the path of a process's own cgroup.
+
+    A machine may have several: nodes made of containers share one hierarchy. It is the innermost
+    that we are in ourselves; else the first, which holds those that are in it.
+    """
+    around = [root for root in roots if own.startswith(f"{root}/")]
+    return max(around, key=len) if around else next(iter(roots), "")
