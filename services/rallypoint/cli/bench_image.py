@@ -5,6 +5,9 @@
 RALLYPOINT_IMAGES names a folder of OCI layouts with their `images.json`. Each service runs under
 runc as in a pod (no capability, read-only root, PID 1), beside real brokers; "ready" is the first
 good answer of /readyz (asked every 5 ms), the median of several starts. Needs root.
+
+`compressed_mb` is what a registry serves, `compression` how that is packed, and `gzip_mb` what the
+same layers are as gzip at its highest level, for registries and engines of before zstd.
 """
 
 from __future__ import annotations
@@ -20,11 +23,23 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from rallypoint.cli import broker_plan, brokers, container, datadir, machine, plan, ports, probes
+from rallypoint.cli import (
+    broker_plan,
+    brokers,
+    container,
+    datadir,
+    layout,
+    machine,
+    plan,
+    ports,
+    probes,
+)
 from rallypoint.gateway import tokens_keys
 
 IMAGES = "RALLYPOINT_IMAGES"
+WEIGHED = ("services", "probe")
 PROMISE = {"services_mb": 35.0, "probe_mb": 25.0, "ready_s": 0.5}
 READY_WITHIN_S = 30.0
 STOPPED_WITHIN_S = 30.0
@@ -48,20 +63,25 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _report(images: Path, runs: int) -> dict[str, object]:
+def _report(images: Path, runs: int) -> dict[str, Any]:
     listed = json.loads((images / "images.json").read_text())
-    sizes = {
-        name: round(listed[name]["compressed_bytes"] / 1e6, 1)
-        for name in ("services", "probe")
-        if name in listed
-    }
+    found = {name: layout.read(images / name) for name in WEIGHED if name in listed}
     return {
-        "compressed_mb": sizes,
+        "compressed_mb": {name: _mb(listed[name]["compressed_bytes"]) for name in found},
+        "compression": {name: one.packed for name, one in found.items()},
+        "gzip_mb": {
+            name: _mb(sum(layer.gzip_bytes() for layer in one.layers))
+            for name, one in found.items()
+        },
         "ready_s": ready_s(images, runs),
         "promise": PROMISE,
         "runs": runs,
         "machine": machine.description(),
     }
+
+
+def _mb(size_bytes: int) -> float:
+    return round(size_bytes / 1e6, 1)
 
 
 def ready_s(images: Path, runs: int) -> dict[str, float]:
@@ -122,9 +142,11 @@ def until_ready(process: plan.Process, running: container.Running) -> float:
     return time.monotonic() - running.started_s
 
 
-def _text(report: dict[str, object]) -> str:
-    sizes, ready = report["compressed_mb"], report["ready_s"]
-    assert isinstance(sizes, dict)
-    assert isinstance(ready, dict)
-    lines = [f"  {name:12}{size:7.1f} MB compressed" for name, size in sizes.items()]
-    return "\n".join([*lines, *(f"  {name:12}{time_s:7.3f} s" for name, time_s in ready.items())])
+def _text(report: dict[str, Any]) -> str:
+    packed, gzipped = report["compression"], report["gzip_mb"]
+    lines = [
+        f"  {name:12}{size:7.1f} MB {packed[name]}, {gzipped[name]:.1f} MB as gzip"
+        for name, size in report["compressed_mb"].items()
+    ]
+    lines += [f"  {name:12}{time_s:7.3f} s" for name, time_s in report["ready_s"].items()]
+    return "\n".join(lines)

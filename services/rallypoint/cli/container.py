@@ -17,7 +17,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tarfile
 import tempfile
 import time
 import uuid
@@ -25,6 +24,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from rallypoint.cli import layout
 
 _PR_SET_CHILD_SUBREAPER = 36
 _NAMESPACES = ("pid", "mount", "ipc", "uts")
@@ -40,7 +41,8 @@ def missing() -> str:
     """Say what this machine lacks to run containers; nothing if it can."""
     if os.geteuid() != 0:
         return "running containers needs root"
-    return "" if shutil.which("runc") else "running containers needs runc"
+    lacking = [name for name in ("runc", "zstd") if not shutil.which(name)]
+    return f"unpacking and running images needs {', '.join(lacking)}" if lacking else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,21 +204,13 @@ def _bound(path: Path) -> dict[str, Any]:
 @contextlib.contextmanager
 def unpacked(images: Path, name: str) -> Iterator[Image]:
     """Lay an image's files into a folder that goes with the context."""
-    layout = images / name
+    found = layout.read(images / name)
     with tempfile.TemporaryDirectory(prefix="rallypoint-image-") as folder:
         root = Path(folder, "root")
         root.mkdir()
-        (manifest,) = json.loads((layout / "index.json").read_text())["manifests"]
-        described = json.loads(_blob(layout, manifest).read_text())
-        for layer in described["layers"]:
-            with tarfile.open(_blob(layout, layer)) as files:
-                files.extractall(root, filter="fully_trusted")
-        config = json.loads(_blob(layout, described["config"]).read_text())["config"]
-        yield _image(root, config)
-
-
-def _blob(layout: Path, described: Mapping[str, Any]) -> Path:
-    return layout / "blobs" / "sha256" / str(described["digest"]).removeprefix("sha256:")
+        for layer in found.layers:
+            layer.unpack(root)
+        yield _image(root, found.config)
 
 
 def _image(root: Path, config: Mapping[str, Any]) -> Image:

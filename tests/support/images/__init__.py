@@ -4,8 +4,8 @@
     python -m tests.support.images <command …>      # … and run a command with RALLYPOINT_IMAGES
 
 `built()` returns a folder with `images.json` and, for each image, an OCI layout (what a registry
-would serve) and an archive for `ctr images import`. The cache lies outside the checkout and is
-keyed by every file that goes in. Needs root, buildah and debootstrap.
+would serve) and the same in an archive, for `ctr images import`. The cache lies outside the
+checkout and is keyed by every file that goes in. Needs root, buildah and debootstrap.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 import tomllib
 from collections.abc import Iterator
@@ -151,8 +152,8 @@ def _made(image: Image, made: Path) -> dict[str, object]:
     layout, archive = made / image.name, made / f"{image.name}.tar"
     shutil.rmtree(layout, ignore_errors=True)
     archive.unlink(missing_ok=True)
-    storage.push(image.reference, f"oci:{layout}:latest")
-    storage.push(image.reference, f"docker-archive:{archive}:{image.reference}")
+    storage.push(image.reference, f"oci:{layout}:{image.reference}")
+    write_archive(layout, archive, image.reference)
     size = compressed_bytes(layout)
     go.say(f"built {image.name}: {size / 1e6:.1f} MB, {time.monotonic() - begin:.0f} s")
     return {
@@ -162,6 +163,18 @@ def _made(image: Image, made: Path) -> dict[str, object]:
         "compressed_bytes": size,
         "id": storage.identity(image.reference),
     }
+
+
+def write_archive(layout: Path, archive: Path, reference: str) -> None:
+    """Write a layout as an archive that gives the image its name wherever it is imported."""
+    path = layout / "index.json"
+    index = json.loads(path.read_text())
+    for manifest in index["manifests"]:
+        manifest["annotations"] |= {"io.containerd.image.name": reference}
+    path.write_text(json.dumps(index))
+    with tarfile.open(archive, "w") as written:
+        for name in ("oci-layout", "index.json", "blobs"):
+            written.add(layout / name, name)
 
 
 def _bases(storage: Buildah) -> None:
