@@ -148,7 +148,7 @@ async def slow_down(stack: Stack, served: Prometheus) -> None:
         await fires(served, "RallypointTicksDropped", "RallypointTicksLate")
         slow.cancel()
     async with playing(stack, "duel"), asyncio.TaskGroup() as tasks:
-        slow = tasks.create_task(stutter(stack, "matchmaking", stops_s=2.5, goes_s=0.2))
+        slow = tasks.create_task(stutter(stack, "matchmaking", stops_s=2.5, goes_s=0.4))
         await fires(served, "RallypointEdgeSlow")
         slow.cancel()
 
@@ -198,6 +198,7 @@ async def break_things(stack: Stack, served: Prometheus) -> None:
         await fires(served, "RallypointAllocationsFail")
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 def test_dashboards_are_answered_and_alerts_fire(tmp_path: Path) -> None:
     prometheus.program("prometheus")
