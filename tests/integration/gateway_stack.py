@@ -13,7 +13,8 @@ from google.protobuf.message import Message
 from tests.support.backends import chosen
 from tests.support.waiting import until
 
-from rallypoint.cli.brokers import Brokers, free_port
+from rallypoint.cli.brokers import Brokers
+from rallypoint.cli.ports import free_one
 from rallypoint.client.channel import Channel, Stream, WebChannel
 from rallypoint.gateway import config, serve
 from rallypoint.gateway.limits import LimitSettings
@@ -38,8 +39,8 @@ def settings(data_dir: Path) -> config.Settings:
         edge=EdgeSettings(trusted_ranges=("127.0.0.0/8",)),
         limits=LimitSettings(unary_per_player_per_s=500.0, unary_per_player_burst=1000.0),
         rooms=RoomSettings(streams_per_player=16),
-        web_port=free_port(),
-        native_port=free_port(),
+        web_port=free_one(),
+        native_port=free_one(),
         cluster_key=CLUSTER_KEY,
         edge_backend=chosen(),
     )
@@ -63,7 +64,7 @@ async def gateway(
     brokers: Brokers, wanted: config.Settings, *, instance: str = "gateway-1", web_port: int = 0
 ) -> AsyncIterator[Running]:
     """Run a gateway; it drains and ends when the block does."""
-    wanted = replace(wanted, web_port=web_port or free_port(), native_port=free_port())
+    wanted = replace(wanted, web_port=web_port or free_one(), native_port=free_one())
     base = replace(wanted.runtime, instance=instance, incarnation=instance)
     async with asyncio.TaskGroup() as tasks:
         runtime = Runtime("gateway", base, tasks)

@@ -15,7 +15,8 @@ from tests.integration.conftest import Runs
 from tests.integration.gateway_stack import Player, Running, Watched, gateway, settings
 from tests.support.waiting import until
 
-from rallypoint.cli.brokers import Brokers, free_port
+from rallypoint.cli.brokers import Brokers
+from rallypoint.cli.ports import free_one
 from rallypoint.client.native import NativeChannel
 from rallypoint.kit import errors, rpc
 from rallypoint.kit.health import Health
@@ -40,7 +41,7 @@ class Service(matchmaking_pb2_grpc.MatchmakingServiceServicer):
         self.metadata: list[dict[str, Any]] = []
         self.remaining_s: list[float] = []
         self.watching = 0
-        self.port = free_port()
+        self.port = free_one()
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:

@@ -13,7 +13,8 @@ from tests.integration.gateway_stack import gateway, settings
 from tests.integration.rooms_stack import RunningNode, room_node
 from tests.support.waiting import until
 
-from rallypoint.cli.brokers import Brokers, free_port
+from rallypoint.cli.brokers import Brokers
+from rallypoint.cli.ports import free_one
 from rallypoint.client import RoomConnection, Session, WebChannel
 from rallypoint.internal.v1 import allocation_pb2, events_pb2, room_host_pb2
 from rallypoint.kit import subjects
@@ -87,7 +88,7 @@ def test_seats_survive_a_gateway_restart(
     runs: Runs, brokers: Brokers, fresh: Fresh, tmp_path: Path
 ) -> None:
     async def scenario() -> None:
-        port = free_port()
+        port = free_one()
         wanted = settings(tmp_path)
         async with room_node(brokers) as node:
             async with gateway(brokers, wanted, web_port=port) as running:

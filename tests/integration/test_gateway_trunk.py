@@ -14,7 +14,8 @@ from tests.integration.gateway_peer import TOKEN, Peer, PeerRoom, a_room, ticked
 from tests.integration.gateway_stack import Player, Running, Watched, gateway, settings
 from tests.support.waiting import until
 
-from rallypoint.cli.brokers import Brokers, free_port
+from rallypoint.cli.brokers import Brokers
+from rallypoint.cli.ports import free_one
 from rallypoint.gateway import attach
 from rallypoint.internal.v1 import room_host_pb2 as host
 from rallypoint.kit.trunk import Trunk
@@ -150,7 +151,7 @@ def test_trunks_that_never_last_are_given_up_for_a_while(
 
 
 async def _nowhere(peer: Peer) -> None:
-    peer.trunk_port = free_port()
+    peer.trunk_port = free_one()
 
 
 async def _elsewhere(peer: Peer) -> None:

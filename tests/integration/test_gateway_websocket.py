@@ -16,7 +16,8 @@ from tests.integration.test_gateway_play import a_room
 from tests.support import cable
 from tests.support.waiting import until
 
-from rallypoint.cli.brokers import Brokers, free_port
+from rallypoint.cli.brokers import Brokers
+from rallypoint.cli.ports import free_one
 from rallypoint.client import RoomConnection, Session, open_channel
 from rallypoint.client.channel import address
 from rallypoint.client.websocket import WebSocketChannel
@@ -210,7 +211,7 @@ def test_seats_on_websockets_survive_a_gateway_restart(
     runs: Runs, brokers: Brokers, fresh: Fresh, tmp_path: Path
 ) -> None:
     async def scenario() -> None:
-        port, wanted = free_port(), settings(tmp_path)
+        port, wanted = free_one(), settings(tmp_path)
         controls: list[room_pb2.Control] = []
         async with room_node(brokers) as node:
             async with gateway(brokers, wanted, web_port=port) as running:

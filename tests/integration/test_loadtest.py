@@ -16,7 +16,7 @@ import pytest
 from tests.support import stack_process, waiting
 from tests.support.stack_process import StackProcess
 
-from rallypoint.cli import plan
+from rallypoint.cli import plan, ports
 
 pytestmark = pytest.mark.alone
 
@@ -101,7 +101,7 @@ def ask(address: str) -> Any:
 def test_verdict_turns_red_when_the_room_node_is_stopped(
     command: list[str], stack: StackProcess
 ) -> None:
-    port = stack_process.free_port()
+    port = ports.free_one()
     words = ["--autostart", "--queue", "long", "--run-time", "100s", "--web-host", "127.0.0.1"]
     node = stack.pid("room-state-1")
 

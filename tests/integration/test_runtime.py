@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from rallypoint.cli.brokers import Brokers, free_port
+from rallypoint.cli.brokers import Brokers
+from rallypoint.cli.ports import free_one
 
 PROGRAM = """
 import asyncio, os, sys
@@ -45,7 +46,7 @@ sys.exit(kit.run("test", settings.load(Settings, os.environ), main, needs=("bus"
 
 @contextmanager
 def _process(brokers: Brokers, **environment: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    port = free_port()
+    port = free_one()
     environ: Mapping[str, str] = os.environ | {
         "RALLYPOINT_NATS_URL": brokers.nats.url,
         "RALLYPOINT_REDIS_URL": brokers.redis.url,

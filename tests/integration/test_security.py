@@ -23,11 +23,11 @@ import grpc.aio
 import pytest
 from tests.integration.conftest import Runs
 from tests.support.certificates import Authority, Pair
-from tests.support.stack_process import free_port
 from tests.support.waiting import wait_until
 
 from rallypoint.cli import broker_plan, plan
 from rallypoint.cli.brokers import Broker, Brokers
+from rallypoint.cli.ports import free_one
 from rallypoint.internal.v1 import allocation_pb2, allocation_pb2_grpc
 from rallypoint.kit import errors, rpc
 from rallypoint.kit.bus import Bus, BusUnavailable
@@ -40,7 +40,7 @@ LOGIN = 'authorization { user: "rally", password: "hunter2" }\n'
 
 @contextmanager
 def _nats(directory: Path, extra: str) -> Iterator[Broker]:
-    port = free_port()
+    port = free_one()
     config = directory / "nats.conf"
     plain = broker_plan.NATS_CONFIG.format(
         host=plan.LOCALHOST, port=port, store=directory / "store"
@@ -83,7 +83,7 @@ def test_nats_takes_the_user_with_the_password(tmp_path: Path, runs: Runs) -> No
 
 def test_login_in_a_url_is_not_in_the_error(runs: Runs) -> None:
     async def scenario() -> None:
-        url = f"nats://rally:hunter2@127.0.0.1:{free_port()}"
+        url = f"nats://rally:hunter2@127.0.0.1:{free_one()}"
         with pytest.raises(BusUnavailable) as failed:
             await Bus.connect(url, name="test")
         assert "127.0.0.1" in str(failed.value)
@@ -179,7 +179,7 @@ def _service(
     name: str, directory: Path, environment: Mapping[str, str]
 ) -> Iterator[Callable[[], dict[str, Any]]]:
     """Run a service; give what asks it for its /statusz."""
-    metrics = free_port()
+    metrics = free_one()
     with (directory / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "rallypoint", name],
@@ -269,10 +269,10 @@ def test_services_speak_mutual_tls_and_refuse_who_has_no_certificate(
             with pytest.raises((errors.Unavailable, errors.DeadlineExceeded)):
                 await _allocate(channel, set_name)
 
-    fleet_port = free_port()
+    fleet_port = free_one()
     fleet = _mutual(authority, "fleet", own_brokers) | {"RALLYPOINT_GRPC_PORT": str(fleet_port)}
     node = _mutual(authority, "node", own_brokers) | {
-        "RALLYPOINT_GRPC_PORT": str(free_port()),
+        "RALLYPOINT_GRPC_PORT": str(free_one()),
         "RALLYPOINT_NODE_ID": "secure-1",
         "RALLYPOINT_SET": set_name,
     }

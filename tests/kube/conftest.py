@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from rallypoint.cli.brokers import Brokers
+from rallypoint.cli.ports import free_one
 from rallypoint.kit import errors
 from rallypoint.probe import session, wish
 from tests.kube import rights
@@ -26,7 +27,6 @@ from tests.kube.fleet_stack import Fleet, fleet, service
 from tests.support import cgroups, loops
 from tests.support.cluster import machines
 from tests.support.cluster.network import Unavailable
-from tests.support.collector import free_port
 from tests.support.controlled import controlled_api_server
 from tests.support.kubernetes import ApiServer, Unusable, given, temporary_api_server
 
@@ -122,7 +122,7 @@ def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
 @pytest.fixture(scope="session")
 def allocator(brokers: Brokers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A fleet that claims slots and moves rooms, whatever the set; where it listens."""
-    where = f"127.0.0.1:{free_port()}"
+    where = f"127.0.0.1:{free_one()}"
     environment = {
         "RALLYPOINT_NATS_URL": brokers.nats.url,
         "RALLYPOINT_REDIS_URL": brokers.redis.url,

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rallypoint.cli.ports import free_one
 from tests.support import go
 
 CONFIG = """
@@ -105,13 +106,6 @@ def _spans(batch: dict[str, Any]) -> Iterator[Span]:
             yield Span(service, raw["name"], *identity, parent, links, cookie)
 
 
-def free_port() -> int:
-    """Return a port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def wait_listening(port: int) -> None:
     """Wait until something listens."""
     give_up = time.monotonic() + START_S
@@ -126,7 +120,7 @@ def wait_listening(port: int) -> None:
 @contextmanager
 def collector(folder: Path) -> Iterator[Collector]:
     """Run a collector whose files lie in `folder`."""
-    port = free_port()
+    port = free_one()
     config = folder / "collector.yaml"
     config.write_text(CONFIG.format(port=port, folder=folder))
     with _running(config, port, folder / "collector.log", {}):
@@ -136,12 +130,12 @@ def collector(folder: Path) -> Iterator[Collector]:
 @contextmanager
 def in_front(backend: Collector) -> Iterator[str]:
     """Run a collector as the chart configures it, in front of another; its endpoint."""
-    port = free_port()
+    port = free_one()
     settings = {
         "LISTEN_HOST": "127.0.0.1",
         "OTLP_GRPC_PORT": str(port),
-        "OTLP_HTTP_PORT": str(free_port()),
-        "HEALTH_PORT": str(free_port()),
+        "OTLP_HTTP_PORT": str(free_one()),
+        "HEALTH_PORT": str(free_one()),
         "OTLP_BACKEND": backend.endpoint.removeprefix("http://"),
         "OTLP_BACKEND_INSECURE": "true",
         "TRACES_KEPT_PERCENT": "100",

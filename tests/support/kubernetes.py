@@ -23,10 +23,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from rallypoint.cli.ports import free_one
 from tests.support import go
 from tests.support.certificates import Authority, Pair
 from tests.support.cluster.places import HERE, Place, flags, running
-from tests.support.collector import free_port
 
 START_S = 90.0
 SERVICES = "10.96.0.0/16"
@@ -117,7 +117,7 @@ def api_server(
 
 @contextmanager
 def _etcd(program: Path, folder: Path, place: Place) -> Iterator[str]:
-    client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+    client, peer = (f"http://127.0.0.1:{free_one()}" for _ in range(2))
     given = {
         "data-dir": folder / "etcd",
         "log-level": "error",
@@ -147,7 +147,7 @@ def _prepared(folder: Path, place: Place) -> tuple[ApiServer, dict[str, object]]
     served = authority.issue("kube-apiserver", hosts=hosts)
     accounts = authority.issue("service-accounts")
     admin = authority.issue("admin", organization="system:masters")
-    port = free_port()
+    port = free_one()
     url = f"https://{place.host}:{port}"
     config = write_kubeconfig(
         folder / "kubeconfig", url=url, ca_file=authority.ca_file, admin=admin

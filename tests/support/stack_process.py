@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rallypoint.cli import child
+from rallypoint.cli.ports import free_one
 from rallypoint.internal.v1 import events_pb2
 from rallypoint.kit import subjects
 from rallypoint.kit.bus import Bus
@@ -79,18 +79,12 @@ class StackProcess:
         wait_until(self.answers, "the gateway answers")
 
 
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
-
-
 @contextmanager
 def running(
     data_dir: Path, *, queues: Sequence[dict[str, Any]], room_nodes: int = 1
 ) -> Iterator[StackProcess]:
     """Start the stack with these queues and stop it as Ctrl-C would."""
-    port = free_port()
+    port = free_one()
     words = [sys.executable, "-m", "rallypoint", "up", "--port", str(port)]
     words += ["--data-dir", str(data_dir), "--room-nodes", str(room_nodes)]
     for document in queues:

@@ -34,11 +34,6 @@ class BrokerFailed(Exception):
     """A broker did not start; the text names the broker and its log."""
 
 
-def free_port() -> int:
-    """Return a port of loopback that nobody listens on."""
-    return ports.free_one()
-
-
 class Broker:
     """One broker process with its port and its files."""
 

@@ -1,25 +1,36 @@
-"""Ports on loopback: free ones from the kernel, and whether the user's own is taken."""
+"""Ports on loopback: free ones, and whether the user's own is taken."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import secrets
 import socket
 from collections.abc import Sequence
 
 from rallypoint.cli import datadir, plan
 
+_RANGE = range(12_000, 30_000)
+"""Below the ports that kernels give to connections which go out, and clusters to their nodes: who
+is started again at its port finds it free."""
+_TRIES = 100
+
 
 def free(listeners: Sequence[str]) -> plan.Ports:
     """A distinct free port for each listener, all held at once so that none comes twice."""
     with contextlib.ExitStack() as held:
-        found = {}
-        for name in listeners:
-            holder = held.enter_context(socket.socket())
-            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            holder.bind(("127.0.0.1", 0))
-            found[name] = int(holder.getsockname()[1])
-    return plan.Ports(by_name=found)
+        return plan.Ports(by_name={name: _hold(held) for name in listeners})
+
+
+def _hold(held: contextlib.ExitStack) -> int:
+    """Bind to a free port until `held` is left; any of the kernel's where the range is full."""
+    for port in (*(secrets.choice(_RANGE) for _ in range(_TRIES)), 0):
+        holder = held.enter_context(socket.socket())
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):
+            holder.bind((plan.LOCALHOST, port))
+            return int(holder.getsockname()[1])
+    raise datadir.Refused("this machine has no free port")
 
 
 def free_one() -> int:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from rallypoint.cli.ports import free_one
 from tests.support import go
 from tests.support.cluster.places import flags, running
-from tests.support.collector import free_port
 from tests.support.kubernetes import ApiServer
 
 PROGRAMS = ("etcd", "kube-apiserver", "kubectl", "kube-controller-manager", "kube-scheduler")
@@ -33,7 +33,7 @@ def controllers(server: ApiServer) -> Iterator[None]:
                 "kubeconfig": server.client(f"system:{name}"),
                 "leader-elect": "false",
                 "bind-address": "127.0.0.1",
-                "secure-port": free_port(),
+                "secure-port": free_one(),
                 "cert-dir": server.folder / name,
                 **QUICK,
                 **more,
