@@ -182,6 +182,11 @@ class Peer(room_host_pb2_grpc.RoomHostServiceServicer):
             held.attach.send(controls=[control])
         room.held.clear()
 
+    def tell_moved(self, attach: Attach, room_id: str, *clients: int) -> None:
+        """Say that a room is not here any more, to some clients or to the gateway alone."""
+        said = room_pb2.Control(kind=room_pb2.CONTROL_KIND_MOVED)
+        attach.send(controls=[host.RoomControl(room_id=room_id, clients=clients, control=said)])
+
     # --- RoomHostService ---
 
     async def Attach(  # gRPC's name
@@ -222,11 +227,14 @@ class Peer(room_host_pb2_grpc.RoomHostServiceServicer):
         for join in request.joins:
             attach.send(joined=[self._join(attach, join)])
         for item in request.inputs:
-            room = self.rooms[item.seat.room_id]
-            if item.seat.generation == room.generations.get(item.seat.slot):
+            room = self.rooms.get(item.seat.room_id)
+            if room is None:
+                self.tell_moved(attach, item.seat.room_id)
+            elif item.seat.generation == room.generations.get(item.seat.slot):
                 room.inputs.append(item)
         for message in request.messages:
-            attach.send(replies=[_reply(message)])
+            known = message.seat.room_id in self.rooms
+            attach.send(replies=[_reply(message) if known else _unknown(message)])
         for number in request.resyncs:
             self.resyncs += 1
             for held in self._held(attach, number):
@@ -284,6 +292,10 @@ def _reply(message: host.ClientMessage) -> host.MessageReply:
     if message.type == 9:
         return host.MessageReply(call=message.call, code=3, reason="MOVE_ILLEGAL")
     return host.MessageReply(call=message.call, body=b"echo " + message.body)
+
+
+def _unknown(message: host.ClientMessage) -> host.MessageReply:
+    return host.MessageReply(call=message.call, code=5, reason="ROOM_UNKNOWN")
 
 
 async def a_room(peer: Peer, running: Running, room_id: str, *, epoch: int = 1) -> PeerRoom:

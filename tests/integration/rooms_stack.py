@@ -180,6 +180,8 @@ class AttachPeer:
         """Where requests go, once there is one."""
         self.players: dict[int, Player] = {}
         self.replies: dict[int, host.MessageReply] = {}
+        self.sought: list[str] = []
+        """Rooms that the node has us look for."""
         self.late_us: list[int] = []
         """Of each response with frames."""
 
@@ -273,6 +275,8 @@ class AttachPeer:
         for reply in response.replies:
             self.replies[reply.call] = reply
         for control in response.controls:
+            if control.control.kind == room_pb2.CONTROL_KIND_MOVED and not control.clients:
+                self.sought.append(control.room_id)
             for client in control.clients:
                 self.players[client].control = control.control
         for kick in response.kicks:

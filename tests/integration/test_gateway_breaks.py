@@ -118,6 +118,55 @@ def test_room_that_moved_goes_on_over_the_same_stream(
     runs(scenario())
 
 
+def test_gateway_without_a_stream_follows_a_room_too(
+    runs: Runs, brokers: Brokers, fresh: Fresh, tmp_path: Path
+) -> None:
+    """The room's node is there but has it no more, as one that stood still for a while."""
+
+    async def scenario() -> None:
+        wanted = settings(tmp_path)
+        async with (
+            Peer() as old,
+            Peer() as new,
+            gateway(brokers, wanted, instance="gateway-1") as one,
+            gateway(brokers, wanted, instance="gateway-2") as two,
+        ):
+            room = await a_room(old, one, fresh("room"))
+            here = await Player(one.url, b"follows the room").open()
+            there = here.at(two.url)
+            watched = await here.join(room.room_id, TOKEN)
+            token = watched.welcome.stream_token
+            asked = room_pb2.SendMessageRequest(stream_token=token, request_id=1, body=b"to")
+
+            async def echoed() -> bool:
+                asked.request_id += 1
+                path = ROOM + "SendMessage"
+                try:
+                    answer = await there.call(path, asked, room_pb2.SendMessageResponse)
+                except errors.Unavailable:  # the way to the next node is being opened
+                    return False
+                return bool(answer.body == b"echo to")
+
+            await there.send_input(token, 1)
+            await until(echoed)
+            held = old.rooms.pop(room.room_id).held[0]
+            moved = PeerRoom(room.room_id, epoch=2, generations={0: 1})
+            await new.own(one.runtime.bus, moved)
+            old.tell_moved(held.attach, room.room_id, held.client)
+            await until(lambda: moved.held)
+            await until(echoed)
+
+            async def heard() -> bool:
+                await there.send_input(token, 2)
+                return bool(moved.inputs)
+
+            await until(heard)
+            await here.channel.close()
+            await there.channel.close()
+
+    runs(scenario())
+
+
 def test_streams_of_a_lost_room_are_told(
     runs: Runs, brokers: Brokers, fresh: Fresh, tmp_path: Path
 ) -> None:

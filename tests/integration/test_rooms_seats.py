@@ -213,6 +213,10 @@ def test_unknown_room_and_seat_are_refused(brokers: Brokers, runs: Runs, fresh: 
                 inputs=[host.ClientInput(seat=host.SeatRef(room_id=room_id, slot=99), inputs=[b""])]
             )
             assert (await node.stub.Ping(host.PingRequest())).incarnation == "local-1-a"
+            assert gateway.sought == []
+            gone = host.SeatRef(room_id=fresh("room"), slot=0, generation=1)
+            await gateway.send(inputs=[host.ClientInput(seat=gone, inputs=[b""])] * 3)
+            await until(lambda: gateway.sought == [gone.room_id])
 
     runs(play())
 

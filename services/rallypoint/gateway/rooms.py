@@ -282,8 +282,14 @@ class RoomApi:
             await room.settled()
             if room.node is None:
                 raise away()
+            known_epoch = room.placed_epoch
             try:
                 return await room.node.message(message)
+            except errors.NotFound:
+                # What a gateway without a stream there knows of a room may be old.
+                room = await self._registry.find(room.room_id, fresh=True)
+                if room.placed_epoch <= known_epoch:
+                    raise
             except errors.Unavailable as refusal:
                 if refusal.reason != ROOM_MOVING:
                     raise

@@ -114,6 +114,10 @@ class Node:
             return []
         return [placed for placed in self.rooms.values() if placed.runner.table.has_wished]
 
+    def has_ended(self, room_id: str) -> bool:
+        """Whether a room ended here lately; its clients hear of it, or have."""
+        return room_id in self._ended
+
     @property
     def closing(self) -> int:
         """Rooms that have ended and whose end is not stored yet."""

@@ -20,6 +20,7 @@ from rallypoint.room_state.hosted import INBOX_LIMIT, HostedRoom
 from rallypoint.room_state.node import Node, Spawn
 from rallypoint.room_state.runner import Placed
 from rallypoint.room_state.still import ROOM_MOVING
+from rallypoint.v1 import room_pb2
 
 logger = logging.getLogger(__name__)
 
@@ -147,11 +148,13 @@ class RoomHostService:
         if request.gateway_id:
             link.gateway_id = request.gateway_id
         rooms = self._node.rooms
+        strangers: set[str] = set()
         for item in request.inputs:  # without C by far the most frequent thing: few calls
             seat = item.seat
             placed = rooms.get(seat.room_id)
             if placed is None:
-                self._point(link, seat.room_id)
+                if not self._point(link, seat.room_id) and not self._node.has_ended(seat.room_id):
+                    strangers.add(seat.room_id)
                 continue
             if (room := placed.room).ended is not None:
                 continue
@@ -162,6 +165,8 @@ class RoomHostService:
                 if room.still is None:
                     placed.runner.hear(room, item)
                 stream.offer(item.first_seq, item.inputs)
+        for room_id in strangers:
+            link.say(_not_here(room_id))
         for join in request.joins:
             self._join(link, join)
         for leave in request.leaves:
@@ -268,6 +273,13 @@ class RoomHostService:
         for client, stream in list(link.streams.items()):
             room = link.rooms[client]
             self._end_stream(room, stream.slot, stream.generation, for_good=False)
+
+
+def _not_here(room_id: str) -> host.AttachResponse:
+    """Have a gateway that passes on inputs look for their room: without a stream there it was not
+    told that the room goes on elsewhere."""
+    moved = room_pb2.Control(kind=room_pb2.CONTROL_KIND_MOVED, reason=ROOM_UNKNOWN.reason)
+    return host.AttachResponse(controls=[host.RoomControl(room_id=room_id, control=moved)])
 
 
 def _refuse_moving(link: GatewayLink, message: host.ClientMessage) -> None:
