@@ -30,6 +30,8 @@ ADMIN = "/rallypoint.v1.AdminService/"
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 KEEP_ALIVE_S = 5.0
+LINGER_S = 2.0
+"""How long the connection of a client that does not read is kept for the last word."""
 PlayRequest = replay_pb2.PlayReplayRequest | admin_pb2.WatchReplayRequest
 Answer = type[replay_pb2.PlayReplayResponse] | type[admin_pb2.WatchReplayResponse]
 
@@ -48,6 +50,9 @@ class ReplaySettings:
     """The fastest paced play; faster is not paced at all."""
     replay_pause_max_s: float = 10.0
     """The longest pause of paced play: the rest of a longer one is left out."""
+    replay_stalled_max_s: float = 30.0
+    """How long a chunk may wait for a client that does not read: then the play ends, and gives its
+    place to others."""
     spectators_max: int = 1000
     """Spectators of all rooms at this gateway."""
     spectator_behind_max_s: float = 10.0
@@ -175,10 +180,21 @@ class Replays:
                 if not begun:
                     continue
                 await pace.wait(record.chunk, outlet)
-                await outlet.wait_writable()
+                await wait_read(outlet, within_s=self._settings.replay_stalled_max_s)
                 outlet.send(answer(chunk=record.chunk, more=more).SerializeToString())
         if not begun:
             raise _unknown()
+
+
+async def wait_read(outlet: calls.Outlet, *, within_s: float) -> None:
+    """Wait until a client has read what it was sent; ResourceExhausted `SLOW_CONSUMER` when that
+    takes too long, and the end of its connection, since it does not read of that either."""
+    try:
+        async with asyncio.timeout(within_s):
+            await outlet.wait_writable()
+    except TimeoutError:
+        outlet.abandon(within_s=LINGER_S)
+        raise errors.ResourceExhausted("SLOW_CONSUMER", "the replay is not read") from None
 
 
 class Places:

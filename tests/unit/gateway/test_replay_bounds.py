@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from rallypoint.gateway import replays
@@ -17,6 +19,33 @@ def test_speed_within_the_bounds_is_taken(speed: float) -> None:
 def test_speed_out_of_bounds_is_refused(speed: float) -> None:
     with pytest.raises(errors.InvalidArgument, match="SPEED_INVALID"):
         replays.Pace(speed, replays.ReplaySettings(), lambda: 0.0)
+
+
+class Reader:
+    """A stream whose client reads after a while."""
+
+    def __init__(self, after_s: float) -> None:
+        self.after_s = after_s
+        self.abandoned = False
+
+    async def wait_writable(self) -> None:
+        await asyncio.sleep(self.after_s)
+
+    def abandon(self, *, within_s: float) -> None:
+        self.abandoned = True
+
+
+def test_client_that_does_not_read_gives_up_its_place() -> None:
+    async def scenario() -> None:
+        places, slow, stuck = replays.Places(1), Reader(0.0), Reader(3600.0)
+        with places.held():
+            await replays.wait_read(slow, within_s=5.0)  # type: ignore[arg-type]  # enough of one
+        with pytest.raises(errors.ResourceExhausted, match="SLOW_CONSUMER"), places.held():
+            await replays.wait_read(stuck, within_s=0.01)  # type: ignore[arg-type]
+        with places.held():
+            assert (slow.abandoned, stuck.abandoned) == (False, True)
+
+    asyncio.run(scenario())
 
 
 def test_places_are_given_back() -> None:
