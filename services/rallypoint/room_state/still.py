@@ -22,6 +22,9 @@ ROOM_MOVING: Final = errors.Unavailable(
 )
 
 JOINS_MAX: Final = 4096
+INPUTS_MAX: Final = 4096
+"""Calls with inputs: gateways hold theirs back, so few come. Later ones are given up, since they
+repeat what is not acknowledged; more would not fit into the message that starts the room."""
 
 
 class Still:
@@ -47,7 +50,9 @@ class Still:
         return take
 
     def early(self, slot: int, generation: int, first_seq: int, inputs: Sequence[bytes]) -> None:
-        """Keep inputs of a seat."""
+        """Keep inputs of a seat, as far as there is room."""
+        if len(self.inputs) >= INPUTS_MAX:
+            return
         seat = host.SeatRef(room_id=self._room_id, slot=slot, generation=generation)
         self.inputs.append(host.ClientInput(seat=seat, first_seq=first_seq, inputs=inputs))
 
