@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import stat
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support import images
+from tests.support import collector, images
 
 from rallypoint.cli import bench_image, container, layout, plan
 
@@ -19,6 +18,13 @@ END_S = 30.0
 LARGEST_BYTES = {"services": 35_000_000, "probe": 16_000_000}
 """What is promised for the services; for the probe little above what it has, to see growth."""
 AGAIN_S = 900
+REDIS = ["redis-server", "--dir", "/tmp", "--appendonly", "yes", "--port", "0"]
+REDIS += ["--unixsocket", "/tmp/redis.sock"]
+BROKERS = {
+    "nats": (["--addr", "127.0.0.1", "--port", "-1"], "Server is ready"),
+    "redis": (REDIS, "accept connections"),
+    "redis-before": (REDIS, "accept connections"),
+}
 WRITES = """
 import errno, pathlib
 try:
@@ -179,9 +185,25 @@ def test_images_stay_small(built: Path, listed: dict[str, Any]) -> None:
         assert listed[name]["compressed_bytes"] < most
 
 
-def test_brokers_run_without_any_right(built: Path, tmp_path: Path) -> None:
-    os.chown(tmp_path, 65532, 65532)
-    for name, words in (("nats", ["--version"]), ("redis", ["redis-server", "--version"])):
-        with container.unpacked(built, name) as image, image.started(words) as running:
-            assert running.wait(END_S) == 0
-            assert "v" in running.output.read_text()
+@pytest.mark.parametrize("name", BROKERS)
+def test_broker_serves_without_any_right(built: Path, name: str) -> None:
+    words, ready = BROKERS[name]
+    with container.unpacked(built, name) as image, image.started(words) as running:
+        give_up = time.monotonic() + END_S
+        while ready not in running.output.read_text() and time.monotonic() < give_up:
+            assert running.alive, running.output.read_text()
+            time.sleep(0.02)
+
+        running.signal(signal.SIGTERM)
+
+        assert running.wait(END_S) == 0, running.output.read_text()
+
+
+def test_collector_takes_the_charts_configuration_without_any_right(built: Path) -> None:
+    words = ["validate", f"--config=file:{collector.CHART_CONFIG}"]
+    shared = [collector.CHART_CONFIG.parent]
+    with (
+        container.unpacked(built, "collector") as image,
+        image.started(words, environment={"OTLP_BACKEND": "behind:4317"}, shared=shared) as running,
+    ):
+        assert running.wait(END_S) == 0, running.output.read_text()

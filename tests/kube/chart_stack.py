@@ -249,7 +249,8 @@ def installed(cluster: Cluster, *values: str, source: Path = chart.CHART) -> Ite
     if reason := images.missing():
         pytest.skip(reason)
     folder = images.built()
-    for image in ("services", "probe", "nats", "redis"):
+    before = () if source == chart.CHART else ("redis-before",)
+    for image in ("services", "probe", "nats", "redis", *before):
         for node in cluster.nodes:
             node.pull(folder / f"{image}.tar")
     server, name = cluster.server, f"installed-{secrets.token_hex(3)}"

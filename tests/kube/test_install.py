@@ -17,6 +17,10 @@ from tests.support import chart
 from tests.support.cluster.machines import Cluster
 from tests.support.players import playing, until
 
+REDIS = f"{chart.RELEASE}-rallypoint-redis"
+AOF_OF_6 = "Successfully migrated an old-style AOF"
+"""What the chart's Redis says once it has read the files of the earlier chart's."""
+
 
 @pytest.mark.timeout(3 * INSTALL_S, func_only=True)
 def test_chart_is_installed_played_upgraded_and_removed(
@@ -32,6 +36,8 @@ def test_chart_is_installed_played_upgraded_and_removed(
         release.upgrade("logLevel=debug")
 
         assert release.keys() == keys
+        if earlier:
+            assert AOF_OF_6 in release.kubectl("logs", f"statefulset/{REDIS}")
         runs(played(release))
         assert release.uninstall() == set()
         here = {f"namespace/{release.namespace}", f"namespace/{release.measured}"}

@@ -7,7 +7,7 @@ The one template of every workload. Its argument is a dict:
   mounts, volumes        more of them, as YAML text
   image                  if it is not ours
   grace                  seconds until the kubelet kills
-  optional: name, namespace, account, serviceName, claims, probes, lifecycle, checksum, tls, podSecurity, security
+  optional: command, name, namespace, account, serviceName, claims, probes, lifecycle, checksum, tls, podSecurity, security
 */}}
 {{- define "rallypoint.workload" -}}
 apiVersion: apps/v1
@@ -98,6 +98,9 @@ spec:
     - name: {{ .component }}
       image: {{ .image | default (include "rallypoint.image" $root) }}
       imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+      {{- with .command }}
+      command: {{- toYaml . | nindent 8 }}
+      {{- end }}
       args: {{- toYaml .args | nindent 8 }}
       env: {{- .env | nindent 8 }}
       ports: {{- .ports | nindent 8 }}

@@ -33,7 +33,7 @@ from tests.support.images.buildah import Buildah, fresh
 HERE = Path(__file__).resolve().parent
 SOURCES = (
     "Dockerfile", ".dockerignore", "clients/web", "images", "protos", "pyproject.toml",
-    "requirements", "services", "tests/support/images",
+    "requirements", "services", "tests/support/images", "tests/tools/otelcol",
 )  # fmt: skip
 VERSION = tomllib.loads((go.ROOT / "pyproject.toml").read_text())["project"]["version"]
 KEPT = 3
@@ -58,7 +58,9 @@ IMAGES = (
     Image("services", f"rallypoint.dev/rallypoint:{VERSION}"),
     Image("probe", f"rallypoint.dev/probe:{VERSION}"),
     Image("nats", "docker.io/library/nats:2.15.1", BROKERS),
-    Image("redis", "docker.io/library/redis:6.2.14", BROKERS),
+    Image("redis", "docker.io/library/redis:8.0", BROKERS),
+    Image("redis-before", "docker.io/library/redis:6.2.14", BROKERS),
+    Image("collector", "docker.io/otel/opentelemetry-collector-contrib:0.146.0", BROKERS),
 )
 DEV = Image("dev", f"rallypoint.dev/dev:{VERSION}")
 
@@ -207,6 +209,7 @@ def _context(image: Image) -> Iterator[Path]:
     with fresh(go.cache() / "images" / "context") as folder:
         for name in ("nats-server", "redis-server"):
             shutil.copy(Path(sys.executable).parent / name, folder / name)
+        shutil.copy(go.tool("otelcol"), folder / "otelcol")
         yield folder
 
 
