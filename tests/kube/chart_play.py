@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
+from rallypoint import client
+from rallypoint.kit import errors
+from rallypoint.v1 import matchmaking_pb2 as mm
 from rallypoint.v1 import room_pb2
 from tests.kube import chart_stack
 from tests.kube.chart_stack import Release
-from tests.support.players import Player, send_inputs, until
+from tests.support.players import Player, Seen, playing, send_inputs, until
 
-READY_S: Final = 120
+T = TypeVar("T")
+
+READY_S: Final = 180
+PAUSE_S: Final = 1.0
 PAIRS: Final = "pairs"
 
 
@@ -66,6 +74,16 @@ async def pushing(players: Sequence[Player]) -> AsyncIterator[None]:
             task.cancel()
 
 
+@asynccontextmanager
+async def duel(release: Release, queue: str = "duel") -> AsyncIterator[tuple[Player, Player]]:
+    """Two players in a match, who leave in the end: their server is free at once."""
+    async with playing(release.url, queue, "skirmish") as players:
+        yield players
+        for player in players:
+            with contextlib.suppress(errors.RallypointError):  # the first may have ended it
+                await player.room.leave()
+
+
 async def frames(players: Sequence[Player]) -> None:
     """All go on for two seconds of play, in the match and the seat that they had."""
     before = [len(player.seen.steps) for player in players]
@@ -85,16 +103,99 @@ async def frames(players: Sequence[Player]) -> None:
 def occupied(release: Release) -> list[str]:
     """The servers where somebody plays."""
     servers = release.items("gameservers")
-    return [one["metadata"]["name"] for one in servers if one["status"].get("phase") == "Active"]
+    return [one["metadata"]["name"] for one in servers if phase(one) == "Active"]
+
+
+def phase(server: dict[str, Any]) -> str:
+    """A server's phase; a new one has none."""
+    found: str = server.get("status", {}).get("phase", "")
+    return found
 
 
 def some_occupied(release: Release) -> tuple[str, str]:
     """A server where somebody plays, and which pod it is; pairs may all be between two matches."""
-    found: list[str] = []
+    found: list[tuple[str, str]] = []
 
     def is_there() -> bool:
-        found[:] = occupied(release)
+        pods = release.uids()
+        found[:] = [(name, pods[name]) for name in occupied(release) if name in pods]
         return found != []
 
     assert chart_stack.within(is_there, READY_S), release.told()
-    return found[0], release.uids()[found[0]]
+    return found[0]
+
+
+@dataclass
+class Career:
+    """Somebody who plays match after match, whatever breaks."""
+
+    url: str
+    heard: int = 0
+    """Results of matches."""
+    doubts: int = 0
+    """Matches of which nobody told how they ended."""
+    rated: int = 0
+
+    async def play(self, enough: asyncio.Event) -> None:
+        """Play until it is enough; then ask what the ratings know of."""
+        async with client.connect(self.url, name="Eve", game="skirmish") as session:
+            calls = client.Matchmaking(session)
+            while not enough.is_set():
+                try:
+                    if seat := await _found(calls, enough):
+                        await self._match(session, seat)
+                except errors.RallypointError:
+                    self.doubts += 1
+                    await asyncio.sleep(PAUSE_S)
+            async with asyncio.timeout(READY_S):
+                while self.rated < self.heard:
+                    await asyncio.sleep(PAUSE_S)
+                    self.rated = (await answered(lambda: calls.rating(PAIRS))).matches
+
+    async def _match(self, session: client.Session, seat: mm.Assignment) -> None:
+        async with client.RoomConnection(session, seat.room_id, seat.seat_token) as room:
+            await room.wait_joined(within_s=READY_S)
+            async with pushing([Player(room, Seen())]):
+                ended = await room.wait_ended()
+        if ended.result.placements:
+            self.heard += 1
+        else:
+            self.doubts += 1
+
+
+async def answered(call: Callable[[], Awaitable[T]]) -> T:
+    """What a call is answered; UNAVAILABLE is tried again, as any client does."""
+    async with asyncio.timeout(READY_S):
+        while True:
+            try:
+                return await call()
+            except (errors.Unavailable, errors.DeadlineExceeded):
+                await asyncio.sleep(PAUSE_S)
+
+
+async def _found(calls: client.Matchmaking, enough: asyncio.Event) -> mm.Assignment | None:
+    """Where to play; None when it is enough before the others come."""
+    finding = asyncio.ensure_future(calls.find(PAIRS))
+    stop = asyncio.ensure_future(enough.wait())
+    try:
+        await asyncio.wait({finding, stop}, return_when=asyncio.FIRST_COMPLETED)
+        return finding.result() if finding.done() else None
+    finally:
+        finding.cancel()
+        stop.cancel()
+
+
+@asynccontextmanager
+async def careers(url: str, *, count: int) -> AsyncIterator[None]:
+    """So many play one match after the other; in the end, each that was told of is rated, once."""
+    enough, players = asyncio.Event(), [Career(url) for _ in range(count)]
+    async with asyncio.TaskGroup() as tasks:
+        for player in players:
+            tasks.create_task(player.play(enough))
+        yield
+        enough.set()
+    print(players)
+    for player in players:
+        assert player.heard, players
+        # Of a doubted match, and of one that began as the last search ended, nobody can say.
+        assert player.rated <= player.heard + player.doubts + 1, players

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.kube import chart_stack
+from tests.kube import chart_play, chart_stack
 from tests.kube.chart_stack import INSTALL_S, Release
 from tests.kube.conftest import Runs
 from tests.support import chart
 from tests.support.cluster.machines import Cluster
-from tests.support.players import playing, until
+from tests.support.players import until
 
 REDIS = f"{chart.RELEASE}-rallypoint-redis"
 AOF_OF_6 = "Successfully migrated an old-style AOF"
 """What the chart's Redis says once it has read the files of the earlier chart's."""
 
 
-@pytest.mark.timeout(3 * INSTALL_S, func_only=True)
+@pytest.mark.timeout(4 * INSTALL_S, func_only=True)
 def test_chart_is_installed_played_upgraded_and_removed(
     cluster: Cluster, runs: Runs, tmp_path: Path
 ) -> None:
@@ -48,7 +48,7 @@ def test_chart_is_installed_played_upgraded_and_removed(
 
 async def played(release: Release) -> None:
     """Two players in a match, for two seconds of it."""
-    async with playing(release.url, "skirmish", "skirmish") as players:
+    async with chart_play.duel(release, "skirmish") as players:
         await until(lambda: all(len(player.seen.steps) > 40 for player in players))
         for player in players:
             player.seen.check()

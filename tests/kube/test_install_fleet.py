@@ -11,17 +11,24 @@ import json
 import secrets
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
+from prometheus_client.parser import text_string_to_metric_families
 
-from tests.kube import chart_stack
+from rallypoint import client
+from tests.kube import budgets, chart_stack
 from tests.kube.chart_play import (
     PAIRS,
     READY_S,
+    answered,
     bots,
+    careers,
+    duel,
     frames,
     occupied,
+    phase,
     pushing,
     queue,
     scored,
@@ -29,14 +36,17 @@ from tests.kube.chart_play import (
 )  # fmt: skip
 from tests.kube.chart_stack import Release
 from tests.kube.conftest import Runs
-from tests.support import browser, chart, images
+from tests.support import browser, cgroups, chart, images
 from tests.support.browser import Player
 from tests.support.cluster.machines import Cluster
-from tests.support.players import playing
 
-pytestmark = pytest.mark.timeout(600, func_only=True)
+pytestmark = pytest.mark.timeout(4 * chart_stack.INSTALL_S, func_only=True)
 COMPONENTS = ("gateway", "matchmaking", "fleet", "operator")
+BROKERS = chart_stack.BROKERS
 SERVICES, PROBE, NATS = (image.reference for image in images.IMAGES[:3])
+CAPABILITIES = 1 << 38 | 1 << 39
+"""PERFMON and BPF, as /proc shows them."""
+TRY = "--timeout=60s"
 PACE = {"maxStep": "100%", "periodSeconds": 2}
 AUTOSCALING = {
     "min": 2,
@@ -48,6 +58,8 @@ AUTOSCALING = {
 VALUES = (
     "operator.enabled=true",
     "gateway.replicas=2",
+    "gateway.pdb.enabled=true",
+    "nats.replicas=3",
     f"rooms.autoscaling={json.dumps(AUTOSCALING)}",
     'rooms.capacity={"rooms": 2, "players": 64}',
     'rooms.spec={"scheduling": "Distributed", "scaleIn": {"minIdleSeconds": 2}}',
@@ -86,11 +98,7 @@ def release(shared: Release) -> Release:
         if not all(map(chart_stack.is_up, shared.items("pods"))):
             return False
         servers = shared.items("gameservers")
-        idle = {
-            one["metadata"]["name"]
-            for one in servers
-            if one.get("status", {}).get("phase") == "Ready"
-        }
+        idle = {one["metadata"]["name"] for one in servers if phase(one) == "Ready"}
         return len(servers) == len(idle) == 2 and shared.pods("rooms").keys() == idle
 
     assert chart_stack.within(is_calm, READY_S), shared.told()
@@ -179,7 +187,7 @@ def test_match_outlives_an_upgrade_a_broken_one_and_its_rollback(
             node.tag(NATS, f"{name}:{broken}")  # a program that ends at once
 
     async def scenario() -> None:
-        async with playing(release.url, "duel", "skirmish") as players, pushing(players):
+        async with duel(release) as players, pushing(players):
             await asyncio.to_thread(release.upgrade, f"image.tag={newer}")
             await frames(players)
             await asyncio.to_thread(serves, release, newer)
@@ -214,7 +222,7 @@ def serves(release: Release, tag: str) -> None:
 
 def is_stalled(release: Release) -> bool:
     """Whether the operator stopped the update."""
-    conditions = release.fleet()["status"]["conditions"]
+    conditions = release.fleet().get("status", {}).get("conditions", [])
     return any(each["type"] == "UpdateStalled" and each["status"] == "True" for each in conditions)
 
 
@@ -248,3 +256,94 @@ def test_bots_lose_no_match_when_a_pod_of_each_service_is_deleted(release: Relea
     assert score["errors"] == {}, score
     assert score["matches"] >= 6, score
     release.wait_servers()
+
+
+def test_brokers_are_replaced_and_nothing_that_they_took_is_lost(
+    release: Release, runs: Runs
+) -> None:
+    """Each server of NATS, then Redis: a match, a ticket, sessions and results outlive them."""
+
+    async def scenario() -> None:
+        async with (
+            duel(release) as players,
+            pushing(players),
+            client.connect(release.url, name="Cleo", game="skirmish") as session,
+            careers(release.url, count=2),
+        ):
+            calls = client.Matchmaking(session)
+            ticket = await calls.create("three")
+            waiting = asyncio.create_task(calls.find("three"))  # nobody would hold it for long
+            for broker in BROKERS:
+                await asyncio.to_thread(release.replace, broker)
+                await frames(players)
+            kept = await answered(lambda: calls.get("three"))
+            assert (kept.ticket_id, waiting.done()) == (ticket.ticket_id, False)
+            waiting.cancel()
+            await answered(lambda: calls.cancel(ticket))
+            assert [player.room.joins for player in players] == [1, 1]
+
+    runs(scenario())
+
+
+def test_node_is_drained_and_nobody_is_kicked(release: Release, runs: Runs) -> None:
+    async def scenario() -> None:
+        async with duel(release) as players, pushing(players):
+            await frames(players)
+            server, uid = await asyncio.to_thread(some_occupied, release)
+            epoch = players[0].seen.epoch
+            node = release.pods("rooms")[server]["spec"]["nodeName"]
+            drain = ("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", TRY)
+            try:
+                with budgets.hold(release, "gateway", "nats", "operator"):
+                    await asyncio.to_thread(emptied, release, drain)
+                await frames(players)
+                assert players[0].seen.epoch > epoch, "the room has moved"
+                assert uid not in release.uids().values()
+                assert node not in {pod["spec"]["nodeName"] for pod in release.items("pods")}
+            finally:
+                release.server.does("uncordon", node)
+
+    runs(scenario())
+
+
+def emptied(release: Release, drain: tuple[str, ...]) -> None:
+    """Drain a node, in several tries where pods take their time to begin elsewhere."""
+    done = chart_stack.within(lambda: release.server.kubectl(*drain).returncode == 0, 2 * READY_S)
+    assert done, release.told()
+
+
+def test_probe_tells_sockets_by_pod_and_has_two_rights(release: Release) -> None:
+    """Every pod of the release has some: the kubelet asks each whether it is ready over TCP."""
+    pods = {pod["metadata"]["name"] for pod in release.items("pods")}
+    assert chart_stack.within(lambda: pods <= probed(release), READY_S), pods - probed(release)
+    hierarchy = cgroups.unified_root()
+    assert hierarchy
+    for pod in release.probes():
+        (container,) = pod["spec"]["containers"]
+        wanted = {"add": ["BPF", "PERFMON"], "drop": ["ALL"]}
+        assert container["securityContext"]["capabilities"] == wanted
+        (status,) = pod["status"]["containerStatuses"]
+        identity = status["containerID"].rpartition("//")[2]
+        (cgroup,) = hierarchy.rglob(f"*{identity}*")
+        processes = (cgroup / "cgroup.procs").read_text().split()
+        assert processes
+        for process in processes:
+            assert capabilities(process, "CapBnd") == CAPABILITIES
+            assert capabilities(process, "CapEff") & ~CAPABILITIES == 0
+
+
+def probed(release: Release) -> set[str]:
+    """The release's pods whose sockets some probe tells of."""
+    return {
+        sample.labels["pod_name"]
+        for pod in release.probes()
+        for family in text_string_to_metric_families(release.metrics(pod))
+        for sample in family.samples
+        if sample.labels.get("pod_namespace") == release.namespace
+    }
+
+
+def capabilities(process: str, which: str) -> int:
+    """A set of capabilities of a process."""
+    lines = Path("/proc", process, "status").read_text().splitlines()
+    return next(int(line.split()[1], 16) for line in lines if line.startswith(which))
