@@ -27,10 +27,11 @@ from tests.support.players import Player, assert_resumed, playing, resumed, send
 from tests.support.players import until as eventually
 
 QUIET_S = 2.5
+NAMESPACE = "game"
 
 
 @pytest.fixture(scope="module")
-def game(cluster: Cluster) -> Game:
+def game(cluster: Cluster) -> Iterator[Game]:
     """The game on the cluster, its services on the first node."""
     if reason := images.missing():
         pytest.skip(reason)
@@ -38,9 +39,16 @@ def game(cluster: Cluster) -> Game:
     for name in ("services", "nats", "redis"):
         for node in cluster.nodes:
             node.pull(made / f"{name}.tar")
-    cluster.server.does("create", "namespace", "game")
+    cluster.server.does("create", "namespace", NAMESPACE)
     first = cluster.nodes[0]
-    return game_stack.deploy(cluster.server, "game", core=first.name, address=first.host.address)
+    where = {"core": first.name, "address": first.host.address}
+    try:
+        yield game_stack.deploy(cluster.server, NAMESPACE, **where)
+    finally:
+        # The tests that come next have the machine to themselves, a second try has the name.
+        cluster.server.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+        cluster.server.kubectl("-n", NAMESPACE, "delete", "pod", "--all", "--force")
+        cluster.server.kubectl("wait", "--for=delete", f"namespace/{NAMESPACE}", "--timeout=60s")
 
 
 @pytest.fixture

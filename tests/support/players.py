@@ -87,7 +87,7 @@ async def playing(url: str, queue: str, game: str) -> AsyncIterator[tuple[Player
                 on_control=seen.controls.append,
             )  # fmt: skip
             room = await open_.enter_async_context(connection)
-            await room.wait_joined()
+            await room.wait_joined(within_s=RESUME_CAP_S)
             players.append(Player(room, seen))
         yield players[0], players[1]
 
