@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -59,9 +61,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = COMMANDS[parsed.command]
     rest = words if parsed.command in SERVICES else words[1:]
     try:
-        return int(importlib.import_module(command.module).run(rest))
+        code = int(importlib.import_module(command.module).run(rest))
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        if parsed.command in SERVICES:
+            raise
+        # Who reads our output has seen enough; Python would try once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except Exception as error:
         if not _is_told(error):
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -49,3 +50,14 @@ def test_bench_whose_stack_cannot_start_tells_why_in_a_sentence(tmp_path: Path, 
     assert lines[0].startswith("rallypoint bench")
     assert "RALLYPOINT_LOG_LEVEL is 'loud'" in lines[-1]
     assert len(lines) == 2
+
+
+@pytest.mark.parametrize("command", ["version", "licenses"], ids=["one line", "many"])
+def test_reader_who_has_seen_enough_ends_a_command_without_a_word(command: str) -> None:
+    words = [sys.executable, "-m", "rallypoint", command]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        told = process.stderr.read()
+    assert (process.returncode, told) == (128 + signal.SIGPIPE, b"")
