@@ -22,7 +22,7 @@ from tests.support.cluster.machines import Cluster
 from tests.support.kubernetes import ApiServer
 
 INSTALL_S: Final = 300
-"""Ten times what it takes on two cores that have nothing else to do."""
+"""Some eight times what it takes on two cores."""
 NODE_PORT: Final = "jsonpath={.spec.ports[?(@.name=='%s')].nodePort}"
 PARTS: Final = "app.kubernetes.io/part-of=rallypoint"
 VALUES: Final = (
