@@ -6,6 +6,7 @@ Settings of the shell that runs the tests must not leak into them.
 from __future__ import annotations
 
 import functools
+import json
 import os
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from hypothesis import HealthCheck, settings
 
 from tests.support import loops
 
-TROUBLE = os.environ.get("TROUBLE_FILE")
-"""Where tests/stages.py reads, after hours of output, which tests failed or were tried again."""
+NOTES = os.environ.get("NOTES_FILE")
+"""Where tests/stages.py reads which tests failed, and that none was left out."""
 WORKER = "PYTEST_XDIST_WORKER" in os.environ
 """One of several processes, whose reports the first sees too."""
 
@@ -37,11 +38,19 @@ def runs(request: pytest.FixtureRequest) -> loops.Runs:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Note a test that failed, or that gets its second try."""
-    if TROUBLE is None or WORKER or report.outcome in ("passed", "skipped"):
-        return
-    crash = getattr(report.longrepr, "reprcrash", None)
-    said = crash.message if crash else str(report.longrepr)
-    line = f"{report.outcome} {report.nodeid} ({report.when}): {' '.join(said.split())[:400]}\n"
-    with Path(TROUBLE).open("a") as file:
-        file.write(line)
+    """Note a test that failed."""
+    if report.failed:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        said = crash.message if crash else str(report.longrepr)
+        _note(test=report.nodeid, said=f"({report.when}) {' '.join(said.split())[:400]}")
+
+
+def pytest_sessionfinish() -> None:
+    """Note that all tests were run: a limit ends the process in the midst of them."""
+    _note(finished=True)
+
+
+def _note(**what: object) -> None:
+    if NOTES and not WORKER:
+        with Path(NOTES).open("a") as file:
+            file.write(json.dumps(what) + "\n")

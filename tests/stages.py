@@ -2,10 +2,16 @@
 
 `python tests/stages.py` runs all; names of stages pick some. Every stage runs even after a failure,
 so that a single run tells everything; the tests that failed or were tried again come last.
+
+Stages that start real brokers, clusters and browsers on a crowded machine give a few failed tests a
+second try: the report names them, so that a flaky test is seen and mended, but does not stop
+everybody. It is a process of its own: pytest-rerunfailures 16.7 does not tear down what a second
+try has set up for a module or a session, until the end of all.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -17,6 +23,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 FORMATTED = ("services", "tests", "protos", "clients", "loadtest")
+TESTS_FAILED = 1
+AGAIN_MOST = 30
+"""As many as wait for one cluster. Where more failed, something is broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +34,7 @@ class Step:
 
     name: str
     command: tuple[str, ...]
+    tries: int = 1
 
 
 def python_tool(name: str, *arguments: str) -> Step:
@@ -32,17 +42,13 @@ def python_tool(name: str, *arguments: str) -> Step:
     return Step(name, (str(BIN / name), *arguments))
 
 
-def pytest(*paths: str, reruns: int = 0, only: tuple[str, ...] = ()) -> Step:
-    """Return a step that runs pytest; `-rsR` makes every skip and every second try be named.
-
-    Stages that start real brokers and browsers on a crowded machine get one second try: the report
-    lists it, so that a flaky test is seen and mended, but does not stop everybody.
-    """
-    command = (sys.executable, "-m", "pytest", "-rsR", "--reruns", str(reruns), *paths)
-    return Step(" ".join(("pytest", *paths, *only[-2:])), (*command, *only))
+def pytest(*paths: str, tries: int = 1, only: tuple[str, ...] = ()) -> Step:
+    """Return a step that runs pytest; `-rs` names every skip."""
+    command = (sys.executable, "-m", "pytest", "-rs", *paths, *only)
+    return Step(" ".join(("pytest", *paths, *only[-2:])), command, tries)
 
 
-def pytest_wide(*paths: str, reruns: int = 0) -> tuple[Step, Step]:
+def pytest_wide(*paths: str, tries: int) -> tuple[Step, Step]:
     """Return two steps: what may run beside others, file by file, in two processes; then the rest.
 
     Tests of real processes wait more than they work. Those marked `alone` measure, or use what
@@ -50,8 +56,8 @@ def pytest_wide(*paths: str, reruns: int = 0) -> tuple[Step, Step]:
     """
     beside = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "-m", "not alone")
     return (
-        pytest(*paths, reruns=reruns, only=beside),
-        pytest(*paths, reruns=reruns, only=("-m", "alone")),
+        pytest(*paths, tries=tries, only=beside),
+        pytest(*paths, tries=tries, only=("-m", "alone")),
     )
 
 
@@ -75,16 +81,16 @@ STAGES: dict[str, tuple[Step, ...]] = {
     # The collector is built here, so that no test pays for it.
     "integration": (
         Step("build otelcol", (sys.executable, "-m", "tests.support.go", "otelcol")),
-        *pytest_wide("tests/integration", reruns=1),
+        *pytest_wide("tests/integration", tries=2),
     ),
-    "kernel": (pytest("tests/kernel", reruns=1),),
-    "e2e": (pytest("tests/e2e", reruns=1),),
+    "kernel": (pytest("tests/kernel", tries=2),),
+    "e2e": (pytest("tests/e2e", tries=2),),
     # Built once for each state of the sources: some four minutes where nothing is cached.
-    "images": (images(), pytest("tests/images", reruns=1)),
+    "images": (images(), pytest("tests/images", tries=2)),
     # A real Kubernetes, built once from Go modules: some ten minutes where nothing is cached.
     "kube": (
         Step("build Kubernetes", (sys.executable, "-m", "tests.support.cluster", "build")),
-        pytest("tests/kube", reruns=1),
+        pytest("tests/kube", tries=2),
     ),
 }
 
@@ -97,15 +103,49 @@ class Outcome:
     step: str
     passed: bool
     seconds: float
+    told: tuple[str, ...]
+    """A line for each test that failed, in whichever try."""
 
 
-def run(stage: str, step: Step, trouble: Path) -> Outcome:
-    """Run one step with its output shown; its tests note in a file what went wrong."""
+def run(stage: str, step: Step) -> Outcome:
+    """Run one step with its output shown, and its few failed tests again if it has a second try."""
     print(f"\n=== {stage}: {step.name}", flush=True)
     begin = time.monotonic()
-    environment = os.environ | {"TROUBLE_FILE": str(trouble)}
-    code = subprocess.run(step.command, cwd=ROOT, check=False, env=environment).returncode
-    return Outcome(stage, step.name, code == 0, time.monotonic() - begin)
+    tried = _tried(step.command)
+    told = [f"failed: {test} {said}" for test, said in tried.failed.items()]
+    if step.tries > 1 and tried.is_worth_another:
+        print(f"\n=== {stage}: {len(tried.failed)} of them again", flush=True)
+        tried = _tried(pytest(*tried.failed).command)
+        told += [f"failed again: {test} {said}" for test, said in tried.failed.items()]
+    return Outcome(stage, step.name, tried.code == 0, time.monotonic() - begin, tuple(told))
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """How a command ended, and what tests/conftest.py noted of it."""
+
+    code: int
+    finished: bool
+    """All tests were run: a limit ends the process in the midst of them."""
+    failed: dict[str, str]
+    """What was said, by test."""
+
+    @property
+    def is_worth_another(self) -> bool:
+        """Whether a few tests failed, and nothing else."""
+        few = 0 < len(self.failed) <= AGAIN_MOST
+        return self.code == TESTS_FAILED and self.finished and few
+
+
+def _tried(command: tuple[str, ...]) -> Tried:
+    with tempfile.TemporaryDirectory(prefix="rallypoint-stages-") as folder:
+        path = Path(folder) / "notes"
+        path.touch()
+        environment = os.environ | {"NOTES_FILE": str(path)}
+        code = subprocess.run(command, cwd=ROOT, check=False, env=environment).returncode
+        notes = [json.loads(line) for line in path.read_text().splitlines()]
+    failed = {note["test"]: note["said"] for note in notes if "test" in note}
+    return Tried(code, any("finished" in note for note in notes), failed)
 
 
 def main(wanted: list[str]) -> int:
@@ -114,15 +154,14 @@ def main(wanted: list[str]) -> int:
     if unknown:
         print(f"no such stage: {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}")
         return 2
-    with tempfile.TemporaryDirectory(prefix="rallypoint-stages-") as folder:
-        trouble = Path(folder) / "trouble"
-        outcomes = [run(name, step, trouble) for name in wanted or STAGES for step in STAGES[name]]
-        told = trouble.read_text() if trouble.exists() else ""
+    outcomes = [run(name, step) for name in wanted or STAGES for step in STAGES[name]]
     print("\nstage        step                                          result   seconds")
     for o in outcomes:
         print(f"{o.stage:12} {o.step:45} {'pass' if o.passed else 'FAIL':6} {o.seconds:9.1f}")
     failed = sum(not o.passed for o in outcomes)
-    print(f"{told}{len(outcomes) - failed} passed, {failed} failed")
+    for line in (line for o in outcomes for line in o.told):
+        print(line)
+    print(f"{len(outcomes) - failed} passed, {failed} failed")
     return 1 if failed else 0
 
 
