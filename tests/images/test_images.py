@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import signal
 import stat
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support import collector, images
+from tests.support.waiting import wait_until
 
 from rallypoint.cli import bench_image, container, layout, plan
 
@@ -120,9 +120,7 @@ def test_probe_measures_from_its_image(probe: container.Image) -> None:
 
 def test_probe_ends_when_asked(probe: container.Image) -> None:
     with probe.started() as running:
-        give_up = time.monotonic() + END_S
-        while "SIGTERM" not in _caught(running) and time.monotonic() < give_up:
-            time.sleep(0.02)
+        wait_until(lambda: "SIGTERM" in _caught(running), "SIGTERM is caught", within_s=END_S)
 
         running.signal(signal.SIGTERM)
 
@@ -189,10 +187,7 @@ def test_images_stay_small(built: Path, listed: dict[str, Any]) -> None:
 def test_broker_serves_without_any_right(built: Path, name: str) -> None:
     words, ready = BROKERS[name]
     with container.unpacked(built, name) as image, image.started(words) as running:
-        give_up = time.monotonic() + END_S
-        while ready not in running.output.read_text() and time.monotonic() < give_up:
-            assert running.alive, running.output.read_text()
-            time.sleep(0.02)
+        wait_until(lambda: ready in running.output.read_text(), ready, within_s=END_S)
 
         running.signal(signal.SIGTERM)
 

@@ -249,7 +249,7 @@ async def _bot(squad: Squad, score: Score, company: Company, *, number: int) -> 
         except errors.RallypointError as error:
             if company.is_useless(error, clock() - began_s):
                 score.ended(error, squad.url)
-                return
+                break
             score.failed(error)
             await backoff.pause(error.retry_after_s)
     company.done()

@@ -70,10 +70,8 @@ class SocketCalls:
         """By number; calls of lanes are in `_on_lanes`."""
         self._on_lanes: set[asyncio.Task[None]] = set()
         self._draining = False
-        refusals_per_s = core.settings.refusals_per_websocket_per_s
-        self._refusals = buckets.Allowance(
-            buckets.Rate(refusals_per_s, _REFUSALS_S * refusals_per_s)
-        )
+        self._refusals: buckets.Buckets | None = None
+        """Made by the first refusal: most connections have none."""
 
     @property
     def busy(self) -> bool:
@@ -239,7 +237,10 @@ class SocketCalls:
 
     def _refuse(self, number: int, call: calls.Call | None, error: errors.RallypointError) -> None:
         """Answer a call that does not begin; Violation for one too many."""
-        if not self._refusals.take(self._core.loop.time()):
+        if self._refusals is None:
+            per_s = self._core.settings.refusals_per_websocket_per_s
+            self._refusals = buckets.Buckets(buckets.Rate(per_s, _REFUSALS_S * per_s), capacity=1)
+        if self._refusals.take("", self._core.loop.time()):
             raise websocket.Violation(websocket.POLICY, "REFUSALS_EXCEEDED")
         self.end(number, call, error)
 

@@ -94,24 +94,6 @@ class Buckets:
         return len(self._full_at) + len(self._held)
 
 
-class Allowance:
-    """A bucket of one holder alone, who keeps it."""
-
-    __slots__ = ("_full_at", "_rate")
-
-    def __init__(self, rate: Rate) -> None:
-        self._rate = rate
-        self._full_at = float("-inf")
-
-    def take(self, now: float) -> bool:
-        """Take a token; False when there is none."""
-        full_at = max(self._full_at, now) + 1 / self._rate.per_s
-        if full_at - now > self._rate.burst / self._rate.per_s + 1e-9:
-            return False
-        self._full_at = full_at
-        return True
-
-
 def address_key(ip: str) -> str:
     """Return the key of an address: IPv6 by its /64, since a host has all of that; IPv4 itself."""
     if ":" not in ip:
