@@ -46,7 +46,8 @@ def test_concurrent_allocates_of_one_request_make_one_room(
         async with fleet_stack(brokers, fresh("set")) as stack:
             nodes, room = [await stack.node(), await stack.node()], fresh("room")
             replies = await asyncio.gather(*(stack.allocate(room) for _ in range(8)))
-            assert {(reply.node_id, reply.epoch) for reply in replies} == {(replies[0].node_id, 1)}
+            # Each has an epoch in store; that of whoever came first to a new set's claims is taken.
+            assert len({(reply.node_id, reply.epoch) for reply in replies}) == 1
             assert sum([await stack.claimed(node) for node in nodes]) == 1
 
     runs(scenario())
