@@ -230,7 +230,8 @@ def main(command: list[str]) -> int:
     dev = command[:1] == ["--dev"]
     folder = built(dev=dev)
     if words := command[1:] if dev else command:
-        environment = {**os.environ, "RALLYPOINT_IMAGES": str(folder)}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path, "RALLYPOINT_IMAGES": str(folder)}
         return subprocess.run(words, env=environment, check=False).returncode
     for name, told in json.loads((folder / "images.json").read_text()).items():
         print(f"{name:10} {told['compressed_bytes'] / 1e6:6.1f} MB  {told['reference']}")
