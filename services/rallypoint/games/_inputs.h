@@ -36,6 +36,8 @@ typedef struct {
     int (*offer)(PyObject *rings, Py_ssize_t seat, int64_t first_seq, const InputBytes *inputs,
                  size_t count);
     InputsWaiting (*waiting)(PyObject *rings);
+    /* Have the processor fetch what `offer` looks at of a seat. */
+    void (*fetch)(PyObject *rings, Py_ssize_t seat);
 } InputsApi;
 
 #endif

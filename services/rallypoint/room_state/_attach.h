@@ -40,6 +40,9 @@ extern PyTypeObject *door_type;
 /* The door of a room, borrowed; NULL when none is known. */
 Door *door_of_room(const Doors *doors, Reader room);
 
+/* Have the processor fetch where `door_of_room` looks first. */
+void fetch_place(const Doors *doors, Reader room);
+
 /* Doors.take_inputs: the inputs of an encoded AttachRequest go to their seats; its other fields, and
  * inputs of rooms without a door, are returned as they were, to be parsed by protobuf. */
 PyObject *take_inputs(Doors *doors, PyObject *data);

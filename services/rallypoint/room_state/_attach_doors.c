@@ -99,13 +99,19 @@ PyType_Spec door_spec = {
 
 /* --- all of a node --- */
 
-/* Where a room is, or would be. Ids are random, so some of their last bytes will do. */
-static size_t place_of(const Doors *doors, const uint8_t *room, size_t size)
+/* Where a room would be were all places free. Ids are random: some of their last bytes will do. */
+static size_t first_place(const Doors *doors, const uint8_t *room, size_t size)
 {
     uint64_t tail = 0;
     size_t some = size < sizeof tail ? size : sizeof tail;
     memcpy(&tail, room + size - some, some);
-    size_t at = (size_t)(tail * UINT64_C(0x9E3779B97F4A7C15) >> 32) & (doors->capacity - 1);
+    return (size_t)(tail * UINT64_C(0x9E3779B97F4A7C15) >> 32) & (doors->capacity - 1);
+}
+
+/* Where a room is, or would be. */
+static size_t place_of(const Doors *doors, const uint8_t *room, size_t size)
+{
+    size_t at = first_place(doors, room, size);
     for (;; at = (at + 1) & (doors->capacity - 1)) {
         const Place *place = &doors->places[at];
         if (place->door == NULL || (place->size == size && memcmp(place->room, room, size) == 0))
@@ -119,6 +125,12 @@ Door *door_of_room(const Doors *doors, Reader room)
     if (doors->used == 0 || size > ROOM_BYTES_MAX)
         return NULL;
     return doors->places[place_of(doors, room.at, size)].door;
+}
+
+void fetch_place(const Doors *doors, Reader room)
+{
+    if (doors->used != 0)
+        __builtin_prefetch(&doors->places[first_place(doors, room.at, (size_t)(room.end - room.at))]);
 }
 
 static int doors_grow(Doors *self)
