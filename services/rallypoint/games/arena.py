@@ -59,7 +59,6 @@ class Arena:
         self._saved = self._bytes.copy()
         self.runs: dict[type[Table], list[Run]] = {layout.table: [] for layout in layouts}
         self._saved_runs: list[tuple[Run, Array]] = []
-        self._places: tuple[Array, Array] | None = None
         offset = 0
         for layout in layouts:
             for columns in layout.runs():
@@ -80,26 +79,11 @@ class Arena:
 
     def room_bytes(self, room: int) -> bytes:
         """All numbers of one room; they fit an arena of the same layouts."""
-        if self._places is None:
-            self._places = self._find_places()
-        first, step = self._places
-        octets: Array = self._bytes.take(first + room * step)
-        return octets.tobytes()
+        return b"".join([run.values[:, room].tobytes() for run, _ in self._saved_runs])
 
     def pieces(self) -> tuple[tuple[Array, int], ...]:
         """The arrays that `room_bytes` reads, in its order, each with the number of its columns."""
         return tuple((run.values, len(run.columns)) for run, _ in self._saved_runs)
-
-    def _find_places(self) -> tuple[Array, Array]:
-        """Where each byte of room 0 lies, and how much further on that of the next room does."""
-        whole = np.arange(len(self._bytes))
-        at, firsts, steps = 0, [], []
-        for run, _ in self._saved_runs:
-            places = whole[at : at + run.values.nbytes].reshape(len(run.columns), self.rooms, -1)
-            firsts.append(places[:, 0].reshape(-1))
-            steps.append(np.full(firsts[-1].size, places.shape[2]))
-            at = _aligned(at + run.values.nbytes)
-        return np.concatenate(firsts), np.concatenate(steps)
 
     def load_room(self, room: int, data: bytes) -> None:
         """Set one room to what `room_bytes` gave; ValueError when it does not fit."""
