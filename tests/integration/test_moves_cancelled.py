@@ -146,6 +146,18 @@ def test_call_that_breaks_off_leaves_no_room_standing(
     runs(scenario())
 
 
+def test_table_for_a_coming_room_is_made_before_it_stands_still(
+    brokers: Brokers, runs: Runs, fresh: Fresh
+) -> None:
+    async def scenario() -> None:
+        async with both(brokers) as nodes:
+            assert nodes.target.status()["tables"] == 0
+            await nodes.offer(fresh("room"))
+            assert (nodes.target.status()["tables"], len(nodes.target.rooms)) == (1, 0)
+
+    runs(scenario())
+
+
 def test_room_whose_maker_goes_is_known_or_was_never_made(
     brokers: Brokers, runs: Runs, fresh: Fresh
 ) -> None:

@@ -75,7 +75,7 @@ class Arrivals:
         self._come = asyncio.Event()
 
     async def prepare(self, request: transfer.PrepareRoomRequest) -> None:
-        """Keep a place, or say why not."""
+        """Keep a place, or say why not. What takes time is done now, while the room plays."""
         definition = self._node.accepts(
             request.room_id, epoch=request.epoch, game=request.game, players=request.players
         )
@@ -83,6 +83,7 @@ class Arrivals:
             raise errors.FailedPrecondition(
                 "SNAPSHOT_LAYOUT", "the game declares other columns here"
             )
+        self._node.runner(definition)
         known = self._arrivals.get(request.room_id)
         if known is not None and known.transfer != request.transfer:
             self._drop(known)

@@ -222,7 +222,7 @@ class Node:
         """Make a room as it was saved; `event_gap` is 0 when nothing happened since then."""
         identity = replace(saved.identity, epoch=epoch, own_revision=own_revision)
         definition = self._accepted(identity, len(saved.book.seats))
-        runner = self._runner(definition)
+        runner = self.runner(definition)
         book = SeatBook.restored(
             saved.book,
             now=asyncio.get_running_loop().time(),
@@ -352,7 +352,7 @@ class Node:
         definition = self._accepted(identity, len(request.players))
         if request.HasField("open"):
             _check_open(request, definition)
-        runner = self._runner(definition)
+        runner = self.runner(definition)
         seats = [
             Seat(slot, player.player_id, player.display_name, player.team)
             for slot, player in enumerate(request.players)
@@ -406,7 +406,8 @@ class Node:
             raise errors.ResourceExhausted("NODE_FULL", "no room is free", retry_after_s=1.0)
         return definition
 
-    def _runner(self, definition: Definition) -> TableRunner:
+    def runner(self, definition: Definition) -> TableRunner:
+        """A table with a free place; made where there is none."""
         for runner in self._tables:
             if runner.definition is definition and runner.free:
                 return runner
