@@ -361,6 +361,7 @@ EDGE = (
             "HTTP/1.1": "sum(rallypoint_gateway_connections_count)",
             "of them WebSockets": "sum(rallypoint_gateway_websockets_count)",
             "streams {{edge}}": "sum by (edge) (rallypoint_gateway_streams_count)",
+            "native gRPC": "sum(rallypoint_gateway_native_connections_count)",
         },
     ),
     Panel(
