@@ -33,6 +33,8 @@ NATIVE = "rallypoint.cli._load"
 SKIRMISH_S = 900
 NICE = -10
 """On a shared machine; it changes who waits, not what a call costs."""
+GROW_S = 600.0
+"""How long players may take to come: thousands do in a minute; who waits for ever says nothing."""
 
 
 class LoadFailed(Exception):
@@ -132,10 +134,15 @@ class Load:
         raise LoadFailed(f"the load ended early:\n{datadir.log_tail(self._log, lines=20)}")
 
     async def grow(self, do: str, **what: object) -> None:
-        """Tell it about more players and wait until they play."""
-        async for event in self.told(do, **what):
-            if event["event"] == "grown":
-                return
+        """Tell it about more players and wait until they play; LoadFailed when some never do."""
+        try:
+            async with asyncio.timeout(GROW_S):
+                async for event in self.told(do, **what):
+                    if event["event"] == "grown":
+                        return
+        except TimeoutError:
+            tail = datadir.log_tail(self._log, lines=20)
+            raise LoadFailed(f"not everybody came within {GROW_S:g} s\n{tail}") from None
 
     async def end(self) -> None:
         """End the process."""

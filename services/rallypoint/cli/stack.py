@@ -242,7 +242,7 @@ class Stack:
         ports.refuse_taken(self.wish.web_host, self.wish.web_port)
         directory = self._files.enter_context(datadir.opened(self.wish.data_dir, fresh=self._fresh))
         datadir.write_queues(directory, self.wish.queues)
-        self._ports = ports.free(plan.listeners(self.wish))
+        self._ports = ports.free(plan.listeners(self.wish), besides=self.wish.web_port)
         found = plan.plan(
             self.wish,
             self._ports,
