@@ -165,9 +165,25 @@ def test_names_are_unique_and_owned_by_the_release(case: str) -> None:
         assert inside == (wanted or chart.NAMESPACE), one["metadata"]["name"]
 
 
+PICTURE = {
+    "gateway": {"matchmaking": {9090}, "fleet": {9090}, "rooms": {9090, 9091}},
+    "matchmaking": {"fleet": {9090}, "rooms": {9090}},  # rooms: players of a backfill
+    "fleet": {"rooms": {9090}},
+    "operator": {"rooms": {9090}},
+    "rooms": {"rooms": {9090}},  # moves
+    "nats": {"nats": {6222}},
+    "redis": {},
+}
+"""Who calls whom at which ports, as the code does; brokers are beside it."""
+BROKERS = {
+    "nats": (4222, {"gateway", "matchmaking", "fleet", "operator", "rooms"}),
+    "redis": (6379, {"gateway", "matchmaking", "fleet", "operator"}),
+}
+
+
 @cases
 def test_policies_are_the_picture(case: str) -> None:
-    """Every way that one pod takes out, another lets in, and nothing else comes in."""
+    """Every way that one pod takes out, another lets in, and these are the ways that are taken."""
     policies = {o["metadata"]["name"]: o["spec"] for o in chart.of_kind(case, "NetworkPolicy")}
     if not policies:
         return
@@ -188,7 +204,21 @@ def test_policies_are_the_picture(case: str) -> None:
     assert not [way for way in out if "gateway" in way[1]]  # nobody of ours calls a gateway
     label = "app.kubernetes.io/component"
     components = {pod["metadata"]["labels"][label] for _, pod in chart.pods(case)}
-    assert {json.loads(selector)[label] for selector in by_selector} == components - {"probe"}
+    of_policy = {name: json.loads(selector)[label] for selector, name in by_selector.items()}
+    assert set(of_policy.values()) == components - {"probe"}
+    drawn = {(a, b, port) for a, to in PICTURE.items() for b, ports in to.items() for port in ports}
+    drawn |= {(a, b, port) for b, (port, callers) in BROKERS.items() for a in callers}
+    there = {way for way in drawn if {*way[:2]} <= components}
+    assert {(of_policy[a], of_policy[b], port) for a, b, port in out} == there
+
+
+def test_policies_let_out_what_is_asked_for_besides() -> None:
+    opened = {
+        policy["metadata"]["name"]
+        for policy in chart.of_kind("everything", "NetworkPolicy")
+        if {"ports": [{"port": 443}]} in policy["spec"]["egress"]
+    }
+    assert {name.rpartition("-")[2] for name in opened} == {"gateway"}
 
 
 @cases
