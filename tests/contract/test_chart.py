@@ -291,12 +291,15 @@ def test_keys_differ_from_release_to_release() -> None:
 
 def test_dashboards_and_alerts_ship_unchanged() -> None:
     release = f"{chart.RELEASE}-rallypoint"
-    kinds = (
-        ("dashboards/*.json", "ConfigMap", "dashboard-"),
-        ("alerts/*.yaml", "PrometheusRule", ""),
-    )
-    for pattern, kind, prefix in kinds:
-        names = {o["metadata"]["name"] for o in chart.of_kind("everything", kind)}
-        files = list(chart.CHART.glob(pattern))
-        assert files
-        assert {f"{release}-{prefix}{file.stem}" for file in files} <= names
+    shipped = {
+        one["metadata"]["name"]: one["data"] if "data" in one else one["spec"]
+        for one in chart.of_kind("everything", "ConfigMap", "PrometheusRule")
+    }
+    dashboards = list(chart.CHART.glob("dashboards/*.json"))
+    alerts = list(chart.CHART.glob("alerts/*.yaml"))
+    assert dashboards
+    assert alerts
+    for file in dashboards:
+        assert shipped[f"{release}-dashboard-{file.stem}"] == {file.name: file.read_text()}
+    for file in alerts:
+        assert shipped[f"{release}-{file.stem}"] == yaml.safe_load(file.read_text())
