@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import functools
 import http.client
 import secrets
@@ -85,6 +86,7 @@ def test_all_signals_pass_through_the_charts_collector(tmp_path: Path) -> None:
             asyncio.run(scenario(received, endpoint))
         spans, logs = received.spans(), received.logs()
     # A match of four seconds at 20 Hz had some 80 ticks and 160 inputs: none has a span.
-    assert len(spans) < 160, sorted({span.name for span in spans})
+    often, times = collections.Counter(span.name for span in spans).most_common(1)[0]
+    assert times < 60, often
     assert not [span.name for span in spans if "SendInput" in span.name]
     assert "starting" in {record["body"]["stringValue"] for _, record in logs}
