@@ -119,7 +119,8 @@ def main() -> None:
     root.make(Path("/base"), made, (services, probe))
     more = Path("/probe-fs")
     libbpf.take(more, made)
-    sbom.write(services.parent / "sbom.cdx.json", services, made / root.STATUS)
+    pages = Path("/app/web")
+    sbom.write(services.parent / "sbom.cdx.json", services, made / root.STATUS, pages=pages)
     sbom.write(probe.parent / "sbom.cdx.json", probe, made / root.STATUS, more / root.STATUS)
 
 

@@ -1,4 +1,4 @@
-"""What an image is made of, as CycloneDX 1.6: Python distributions and Debian packages."""
+"""What an image is made of, as CycloneDX 1.6: Python, the pages' npm packages and Debian's."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from email import message_from_string
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 LICENSE_CLASSIFIER = "License :: OSI Approved :: "
 
 
-def write(target: Path, libraries: Path, *packages: Path) -> None:
-    """Write the document of a folder of distributions with these lists of Debian packages."""
+def write(target: Path, libraries: Path, *packages: Path, pages: Path | None = None) -> None:
+    """Write the document of a folder of distributions with these lists of Debian packages, and of
+    the pages that come along."""
     found = [*distributions(libraries), *(one for folder in packages for one in debian(folder))]
+    found += bundled(pages / "licenses.json") if pages is not None else ()
     own = next(one for one in found if one["name"] == "rallypoint")
     document = {
         "bomFormat": "CycloneDX",
@@ -32,6 +35,13 @@ def distributions(folder: Path) -> Iterator[dict[str, Any]]:
         told = one.metadata
         purl = f"pkg:pypi/{told['Name'].lower().replace('_', '-')}@{one.version}"
         yield component(told["Name"], one.version, purl, license_of(told))
+
+
+def bundled(listed: Path) -> Iterator[dict[str, Any]]:
+    """Yield a component for each npm package that the pages hold."""
+    for one in json.loads(listed.read_text()):
+        purl = f"pkg:npm/{quote(one['name'], safe='/')}@{one['version']}"
+        yield component(one["name"], one["version"], purl, one["license"])
 
 
 def license_of(told: metadata.PackageMetadata) -> str:

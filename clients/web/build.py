@@ -24,6 +24,7 @@ GENERATED = HERE / "src" / "gen"
 DIST = HERE / "dist"
 MODULES = HERE / "node_modules"
 NODE_WHEEL = ROOT / "requirements" / "node.txt"
+BUNDLER = (HERE / "tools" / "bundle.mjs", HERE / "tools" / "licenses.mjs")
 OLDEST_NODE = 20
 
 
@@ -131,7 +132,7 @@ def generate(node: Node) -> None:
 def bundle(node: Node) -> bool:
     """Write dist/ unless its inputs are unchanged; tell whether it was written."""
     sources = [p for p in (HERE / "src").rglob("*") if p.is_file() and p.name != ".stamp"]
-    value = digest([*sources, HERE / "tools" / "bundle.mjs", HERE / "package-lock.json"])
+    value = digest([*sources, *BUNDLER, HERE / "package-lock.json"])
     if fresh(DIST / ".stamp", value):
         return False
     subprocess.run([*node.node, "tools/bundle.mjs"], check=True, cwd=HERE, env=node.environment())
@@ -142,8 +143,8 @@ def bundle(node: Node) -> bool:
 def inputs() -> str:
     """Return the digest of everything a whole build reads, before anything is generated."""
     sources = [p for p in (HERE / "src").rglob("*") if p.is_file() and GENERATED not in p.parents]
-    fixed = ["package.json", "package-lock.json", "tools/bundle.mjs", "build.py"]
-    return digest([*sources, *proto_sources(), *(HERE / name for name in fixed)])
+    fixed = ["package.json", "package-lock.json", "build.py"]
+    return digest([*sources, *BUNDLER, *proto_sources(), *(HERE / name for name in fixed)])
 
 
 def main() -> None:

@@ -157,6 +157,9 @@ def test_image_lists_what_it_is_made_of(request: pytest.FixtureRequest, name: st
     folders = {path.name for path in (image.root / "app" / "lib").glob("*.dist-info")}
     assert len(folders) == sum(purl.startswith("pkg:pypi/") for purl in purls) + 1  # and ours
     assert document["metadata"]["component"]["name"] == "rallypoint"
+    of_pages = {purl for purl in purls if purl.startswith("pkg:npm/")}
+    shipped = {"pkg:npm/%40bufbuild/protobuf", "pkg:npm/%40fontsource-variable/saira"}
+    assert of_pages == (shipped if name == "services" else set())
 
 
 @pytest.mark.parametrize("name", ["services", "probe"])
@@ -168,6 +171,8 @@ def test_every_part_comes_with_its_license(request: pytest.FixtureRequest, name:
             assert (image.root / "usr/share/doc" / one["name"] / "copyright").exists(), one["name"]
         else:
             assert one["licenses"], one["name"]
+    if name == "services":
+        assert "SIL OPEN FONT LICENSE" in (image.root / "app" / "web" / "licenses.txt").read_text()
 
 
 def test_labels_tell_what_it_is(services: container.Image) -> None:

@@ -4,6 +4,8 @@ import { build } from "esbuild";
 import { mkdir, readFile, readdir, rename, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 
+import { writeLicenses } from "./licenses.mjs";
+
 const home = path.resolve(import.meta.dirname, "..");
 const dist = path.join(home, "dist");
 const staged = path.join(home, "dist.new");
@@ -42,6 +44,7 @@ for (const page of pages) {
     html.replace("{{script}}", address(script)).replace("{{style}}", address(cssBundle)),
   );
 }
+await writeLicenses(Object.keys(result.metafile.inputs), home, staged);
 // Only now may the old build go: a failed bundle leaves it in place.
 await mkdir(dist, { recursive: true });
 for (const name of await readdir(dist)) await rm(path.join(dist, name), { recursive: true });
