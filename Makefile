@@ -21,7 +21,7 @@ test-fast: test
 lint: $(VENV)/dev.done protos
 	@$(BIN)/python tests/stages.py lint
 
-# The long form of tests/integration/test_chaos.py: some 40 minutes.
+# The long form of tests/integration/test_chaos.py: 20 to 40 minutes.
 chaos: $(VENV)/runtime.done protos
 	@$(BIN)/rallypoint bench chaos --rounds 220 --json
 
