@@ -18,18 +18,29 @@ from rallypoint.kit import metrics
 ROOT = Path(__file__).resolve().parents[3]
 CHART = ROOT / "helm" / "rallypoint"
 NAME = re.compile(r"rallypoint_[a-z0-9_]+")
+LABELS = re.compile(r"\bby \(([^)]*)\)|[{,]\s*(\w+)\s*(?:=~|!~|!=|=)")
+SHOWN = re.compile(r"{{\s*(\w+)\s*}}")
+OF_TARGETS = {"namespace", "pod", "component", "instance", "job", "le"}
+"""Labels that Prometheus, or a histogram, puts on a series."""
 SUFFIXES = {Counter: (), Gauge: (), Histogram: ("_bucket", "_count", "_sum")}
 
 
-def declared() -> set[str]:
-    """Every name that /metrics shows."""
-    found: set[str] = set()
+def declared() -> dict[str, set[str]]:
+    """Every name that /metrics shows, with its labels."""
+    found: dict[str, set[str]] = {}
     for one in vars(metrics).values():
         if isinstance(one, Counter | Gauge | Histogram):
             name = one.describe()[0].name  # without the _total of counters
             full = f"{name}_total" if isinstance(one, Counter) else name
-            found |= {full, *(name + suffix for suffix in SUFFIXES[type(one)])}
+            names = (full, *(name + suffix for suffix in SUFFIXES[type(one)]))
+            found |= {key: set(one._labelnames) for key in names}
     return found
+
+
+def asked_labels(query: str) -> set[str]:
+    """The labels that a query groups and filters by."""
+    found = (one for pair in LABELS.findall(query) for one in ",".join(pair).split(","))
+    return {one.strip() for one in found if one.strip()}
 
 
 def rules() -> Iterator[dict[str, Any]]:
@@ -56,11 +67,26 @@ def test_dashboard_draws_declared_metrics(path: Path) -> None:
     queries = [target["expr"] for panel in drawn["panels"] for target in panel["targets"]]
     assert queries
     if path.stem in dashboards.DASHBOARDS:  # the probe has metrics of its own
-        assert {name for query in queries for name in NAME.findall(query)} <= declared()
+        assert {name for query in queries for name in NAME.findall(query)} <= declared().keys()
 
 
-def test_alerts_watch_declared_metrics() -> None:
-    assert {name for rule in rules() for name in NAME.findall(rule["expr"])} <= declared()
+@pytest.mark.parametrize("name", dashboards.DASHBOARDS)
+def test_queries_ask_for_labels_that_the_metrics_have(name: str) -> None:
+    drawn, known = json.loads(dashboards.text(name)), declared()
+    for target in (target for panel in drawn["panels"] for target in panel["targets"]):
+        query = target["expr"]
+        labels = OF_TARGETS.union(*(known[metric] for metric in NAME.findall(query)))
+        assert asked_labels(query) <= labels, query
+        assert set(SHOWN.findall(target["legendFormat"])) <= asked_labels(query), query
+
+
+def test_alerts_watch_declared_metrics_by_labels_that_they_have() -> None:
+    known = declared()
+    for rule in rules():
+        found = NAME.findall(rule["expr"])
+        assert set(found) <= known.keys()
+        asked = asked_labels(rule["expr"])
+        assert asked <= OF_TARGETS.union(*(known[metric] for metric in found)), rule["alert"]
 
 
 def test_each_alert_has_its_runbook_and_nothing_else_has() -> None:
