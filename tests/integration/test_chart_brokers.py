@@ -110,6 +110,8 @@ async def opened(hosts: list[str]) -> AsyncIterator[Bus]:
         async def made() -> bool:
             with contextlib.suppress(BusUnavailable):  # they are still choosing leaders
                 await bus.ensure_topology(replicas=3)
+                for bucket in ("rooms", "leases"):
+                    await bus.kv(bucket).put("there", b"1")
                 return True
             return False
 
