@@ -87,17 +87,31 @@ async def duel(release: Release, queue: str = "duel") -> AsyncIterator[tuple[Pla
 async def frames(players: Sequence[Player]) -> None:
     """All go on for two seconds of play, in the match and the seat that they had."""
     before = [len(player.seen.steps) for player in players]
-    await until(
-        lambda: all(
-            len(player.seen.steps) > count + 40
-            for player, count in zip(players, before, strict=True)
+    try:
+        await until(
+            lambda: all(
+                len(player.seen.steps) > count + 40
+                for player, count in zip(players, before, strict=True)
+            )
         )
-    )
+    except AssertionError as error:
+        raise AssertionError(f"play stands still: {[told(each) for each in players]}") from error
     for player in players:
         player.seen.check()
         assert player.room.ended is None
         kinds = {control.kind for control in player.seen.controls}
         assert room_pb2.CONTROL_KIND_KICKED not in kinds
+
+
+def told(player: Player) -> str:
+    """What a player knows of its room."""
+    room, steps = player.room, player.seen.steps
+    since_s = asyncio.get_running_loop().time() - steps[-1][0] if steps else -1.0
+    return (
+        f"epoch {player.seen.epoch}, {len(steps)} frames, the last {since_s:.1f} s ago,"
+        f" ended {room.ended}, joins {room.joins}, breaks {room.breaks},"
+        f" controls {player.seen.controls[-5:]}"
+    )
 
 
 def occupied(release: Release) -> list[str]:
