@@ -16,19 +16,19 @@ is started again at its port finds it free."""
 _TRIES = 100
 
 
-def free(listeners: Sequence[str], *, besides: int = 0) -> plan.Ports:
+def free(listeners: Sequence[str], *, besides: int | None = None) -> plan.Ports:
     """A free port for each listener, none of them twice and none `besides`, which is promised."""
     with contextlib.ExitStack() as held:
         return plan.Ports(by_name={name: _hold(held, besides) for name in listeners})
 
 
-def _hold(held: contextlib.ExitStack, besides: int) -> int:
+def _hold(held: contextlib.ExitStack, besides: int | None) -> int:
     """Bind to a free port until `held` is left; any of the kernel's where the range is full.
 
     Without SO_REUSEADDR: with it two sockets that do not listen may be bound to the same port.
     """
     for port in (*(secrets.choice(_RANGE) for _ in range(_TRIES)), 0):
-        if port == besides != 0:
+        if port == besides:
             continue
         holder = held.enter_context(socket.socket())
         with contextlib.suppress(OSError):
