@@ -18,7 +18,7 @@ from playwright.sync_api import Browser
 from prometheus_client.parser import text_string_to_metric_families
 
 from rallypoint import client
-from tests.kube import budgets, chart_stack
+from tests.kube import budgets, chart_stack, policies
 from tests.kube.chart_play import (
     PAIRS,
     READY_S,
@@ -116,13 +116,17 @@ def test_servers_are_pods_that_the_operator_made(release: Release) -> None:
         assert [(o["kind"], o["name"]) for o in pod["metadata"]["ownerReferences"]] == [
             ("GameServer", name)
         ]
-    (policy,) = (
-        one["spec"]["podSelector"]["matchLabels"]
-        for one in release.items("networkpolicies")
-        if one["metadata"]["name"].endswith("-rooms")
-    )
-    # Policies are checked as objects alone: the network of this cluster does not enforce them.
-    assert all(chart.selects(policy, pod["metadata"]["labels"]) for pod in rooms.values())
+
+
+def test_policies_let_through_what_is_drawn_and_nothing_else(
+    release: Release, cluster: Cluster
+) -> None:
+    """kube-router enforces them on the nodes, for all tests here."""
+
+    def holds() -> bool:
+        return policies.wrong(release, cluster) == []
+
+    assert chart_stack.within(holds, READY_S), policies.wrong(release, cluster)
 
 
 def test_old_version_of_sets_is_converted_and_nonsense_is_refused(release: Release) -> None:

@@ -71,6 +71,9 @@ PROGRAMS = {
             "kube-proxy",
         )
     },
+    "kube-router": Program(
+        "kube-router", "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router"
+    ),
     **{name: _of_containerd(name) for name in ("containerd", "containerd-shim-runc-v2", "ctr")},
 }
 

@@ -44,6 +44,7 @@ UNANSWERED = (
 REPEATABLE = frozenset({"get", "apply", "label", "wait", "rollout", "uncordon"})
 SERVICES = "10.96.0.0/16"
 FIRST_SERVICE = "10.96.0.1"
+PORT = 6443
 
 
 class Unusable(Exception):
@@ -176,7 +177,8 @@ def _prepared(folder: Path, place: Place) -> tuple[ApiServer, dict[str, object]]
     served = authority.issue("kube-apiserver", hosts=hosts)
     accounts = authority.issue("service-accounts")
     admin = authority.issue("admin", organization="system:masters")
-    port = free_one()
+    # Policies let pods go to the usual port; here others may have it.
+    port = free_one() if place == HERE else PORT
     url = f"https://{place.host}:{port}"
     config = write_kubeconfig(
         folder / "kubeconfig", url=url, ca_file=authority.ca_file, admin=admin

@@ -71,6 +71,8 @@ def cluster(folder: Path, *, nodes: int = 2) -> Iterator[Cluster]:
             one.wait_containerd()
             one.pull(pause)
         _wait_ready(server, started)
+        for one in started:
+            one.enforce()
         yield Cluster(server, switch, tuple(started))
 
 

@@ -1,4 +1,7 @@
-"""A real node: containerd with runc, the kubelet, kube-proxy, in a host of its own."""
+"""A real node: containerd with runc, the kubelet, kube-proxy, in a host of its own.
+
+Network policies hold: kube-router enforces them, and does nothing else of what it could.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,11 @@ from tests.support.cluster.dns import DOMAIN
 from tests.support.cluster.images import PAUSE
 from tests.support.cluster.network import PODS, STOP_S, Host, Unavailable, children, run
 from tests.support.cluster.places import flags, start
-from tests.support.kubernetes import ApiServer
+from tests.support.kubernetes import SERVICES, ApiServer
 
 CNI_PROGRAMS: Final = Path("/usr/lib/cni")
 PROGRAMS: Final = (
-    "containerd", "containerd-shim-runc-v2", "ctr", "kubelet", "kube-proxy",
+    "containerd", "containerd-shim-runc-v2", "ctr", "kubelet", "kube-proxy", "kube-router",
 )  # fmt: skip
 CONTAINERD: Final = """
 version = 3
@@ -41,19 +44,22 @@ conf_dir = "{folder}/cni"
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
 sandbox = "{pause}"
 """
+SYSTEM: Final = {
+    "runc": "runc", "nft": "nftables", "iptables": "iptables", "ipset": "ipset",
+}  # fmt: skip
+"""What the programs call, and who has it."""
 START_S: Final = 30.0
 SOCKET: Final = "/run/containerd/containerd.sock"
 
 
 def refuse_missing() -> None:
     """Unavailable when containers cannot run here."""
-    if shutil.which("runc") is None:
-        raise Unavailable("`runc` is not installed")
     for name in ("ptp", "host-local", "portmap"):
         if not (CNI_PROGRAMS / name).exists():
             raise Unavailable(f"the CNI plugin {name} is not in {CNI_PROGRAMS}")
-    if shutil.which("nft") is None:
-        raise Unavailable("`nft` is not installed (nftables)")
+    for program, package in SYSTEM.items():
+        if shutil.which(program) is None:
+            raise Unavailable(f"`{program}` is not installed ({package})")
 
 
 class Node:
@@ -80,13 +86,18 @@ class Node:
         self.start_program("kubelet")
         self.start_program("kube-proxy")
 
+    def enforce(self) -> None:
+        """Have policies hold; kube-router gives up where the API server knows no such node."""
+        self.start_program("kube-router")
+
     def start_program(self, name: str) -> None:
-        """Start one of the three."""
+        """Start one of them."""
         folder = self.host.folder
         command: dict[str, Sequence[str | Path]] = {
             "containerd": ("--config", folder / "containerd.toml", "--log-level", "warn"),
             "kubelet": flags(self._kubelet_flags()),
             "kube-proxy": flags({"config": folder / "kube-proxy.json", "v": 0}),
+            "kube-router": flags(self._kube_router_flags()),
         }
         # containerd finds its shim on the path.
         path = f"{folder / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -113,6 +124,12 @@ class Node:
         for container in self.ctr("containers", "list", "--quiet", labels).split():
             if container in running:
                 self.ctr("tasks", "kill", "--signal", "SIGKILL", container)
+
+    def within_pod(self, container: str) -> tuple[str, ...]:
+        """Return the words that start a program of this machine in the network of a pod."""
+        tasks = (line.split() for line in self.ctr("tasks", "list").splitlines())
+        process = next(words[1] for words in tasks if words[0] == container)
+        return (*self.host.whole.enter, "nsenter", "-t", process, "--net", "--")
 
     def ctr(self, *words: str) -> str:
         """Run containerd's own client on the node's pods and images."""
@@ -224,6 +241,19 @@ class Node:
             "nodeStatusUpdateFrequency": "2s",
             "nodeLeaseDurationSeconds": 5,
             "healthzPort": 0,
+        }
+
+    def _kube_router_flags(self) -> dict[str, object]:
+        return {
+            "kubeconfig": self._server.client("kube-router", organization="system:masters"),
+            "hostname-override": self.name,
+            "run-firewall": "true",
+            "run-router": "false",
+            "run-service-proxy": "false",
+            "run-loadbalancer": "false",
+            "service-cluster-ip-range": SERVICES,
+            "health-port": 0,
+            "v": 0,
         }
 
     def _proxy_config(self) -> dict[str, Any]:
