@@ -131,7 +131,7 @@ def test_every_selector_takes_the_pods_of_one_workload(case: str) -> None:
 @cases
 def test_what_pods_refer_to_is_there(case: str) -> None:
     made = {(o["kind"], o["metadata"]["name"]) for o in chart.rendered(case)}
-    given = {("Secret", "my-keys"), ("Secret", "my-certificates")}
+    given = {("Secret", name) for name in ("my-keys", "my-certificates", "brokers", "game")}
     given |= {("Secret", f"{chart.RELEASE}-rallypoint-tls")}  # cert-manager's
     for name, pod in chart.pods(case):
         spec = pod["spec"]

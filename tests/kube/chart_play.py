@@ -84,6 +84,12 @@ async def duel(release: Release, queue: str = "duel") -> AsyncIterator[tuple[Pla
                 await player.room.leave()
 
 
+async def played(release: Release) -> None:
+    """Two players in a match, for two seconds of it."""
+    async with duel(release, "skirmish") as players:
+        await until(lambda: all(len(player.seen.steps) > 40 for player in players))
+
+
 async def frames(players: Sequence[Player]) -> None:
     """All go on for two seconds of play, in the match and the seat that they had."""
     before = [len(player.seen.steps) for player in players]

@@ -45,9 +45,9 @@ CLUSTER_WIDE: Final = (
 )
 OF_A_NAMESPACE: Final = (
     "all,secrets,configmaps,serviceaccounts,roles,rolebindings,networkpolicies,"
-    "poddisruptionbudgets,leases,controllerrevisions,persistentvolumeclaims,endpointslices,"
-    "gameservers,gameserversets"
+    "poddisruptionbudgets,leases,controllerrevisions,persistentvolumeclaims,endpointslices"
 )
+OURS: Final = ",gameservers,gameserversets"
 UNCONVERTED: Final = (
     "patch", "crd", "gameserversets.rallypoint.dev", "--type=merge",
     "-p", '{"spec":{"conversion":{"strategy":"None","webhook":null}}}',
@@ -184,21 +184,27 @@ class Release:
 
     def uninstall(self) -> set[str]:
         """Remove the release and, as the NOTES say, what Helm leaves; returns what is left."""
-        self.helm("uninstall", chart.RELEASE, "--wait", "--timeout", f"{INSTALL_S}s")
-        if "gameserversets" in self.server.does("get", "crd", "-o", "name"):
-            self.server.does(*UNCONVERTED)
+        self.remove()
         within(lambda: all(one.startswith(CLAIM) for one in self.left()), INSTALL_S)
         assert any(one.startswith(CLAIM) for one in self.left()), "the brokers' data stays"
         self.kubectl("delete", "pvc", "-l", f"app.kubernetes.io/instance={chart.RELEASE}")
         return self.left()
 
+    def remove(self) -> None:
+        """Remove the release."""
+        self.helm("uninstall", chart.RELEASE, "--wait", "--timeout", f"{INSTALL_S}s")
+        if self._has_our_kinds():
+            self.server.does(*UNCONVERTED)
+
+    def _has_our_kinds(self) -> bool:
+        return "gameserversets" in self.server.does("get", "crd", "-o", "name")
+
     def left(self) -> set[str]:
         """What is in the namespaces, but for what Kubernetes makes there itself."""
-        found = self.kubectl("get", OF_A_NAMESPACE, "--ignore-not-found", "-o", "name")
-        measured = self.server.does(
-            "-n", self.measured, "get", OF_A_NAMESPACE, "--ignore-not-found", "-o", "name"
-        )
-        return (set(found.split()) | set(measured.split())) - KUBERNETES_OWN
+        kinds = OF_A_NAMESPACE + (OURS if self._has_our_kinds() else "")
+        asked = ("get", kinds, "--ignore-not-found", "-o", "name")
+        measured = self.server.does("-n", self.measured, *asked)
+        return {*self.kubectl(*asked).split(), *measured.split()} - KUBERNETES_OWN
 
 
 def _given(values: tuple[str, ...]) -> list[str]:
@@ -268,9 +274,21 @@ def _disk(namespace: str, pod: str, folder: Path, nodes: list[str]) -> dict[str,
     }
 
 
+def _nothing(_: Release) -> tuple[str, ...]:
+    return ()
+
+
 @contextmanager
-def installed(cluster: Cluster, *values: str, source: Path = chart.CHART) -> Iterator[Release]:
-    """Install a chart in a namespace of its own, with the images of this checkout."""
+def installed(
+    cluster: Cluster,
+    *values: str,
+    source: Path = chart.CHART,
+    prepare: Callable[[Release], tuple[str, ...]] = _nothing,
+) -> Iterator[Release]:
+    """Install a chart in a namespace of its own, with the images of this checkout.
+
+    `prepare` puts into the namespaces what is there before, and returns more values.
+    """
     if reason := images.missing():
         pytest.skip(reason)
     folder = images.built()
@@ -286,7 +304,8 @@ def installed(cluster: Cluster, *values: str, source: Path = chart.CHART) -> Ite
         server.does("label", "namespace", namespace, enforced)
     with disks(cluster, name):
         try:
-            made.install(source, *VALUES, f"probe.namespace={made.measured}", *values)
+            more = (f"probe.namespace={made.measured}", *values, *prepare(made))
+            made.install(source, *VALUES, *more)
             yield made
         finally:
             _remove(made)

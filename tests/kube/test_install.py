@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.kube import chart_play, chart_stack
-from tests.kube.chart_stack import INSTALL_S, Release
+from tests.kube.chart_stack import INSTALL_S
 from tests.kube.conftest import Runs
 from tests.support import chart
 from tests.support.cluster.machines import Cluster
-from tests.support.players import until
 
 REDIS = f"{chart.RELEASE}-rallypoint-redis"
 AOF_OF_6 = "Successfully migrated an old-style AOF"
@@ -30,7 +29,7 @@ def test_chart_is_installed_played_upgraded_and_removed(
     earlier = chart.landed(tmp_path)
     with chart_stack.installed(cluster, source=earlier or chart.CHART) as release:
         keys = release.keys()
-        runs(played(release))
+        runs(chart_play.played(release))
 
         cluster.server.does("apply", "--server-side", "--force-conflicts", "-f", str(chart.CRDS))
         release.upgrade("logLevel=debug")
@@ -38,18 +37,9 @@ def test_chart_is_installed_played_upgraded_and_removed(
         assert release.keys() == keys
         if earlier:
             assert AOF_OF_6 in release.kubectl("logs", f"statefulset/{REDIS}")
-        runs(played(release))
+        runs(chart_play.played(release))
         assert release.uninstall() == set()
         here = {f"namespace/{release.namespace}", f"namespace/{release.measured}"}
         assert chart_stack.cluster_wide(cluster.server) - before == here
     if earlier is None:
         pytest.skip(f"upgraded from the same chart: this clone does not have {chart.LANDED}")
-
-
-async def played(release: Release) -> None:
-    """Two players in a match, for two seconds of it."""
-    async with chart_play.duel(release, "skirmish") as players:
-        await until(lambda: all(len(player.seen.steps) > 40 for player in players))
-        for player in players:
-            player.seen.check()
-            assert player.room.ended is None

@@ -23,6 +23,15 @@
 - name: RALLYPOINT_REDIS_PASSWORD
   valueFrom: {secretKeyRef: {name: {{ include "rallypoint.secret" $root }}, key: redis-password}}
 {{- end }}
+{{- range $folder := include "rallypoint.brokerSecrets" . | fromYaml | keys | sortAlpha }}
+{{- $broker := splitList "-" $folder | first | upper }}
+{{- if hasSuffix "-ca" $folder }}
+- {name: RALLYPOINT_{{ $broker }}_CA_FILE, value: /etc/rallypoint/{{ $folder }}/ca.crt}
+{{- else }}
+- {name: RALLYPOINT_{{ $broker }}_CERT_FILE, value: /etc/rallypoint/{{ $folder }}/tls.crt}
+- {name: RALLYPOINT_{{ $broker }}_KEY_FILE, value: /etc/rallypoint/{{ $folder }}/tls.key}
+{{- end }}
+{{- end }}
 {{- if $values.monitoring.otlpEndpoint }}
 - {name: RALLYPOINT_OTLP_ENDPOINT, value: {{ $values.monitoring.otlpEndpoint | quote }}}
 {{- end }}
@@ -34,6 +43,23 @@
 {{- end }}
 {{- range $name, $value := merge (dict) .own.settings $values.settings }}
 - {name: RALLYPOINT_{{ $name }}, value: {{ include "rallypoint.setting" $value | quote }}}
+{{- end }}
+{{- end }}
+
+{{/* The Secrets by which a component and the external brokers know each other, by the folders they are put in. */}}
+{{- define "rallypoint.brokerSecrets" -}}
+{{- $callers := dict "redis" (list "gateway" "matchmaking" "fleet" "operator") }}
+{{- $_ := set $callers "nats" (append $callers.redis "rooms") }}
+{{- range $broker, $its := $callers }}
+{{- $given := index $.root.Values $broker }}
+{{- if and (not $given.bundled) (has $.component $its) }}
+{{- with $given.external.caSecret }}
+{{ $broker }}-ca: {{ . }}
+{{- end }}
+{{- with $given.external.certSecret }}
+{{ $broker }}-cert: {{ . }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end }}
 

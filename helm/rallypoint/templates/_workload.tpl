@@ -124,11 +124,17 @@ spec:
         {{- if .tls }}
         - {name: tls, mountPath: /etc/rallypoint/tls, readOnly: true}
         {{- end }}
+        {{- range $folder, $_ := include "rallypoint.brokerSecrets" . | fromYaml }}
+        - {name: {{ $folder }}, mountPath: /etc/rallypoint/{{ $folder }}, readOnly: true}
+        {{- end }}
         {{- with .mounts }}{{ . | nindent 8 }}{{ end }}
   volumes:
     - {name: tmp, emptyDir: {sizeLimit: 64Mi}}
     {{- if .tls }}
     - {name: tls, secret: {secretName: {{ include "rallypoint.tlsSecret" $root }}, defaultMode: 0440}}
+    {{- end }}
+    {{- range $folder, $secret := include "rallypoint.brokerSecrets" . | fromYaml }}
+    - {name: {{ $folder }}, secret: {secretName: {{ $secret }}, defaultMode: 0440}}
     {{- end }}
     {{- with .volumes }}{{ . | nindent 4 }}{{ end }}
 {{- end }}
