@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
+import shlex
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any, Final
 import pytest
 
 from tests.kube import rights
-from tests.support import chart, images
+from tests.support import chart, go, images
 from tests.support.cluster.machines import Cluster
 from tests.support.kubernetes import ApiServer
 
@@ -58,7 +60,8 @@ BROKERS: Final = tuple(
     f"{chart.RELEASE}-rallypoint-{name}" for name in ("nats-0", "nats-1", "nats-2", "redis-0")
 )
 """Pods that have a disk; a small release has one of NATS."""
-CLAIM: Final = "persistentvolumeclaim/"
+UNINSTALL: Final = "`helm uninstall` leaves"
+COMMAND: Final = " " * 4
 METRICS: Final = "/api/v1/namespaces/{namespace}/pods/{name}:9400/proxy/metrics"
 KEEP: Final = "--reset-then-reuse-values"
 """What was set stays, what was not is the new chart's."""
@@ -105,7 +108,11 @@ class Release:
         )  # fmt: skip
 
     def upgrade(self, *values: str) -> None:
-        """Come to this checkout's chart with other values; wait until Helm's pods have them."""
+        """Come to this checkout's chart with other values; wait until Helm's pods have them.
+
+        Helm leaves CRDs as they are.
+        """
+        self.server.does("apply", "--server-side", "--force-conflicts", "-f", str(chart.CRDS))
         wait = ("--wait", "--timeout", f"{INSTALL_S}s")
         self.helm("upgrade", chart.RELEASE, str(chart.CHART), KEEP, *_given(values), *wait)
 
@@ -182,19 +189,30 @@ class Release:
 
         assert within(is_back, INSTALL_S), self.told()
 
-    def uninstall(self) -> set[str]:
-        """Remove the release and, as the NOTES say, what Helm leaves; returns what is left."""
-        self.remove()
-        within(lambda: all(one.startswith(CLAIM) for one in self.left()), INSTALL_S)
-        assert any(one.startswith(CLAIM) for one in self.left()), "the brokers' data stays"
-        self.kubectl("delete", "pvc", "-l", f"app.kubernetes.io/instance={chart.RELEASE}")
+    def uninstall(self, others: Set[str] = frozenset()) -> set[str]:
+        """Remove the release and, by the very commands of its NOTES, what Helm leaves.
+
+        Waits until only what belongs to others is left; returns what is.
+        """
+        leaves = self.helm("get", "notes", chart.RELEASE).partition(UNINSTALL)[2]
+        assert leaves
+        self.helm("uninstall", chart.RELEASE, "--wait", "--timeout", f"{INSTALL_S}s")
+        assert bool(self.items("pvc")) == ("delete pvc" in leaves), leaves
+        for line in leaves.splitlines():
+            if line.startswith(COMMAND):
+                self._types(line)
+        within(lambda: self.left() <= others, INSTALL_S)
         return self.left()
 
-    def remove(self) -> None:
-        """Remove the release."""
-        self.helm("uninstall", chart.RELEASE, "--wait", "--timeout", f"{INSTALL_S}s")
-        if self._has_our_kinds():
-            self.server.does(*UNCONVERTED)
+    def _types(self, line: str) -> None:
+        """Run a line as an administrator with kubectl would."""
+        script = f'kubectl() {{ {shlex.quote(str(go.tool("kubectl")))} "$@"; }}; {line}'
+        environment = {**os.environ, "KUBECONFIG": str(self.server.kubeconfig)}
+        done = subprocess.run(
+            ["sh", "-c", script],
+            env=environment, capture_output=True, text=True, check=False, timeout=INSTALL_S,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
 
     def _has_our_kinds(self) -> bool:
         return "gameserversets" in self.server.does("get", "crd", "-o", "name")

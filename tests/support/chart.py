@@ -17,8 +17,10 @@ HELM = Path(sys.executable).parent / "helm"
 CASES = tuple(sorted(path.name.removesuffix("-values.yaml") for path in CHART.glob("ci/*.yaml")))
 NAMESPACE = "play"
 RELEASE = "demo"
-LANDED: Final = "fdac4134236d9d23532367ebfccc22765bc29e44"
+OLDEST: Final = "fdac4134236d9d23532367ebfccc22765bc29e44"
 """A commit whose chart somebody may have installed: the oldest that this one is an upgrade of."""
+LANDED: Final = "236a1ea1659f4a041e75b0e9640c01570aebfd97"
+"""The newest that landed before this one."""
 
 Object = dict[str, Any]
 
@@ -35,9 +37,9 @@ def helm(*words: str, within_s: float = 60) -> subprocess.CompletedProcess[str]:
     )
 
 
-def landed(folder: Path) -> Path | None:
-    """Unpack the chart of `LANDED`; None where the clone has no such history."""
-    asked = ["git", "archive", LANDED, "--", str(CHART.relative_to(ROOT))]
+def landed(commit: str, folder: Path) -> Path | None:
+    """Unpack the chart of a commit; None where the clone has no such history."""
+    asked = ["git", "archive", commit, "--", str(CHART.relative_to(ROOT))]
     packed = subprocess.run(asked, cwd=ROOT, capture_output=True, check=False)
     if packed.returncode:
         return None
