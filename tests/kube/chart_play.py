@@ -115,7 +115,7 @@ def told(player: Player) -> str:
     since_s = asyncio.get_running_loop().time() - steps[-1][0] if steps else -1.0
     return (
         f"epoch {player.seen.epoch}, {len(steps)} frames, the last {since_s:.1f} s ago,"
-        f" ended {room.ended}, joins {room.joins}, breaks {room.breaks},"
+        f" ended {room.ended}, gave up {room._failure!r}, joins {room.joins}, breaks {room.breaks},"
         f" controls {player.seen.controls[-5:]}"
     )
 
