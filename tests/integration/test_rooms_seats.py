@@ -21,6 +21,7 @@ SKIRMISH = define(skirmish.Skirmish)
 SHORT = with_info(SKIRMISH, name="short", grace_s=0.4)
 TICTACTOE = define(tictactoe.TicTacToe)
 Fresh = Callable[[str], str]
+REPLACED = "STREAM_REPLACED"
 
 
 def test_newest_stream_wins_over_another_gateway(
@@ -36,12 +37,40 @@ def test_newest_stream_wins_over_another_gateway(
             seats = await node.create(room_id)
             old = await first.join(room_id, "p0", seats[0].seat_token)
             new = await second.join(room_id, "p0", old.welcome.seat_token)
-            await until(lambda: old.kicked == "STREAM_REPLACED")
+            await until(lambda: old.kicked == REPLACED)
             await until(lambda: len(new.frames) > 2)
             await first.inputs(old, 1, {"dx": 100})
             await second.inputs(new, 1, {"dx": -100})
             await until(lambda: new.value("seats", "ack")[0] == 1)
             assert (old.seat.generation, new.seat.generation) == (1, 2)
+
+    runs(play())
+
+
+def test_join_that_was_held_up_takes_no_seat_back(
+    brokers: Brokers, runs: Runs, fresh: Fresh
+) -> None:
+    async def play() -> None:
+        async with (
+            room_node(brokers) as node,
+            attached(node, SKIRMISH) as slow,
+            attached(node, SKIRMISH) as quick,
+        ):
+            room_id = fresh("room")
+            token = (await node.create(room_id))[0].seat_token
+            new = await quick.join(room_id, "p0", token, client_id=7, attempt=2)
+            late = await slow.join(room_id, "p0", token, client_id=7, attempt=1)
+            assert (late.joined.code, late.joined.reason) == (Code.ABORTED, REPLACED)
+            await slow.send(leaves=[host.ClientLeave(client=late.client)])
+            seen = len(new.frames)
+            await until(lambda: len(new.frames) > seen + 2)
+            assert (new.kicked, new.value("seats", "state")[0]) == ("", SeatState.CONNECTED)
+            # Another client is another matter, and so is a later try.
+            other = await slow.join(room_id, "p0", token, client_id=8, attempt=1)
+            await until(lambda: new.kicked == REPLACED)
+            back = await quick.join(room_id, "p0", token, client_id=7, attempt=3)
+            await until(lambda: other.kicked == REPLACED)
+            assert back.joined.code == 0
 
     runs(play())
 

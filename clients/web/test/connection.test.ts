@@ -102,6 +102,8 @@ test("a broken stream is joined again with both tokens", async () => {
   stream().cut();
   await until(() => joins.length >= 2);
   assert.deepEqual(joins[1]?.request.seatTokens.map((token) => token[0]), [101, 1]);
+  assert.deepEqual(joins.map(({ request }) => request.attempt), [1, 2]);
+  assert.ok(joins[0]?.request.clientId && joins[0].request.clientId === joins[1]?.request.clientId);
   stream().send(frame(9, 0, 0));
   await until(() => frames.length === 2);
   assert.equal(connection.state, "live");

@@ -11,6 +11,7 @@ The same object lives through all streams of a seat: epochs, event ids and input
 from __future__ import annotations
 
 import collections
+import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -95,6 +96,8 @@ class Seat:
         """Whether the server sends every other frame only, because this client lags."""
         self.schema: schema.Schema | None = None
         self._tokens = [seat_token]
+        self._client_id = secrets.randbits(31) + 1
+        self._attempt = 0
         self._only = only
         self._glance = glance
         self._decoder: codec.Decoder | None = None
@@ -121,9 +124,13 @@ class Seat:
         return self._decoder.values(table)
 
     def join_request(self) -> bytes:
-        """The JoinRequest that opens the next stream."""
+        """The JoinRequest that opens the next stream; one that arrives late takes no seat back."""
+        self._attempt += 1
         return room_pb2.JoinRequest(
-            room_id=self.room_id, seat_tokens=self._tokens
+            room_id=self.room_id,
+            seat_tokens=self._tokens,
+            client_id=self._client_id,
+            attempt=self._attempt,
         ).SerializeToString()
 
     # -- down

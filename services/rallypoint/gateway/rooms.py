@@ -176,6 +176,7 @@ class RoomApi:
             schema_hash=request.schema_hash,
             token_expires_s=session.expires_s,
             joined=asyncio.get_running_loop().create_future(),
+            attempt=(request.client_id, request.attempt),
         )
         self._board.add(stream)
         if room.node is not None:

@@ -102,6 +102,8 @@ class Stream:
     """When the access token it was opened with ends, unix time."""
     joined: asyncio.Future[None]
     """Done once welcomed; carries the error of a refusal."""
+    attempt: tuple[int, int] = (0, 0)
+    """Which client's join it is, and which of those."""
     phase: sync.Phase = sync.Phase.JOINING
     slot: int = -1
     """Its place in the fan-out once welcomed."""
@@ -133,6 +135,7 @@ class Stream:
     def as_join(self) -> ClientJoin:
         """What asks a node for this stream's seat: with tokens at first, later by generation."""
         waiting = self.phase is sync.Phase.JOINING
+        client_id, attempt = self.attempt if waiting else (0, 0)
         return ClientJoin(
             client=self.client,
             room_id=self.room.room_id,
@@ -140,6 +143,8 @@ class Stream:
             seat_tokens=self.seat_tokens if waiting else (),
             generation=self.generation,
             slot=self.seat_slot,
+            client_id=client_id,
+            attempt=attempt,
         )
 
     def refuse(self, error: errors.RallypointError) -> None:

@@ -137,6 +137,8 @@ class HostedRoom:
         """Records the room, if it is recorded."""
         self.replies: dict[int, ReplyLog] = {}
         self.streams: dict[int, Stream] = {}
+        self.attempts: dict[int, tuple[int, int]] = {}
+        """By slot, the client that took the seat last and the number of its join."""
         self.ended: Ended | None = None
         self.over = asyncio.Event()
         """Set when its end is stored."""

@@ -109,6 +109,7 @@ def _seat(table: RoomTable, room: HostedRoom, wanted: Seat, reserve_until: float
         wanted.player_id, wanted.display_name, team=wanted.team, reserve_until=reserve_until
     )
     room.replies.pop(seat.slot, None)
+    room.attempts.pop(seat.slot, None)
     table.add_seat(room.slot, seat)
     if not table.definition.crowded:
         control = room_pb2.Control(kind=room_pb2.CONTROL_KIND_SEAT, seat=schema_proto.seat(seat))
@@ -202,7 +203,21 @@ def _opened(room: HostedRoom, request: host.ClientJoin) -> Opened:
         raise errors.NotFound("ROOM_UNKNOWN", "the room has ended")
     if request.generation:
         return room.book.retake(request.slot, request.player_id, request.generation)
-    return room.book.open(request.player_id, request.seat_tokens)
+    _refuse_overtaken(room, request)
+    opened = room.book.open(request.player_id, request.seat_tokens)
+    room.attempts[opened.slot] = request.client_id, request.attempt
+    return opened
+
+
+def _refuse_overtaken(room: HostedRoom, request: host.ClientJoin) -> None:
+    """A join that was held up must not end the stream that its client has opened since.
+
+    One and the same may come twice: a gateway asks again over a new Attach stream.
+    """
+    slot = room.book.held(request.player_id)
+    client_id, attempt = (0, 0) if slot is None else room.attempts.get(slot, (0, 0))
+    if 0 < request.client_id == client_id and request.attempt < attempt:
+        raise errors.Aborted("STREAM_REPLACED", "the same client has joined again since")
 
 
 def _answered(table: RoomTable, room: HostedRoom, message: host.ClientMessage) -> Reply:

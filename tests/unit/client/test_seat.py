@@ -117,6 +117,15 @@ def test_new_seat_token_is_offered_before_the_old_one() -> None:
     assert list(request.seat_tokens) == [b"third", b"second"]
 
 
+def test_joins_are_told_apart_by_client_and_number() -> None:
+    held, other = joined(), joined()
+    first, second, foreign = (
+        room_pb2.JoinRequest.FromString(one.join_request()) for one in (held, held, other)
+    )
+    assert first.client_id == second.client_id != foreign.client_id
+    assert 0 < first.attempt < second.attempt
+
+
 def sent(held: seat.Seat) -> tuple[int, list[bytes]]:
     request = held.input_request()
     assert request is not None

@@ -176,11 +176,13 @@ def test_broken_link_keeps_streams_and_asks_by_generation() -> None:
     async def scenario(world: World) -> None:
         stream, outlet = world.join()
         waiting, _ = world.join(welcomed=False)
+        stream.attempt, waiting.attempt = (5, 1), (6, 2)
         world.frames(frame(1, 0, stream))
         world.node.detached()
         first, second = world.node.greeting().joins
         assert (first.generation, list(first.seat_tokens)) == (1, [])
         assert (second.generation, list(second.seat_tokens)) == (0, [b"t"])
+        assert (second.client_id, second.attempt, first.client_id) == (6, 2, 0)
         world.frames(frame(2, 1, stream))
         world.welcome(stream)
         world.frames(frame(3, 0, stream))

@@ -111,6 +111,8 @@ export class RoomConnection {
   #stopped = new AbortController();
   #stream: AbortController | undefined;
   #tick = 0;
+  readonly #clientId = Math.floor(Math.random() * 0xffff_ffff) + 1;
+  #attempt = 0;
   #streams = 0;
   #inFlight = 0;
   #sentSeq = 0;
@@ -253,7 +255,13 @@ export class RoomConnection {
     this.#stream = stream;
     const watch = new SilenceWatch(this.#patienceMs(), () => stream.abort());
     const startedMs = performance.now();
-    const request = { roomId: this.#seat.roomId, seatTokens: [...this.#seat.tokens] };
+    this.#attempt += 1;
+    const request = {
+      roomId: this.#seat.roomId,
+      seatTokens: [...this.#seat.tokens],
+      clientId: this.#clientId,
+      attempt: this.#attempt,
+    };
     let again = false;
     try {
       for await (const message of this.#channel.stream(RoomService.method.join, request, { signal: stream.signal })) {
