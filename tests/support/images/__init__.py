@@ -33,7 +33,8 @@ from tests.support.images.buildah import Buildah, fresh
 HERE = Path(__file__).resolve().parent
 SOURCES = (
     "Dockerfile", ".dockerignore", "clients/web", "images", "protos", "pyproject.toml",
-    "requirements", "services", "tests/support/images", "tests/tools/otelcol",
+    "requirements", "services", "tests/support/images", "tests/tools/builder",
+    "tests/tools/otelcol",
 )  # fmt: skip
 VERSION = tomllib.loads((go.ROOT / "pyproject.toml").read_text())["project"]["version"]
 KEPT = 3
