@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import json
-import re
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -15,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests.integration import test_bots
 from tests.support import prometheus, waiting
+from tests.support.dashboards import Unanswered, shown_by
 from tests.support.prometheus import ROOT, RULES, Prometheus
 
 from rallypoint import client
@@ -24,11 +23,6 @@ from rallypoint.kit import errors, subjects
 from rallypoint.kit.bus import Bus
 from rallypoint.kit.names import RoomId
 
-DASHBOARDS = ROOT / "helm" / "rallypoint" / "dashboards"
-METRIC = re.compile(r"rallypoint_[a-z0-9_]+")
-FILTERED = re.compile(r'"(?!\.\*")[^"]+"|== 0')
-"""A query that wants certain labels may rightly find nothing."""
-LEGENDS = {"$namespace": ".*", "$__rate_interval": "1m"}
 ENDLESS = {**test_bots.DUEL, "queue": "endless", "options": {"time_limit_s": 600}}
 RAISING = {**test_bots.DUEL, "queue": "raising", "game": "raising", "options": {}}
 RAISING_GAME = """
@@ -43,18 +37,6 @@ class Raising(RoomGame):
 """
 PLAYED = "sum(rallypoint_room_players_count) > 1"
 PATIENCE_S = 60.0
-
-
-def queries() -> list[tuple[str, str]]:
-    """Every query of the dashboards, as Grafana would ask it."""
-    found = []
-    for path in sorted(DASHBOARDS.glob("*.json")):
-        name, panels = path.stem, json.loads(path.read_text())["panels"]
-        for query in (target["expr"] for panel in panels for target in panel["targets"]):
-            for variable, value in LEGENDS.items():
-                query = query.replace(variable, value)
-            found.append((name, query))
-    return found
 
 
 def targets(stack: Stack) -> dict[str, list[str]]:
@@ -92,6 +74,12 @@ async def playing(stack: Stack, queue: str, *, brain: str = "skirmish") -> Async
             await task
 
 
+async def play_one(stack: Stack) -> None:
+    """A match from its ticket to its result."""
+    squad = bots.Squad(stack.url, queue="duel", brain="skirmish", count=2, matches=1)
+    await bots.play(squad, bots.Score())
+
+
 async def knock(stack: Stack) -> None:
     """Open sessions, whether or not that works."""
     while True:
@@ -126,12 +114,20 @@ def test_rules_hold_their_own_tests() -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-async def answers(served: Prometheus) -> None:
-    """Ask everything; what has series must give lines."""
-    for name, query in queries():
-        lines = await asyncio.to_thread(served.ask, query)
-        have = [await asyncio.to_thread(served.ask, m) for m in set(METRIC.findall(query))]
-        assert lines or not all(have) or FILTERED.search(query), (name, query)
+@asynccontextmanager
+async def asking(served: Prometheus) -> AsyncIterator[None]:
+    """Meanwhile ask what the dashboards ask, until each query has had figures; it must then."""
+    unanswered = Unanswered(shown_by())
+
+    async def ask() -> None:
+        while not await asyncio.to_thread(unanswered.ask, served):  # noqa: ASYNC110  # it looks
+            await asyncio.sleep(2)
+
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(ask())
+        yield
+        task.cancel()
+    assert unanswered.left == []
 
 
 async def fires(served: Prometheus, *names: str) -> None:
@@ -213,12 +209,11 @@ def test_dashboards_are_answered_and_alerts_fire(tmp_path: Path) -> None:
         )
         async with Stack(wish) as stack:
             with prometheus.running(tmp_path, targets(stack)) as served:
-                squad = bots.Squad(stack.url, queue="duel", brain="skirmish", count=2, matches=1)
-                await bots.play(squad, bots.Score())
-                await until(lambda: bool(served.ask("rallypoint_mm_results_total")), "a rating")
-                await asyncio.sleep(2.5)  # rates need two looks
-                await answers(served)
-                assert not served.firing() & {"RallypointNotReady", "RallypointServiceAway"}
-                await break_things(stack, served)
+                async with asking(served):
+                    await play_one(stack)
+                    await until(lambda: bool(served.ask("rallypoint_mm_results_total")), "a rating")
+                    assert not served.firing() & {"RallypointNotReady", "RallypointServiceAway"}
+                    await asyncio.sleep(2.5)  # rates need two looks
+                    await break_things(stack, served)
 
     asyncio.run(scenario())

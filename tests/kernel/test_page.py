@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,23 +10,11 @@ from tests.kernel import rig
 from tests.kernel.peer import Part
 from tests.kernel.test_exporter import probing
 from tests.support import prometheus
-from tests.support.prometheus import ROOT, Prometheus
+from tests.support.dashboards import figures, shown_by
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("namespaces")
-PAGE = ROOT / "helm" / "rallypoint" / "dashboards" / "probe.json"
-VARIABLES = {"$namespace": ".*", "$__rate_interval": "1m"}
-ONLY_IN_A_CLUSTER = "rallypoint_probe_pods"
-
-
-def queries() -> Iterator[tuple[str, str]]:
-    """Every query with its panel's title, as Grafana would ask it."""
-    for panel in json.loads(PAGE.read_text())["panels"]:
-        for target in panel["targets"]:
-            query = target["expr"]
-            for variable, value in VARIABLES.items():
-                query = query.replace(variable, value)
-            yield panel["title"], query
+HERE = "tests/kernel/test_page.py"
 
 
 def trouble(cable: rig.Cable, ports: tuple[int, int, int]) -> None:
@@ -47,11 +32,6 @@ def trouble(cable: rig.Cable, ports: tuple[int, int, int]) -> None:
         sending.result()
 
 
-def values(served: Prometheus, query: str) -> list[float]:
-    found = [float(line["value"][1]) for line in served.ask(query)]
-    return [value for value in found if not math.isnan(value)]
-
-
 def test_the_page_draws_what_sockets_went_through(tmp_path: Path) -> None:
     prometheus.program("prometheus")
     ports = rig.free_port(), rig.free_port(), rig.free_port()
@@ -64,16 +44,17 @@ def test_the_page_draws_what_sockets_went_through(tmp_path: Path) -> None:
         trouble(cable, ports)
         drops = "rallypoint_udp_drops_total"
         wait_until(lambda: bool(served.ask(drops)), "a first look at everything")
-        once = sum(values(served, drops))
+        once = sum(figures(served, drops))
         trouble(cable, ports)
-        wait_until(lambda: sum(values(served, drops)) >= once * 1.5, "and a second")
-        drawn = [(title, query, values(served, query)) for title, query in queries()]
-    for title, query, found in drawn:
-        assert found or ONLY_IN_A_CLUSTER in query, (title, query)
-    most = {title: max([0.0, *found]) for title, _, found in drawn}
+        wait_until(lambda: sum(figures(served, drops)) >= once * 1.5, "and a second")
+        drawn = [(one.panel, figures(served, one.text)) for one in shown_by(HERE)]
+    assert [title for title, found in drawn if not found] == []
+    most: dict[str, float] = {}
+    for title, found in drawn:
+        most[title] = max([most.get(title, 0.0), *found])
     assert 0.015 < most["The path to players (rtt.min p50)"] < 0.032  # 20 ms, an octave wide
     assert 0.003 < most["Data waits for us (receive queue p99)"] < 0.016
     assert most["Our answer (turnaround p99)"] > 0.003
     assert 0.015 < most["Connects (p99)"] < 0.032
     assert 0.01 < most["Share sent again"] < 0.1
-    assert all(max(found) > 0 for title, _, found in drawn if title == "Datagrams dropped, resets")
+    assert all(max(found) > 0 for title, found in drawn if title == "Datagrams dropped, resets")

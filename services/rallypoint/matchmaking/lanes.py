@@ -8,6 +8,7 @@ import logging
 from collections.abc import Coroutine, Iterator, Mapping
 from typing import Any
 
+from rallypoint.kit import metrics
 from rallypoint.kit.runtime import Runtime
 from rallypoint.matchmaking import attention
 from rallypoint.matchmaking.assigner import Assigner
@@ -54,6 +55,8 @@ class Lanes(Mapping[str, Lane]):
             lane.change(config)
         else:
             lane = self._lanes[config.queue] = self._lane(config)
+            metrics.MM_CONFLICTS.labels(config.queue)  # from 0: what is rare is drawn before it
+            metrics.MM_BACKFILLS.labels(config.queue, "OK")
             self._tasks[config.queue] = [
                 self._start(attention.run(lane), f"attention.{config.queue}"),
                 self._start(self._lead(lane), f"leader.{config.queue}"),

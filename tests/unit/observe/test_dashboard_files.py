@@ -12,6 +12,7 @@ import pytest
 import yaml
 from helm.observe import dashboards
 from prometheus_client import Counter, Gauge, Histogram
+from tests.support import dashboards as seen
 
 from rallypoint.kit import metrics
 
@@ -22,6 +23,8 @@ LABELS = re.compile(r"\bby \(([^)]*)\)|[{,]\s*(\w+)\s*(?:=~|!~|!=|=)")
 SHOWN = re.compile(r"{{\s*(\w+)\s*}}")
 OF_TARGETS = {"namespace", "pod", "component", "instance", "job", "le"}
 """Labels that Prometheus, or a histogram, puts on a series."""
+FIRING = ("test_alerts.py", "test_dashboards.py")
+FIRES = re.compile(r"fires\(served, ([^)]+)\)")
 SUFFIXES = {Counter: (), Gauge: (), Histogram: ("_bucket", "_count", "_sum")}
 
 
@@ -123,3 +126,17 @@ def test_each_alert_is_seen_to_fire() -> None:
     names = {rule["alert"] for rule in rules()}
     assert of_a_running_stack() == names
     assert of_made_up_series() <= names
+
+
+def test_every_query_has_a_test_that_sees_figures_of_it() -> None:
+    for test, prefixes in seen.ELSEWHERE.items():
+        shown = " ".join(query.text for query in seen.shown_by(test))
+        assert [one for one in prefixes if one not in shown] == []
+        assert test in (ROOT / test).read_text()
+    assert seen.shown_by()
+
+
+def test_every_alert_is_made_to_fire_once() -> None:
+    tests = (ROOT / "tests" / "integration" / name for name in FIRING)
+    calls = " ".join(call for path in tests for call in FIRES.findall(path.read_text()))
+    assert sorted(re.findall(r"\w+", calls)) == sorted(rule["alert"] for rule in rules())
