@@ -63,7 +63,7 @@ docs: $(VENV)/dev.done
 	@$(BIN)/properdocs build
 	@echo "build/docs/index.html"
 
-# Known vulnerabilities of the locked requirements; where the database cannot be asked, it says so.
+# Known vulnerabilities of all that is locked (Python, npm, Go); where the database cannot be asked, it says so.
 audit: $(VENV)/runtime.done
 	@$(BIN)/python tests/audit.py $(ARGS)
 
