@@ -109,18 +109,20 @@ class Fleet:
 
     def operator(self, *, kubeconfig: Path | None = None, **environment: str) -> Process:
         """Start an operator, which ends with the test."""
-        return self.stack.enter_context(
-            service("operator", self.folder, {
-                "KUBECONFIG": str(kubeconfig or self.kubeconfig),
-                "RALLYPOINT_NATS_URL": self.brokers.nats.url,
-                "RALLYPOINT_REDIS_URL": self.brokers.redis.url,
-                "RALLYPOINT_WATCH_NAMESPACE": self.namespace,
-                "RALLYPOINT_OWN_NAMESPACE": self.namespace,
-                "RALLYPOINT_STATUS_PERIOD_S": "0.2",
-                **LEASE,
-                **environment,
-            })
-        )  # fmt: skip
+        given = self.operator_environment(kubeconfig or self.kubeconfig) | environment
+        return self.stack.enter_context(service("operator", self.folder, given))
+
+    def operator_environment(self, kubeconfig: Path) -> dict[str, str]:
+        """What an operator of this fleet is told, wherever it runs."""
+        return {
+            "KUBECONFIG": str(kubeconfig),
+            "RALLYPOINT_NATS_URL": self.brokers.nats.url,
+            "RALLYPOINT_REDIS_URL": self.brokers.redis.url,
+            "RALLYPOINT_WATCH_NAMESPACE": self.namespace,
+            "RALLYPOINT_OWN_NAMESPACE": self.namespace,
+            "RALLYPOINT_STATUS_PERIOD_S": "0.2",
+            **LEASE,
+        }
 
     async def apply(self, **spec: Any) -> None:
         """Have a person apply a set."""

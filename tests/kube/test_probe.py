@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -32,7 +33,8 @@ from rallypoint.probe.domain.cgroups import Owner
 from tests.kernel import rig
 from tests.kernel.peer import Part
 from tests.kube.conftest import Runs
-from tests.support import cgroups
+from tests.support import cgroups, prometheus
+from tests.support.dashboards import Unanswered, shown_by
 from tests.support.go import ROOT
 from tests.support.kubernetes import ApiServer
 from tests.support.waiting import wait_until
@@ -307,6 +309,11 @@ def test_a_slow_path_is_told_by_the_name_of_the_pod_and_of_its_server(
             lambda: labels_of(address, "rallypoint_probe_pods") == [{"state": "synced"}], "names"
         )
         (told,) = labels_of(address, "rallypoint_tcp_rtt_seconds_count")
+        if shutil.which("prometheus"):
+            at = {"probe": [address.split("/")[2]]}
+            served = stack.enter_context(prometheus.running(tmp_path, at))
+            unanswered = Unanswered(shown_by("tests/kube/test_probe.py"))
+            wait_until(lambda: unanswered.ask(served), "figures on the dashboard")
         status = Path(f"/proc/{probe.pid}/status").read_text()
         assert "CapEff:\t0000000000000000" in status
         probe.terminate()
