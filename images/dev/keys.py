@@ -12,7 +12,7 @@ import secrets
 import sys
 from pathlib import Path
 
-SECRET = "rallypoint-dev-keys"
+SECRET = "rallypoint-dev-keys"  # noqa: S105  # a name
 KEPT = Path(__file__).resolve().parents[2] / ".tilt" / "keys.json"
 PKCS8_ED25519 = bytes.fromhex("302e020100300506032b657004220420")
 

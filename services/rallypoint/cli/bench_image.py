@@ -122,8 +122,8 @@ def services() -> Iterator[list[plan.Process]]:
 def started(image: container.Image, process: plan.Process) -> Iterator[container.Running]:
     """Run a service of the plan in a container; it sees the plan's files and may change none."""
     directory = Path(process.environment["RALLYPOINT_DATA_DIR"])
-    environment = {**process.environment, "RALLYPOINT_DATA_DIR": "/tmp/rallypoint"}
-    environment["RALLYPOINT_WEB_PORT"] = "0"
+    environment = {**process.environment, "RALLYPOINT_WEB_PORT": "0"}
+    environment["RALLYPOINT_DATA_DIR"] = "/tmp/rallypoint"  # noqa: S108  # the container's
     environment["RALLYPOINT_WEB_ROOT"] = image.environment["RALLYPOINT_WEB_ROOT"]
     words = process.command[process.command.index("rallypoint") + 1 :]
     log = directory / f"{process.name}.container.log"

@@ -182,13 +182,13 @@ def _mounts() -> list[dict[str, Any]]:
         {"destination": "/proc", "type": "proc", "source": "proc", "options": limited},
         {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid"]},
         {
-            "destination": "/dev/shm",
+            "destination": "/dev/shm",  # noqa: S108  # the container's
             "type": "tmpfs",
             "source": "shm",
             "options": [*limited, "mode=1777"],
         },
         {
-            "destination": "/tmp",
+            "destination": "/tmp",  # noqa: S108  # the container's
             "type": "tmpfs",
             "source": "tmpfs",
             "options": [*limited, "mode=1777", "size=64m"],

@@ -33,7 +33,7 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 }
 LOOPBACK = "127.0.0.0/8,::1/128"
 LOCALHOST = "127.0.0.1"
-_EVERYWHERE = {"0.0.0.0": LOCALHOST, "::": "::1"}
+_EVERYWHERE = {"0.0.0.0": LOCALHOST, "::": "::1"}  # noqa: S104  # compared, never bound
 """Where to find on this machine what listens at all addresses."""
 BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 STEADY_S = 30.0

@@ -16,7 +16,7 @@ from typing import Any
 
 from rallypoint.cli import datadir
 
-TOKEN = "RALLYPOINT_ADMIN_TOKEN"
+TOKEN = "RALLYPOINT_ADMIN_TOKEN"  # noqa: S105  # its name
 SERVICE = "/rallypoint.v1.AdminService"
 MOST_VALUES = 12
 

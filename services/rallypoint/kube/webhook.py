@@ -26,6 +26,7 @@ from rallypoint.kit import telemetry
 from rallypoint.kube.domain.patches import JsonPatch
 
 log = logging.getLogger(__name__)
+EVERYWHERE = "0.0.0.0"  # noqa: S104  # the API server calls from elsewhere
 BODY_MAX_BYTES = 8 << 20  # the API server sends a page of objects to convert in one request
 
 
@@ -82,7 +83,7 @@ class Server:
         self._app.router.add_post(path, _endpoint(answer))
 
     @asynccontextmanager
-    async def listening(self, *, host: str = "0.0.0.0", port: int = 9443) -> AsyncIterator[int]:
+    async def listening(self, *, host: str = EVERYWHERE, port: int = 9443) -> AsyncIterator[int]:
         """Serve; yields the port, which is a free one when 0 is asked for."""
         runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=5.0)
         await runner.setup()

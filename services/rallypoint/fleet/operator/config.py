@@ -43,7 +43,7 @@ class Settings:
     """Where admission and conversion are served over TLS; 0: nowhere."""
     webhook_service: str = "rallypoint-operator"
     """The Service through which the API server reaches them."""
-    webhook_secret: str = "rallypoint-operator-webhooks"
+    webhook_secret: str = "rallypoint-operator-webhooks"  # noqa: S105  # its name
     """Where their certificate is shared; made when it is not there."""
     webhook_configuration: str = "rallypoint-operator"
     """The ValidatingWebhookConfiguration of this operator: one name for each in a cluster."""
