@@ -98,4 +98,6 @@ def test_edge_decides_and_a_clients_trace_id_is_kept(tmp_path: Path, ratio: str,
         spans = received.spans()
     ours = {span.service for span in spans if span.trace_id == trace_id}
     assert ours == (RECORDED if ratio == "1" else set())
+    opened = [span for span in spans if span.name == SERVICES + "SessionService/OpenSession"]
+    assert len(opened) == (2 if ratio == "1" else 0)  # one for each player's call
     assert ratio == "1" or not spans

@@ -48,6 +48,8 @@ class Span:
     links: tuple[str, ...]
     cookie: str = ""
     """Of the socket that the call came by, if the span tells it."""
+    began_s: float = 0.0
+    """When, in Unix time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,8 @@ def _spans(batch: dict[str, Any]) -> Iterator[Span]:
             told = {a["key"]: a["value"] for a in raw.get("attributes", [])}
             cookie = told.get("rallypoint.socket.cookie", {}).get("stringValue", "")
             identity = (raw["traceId"], raw["spanId"])
-            yield Span(service, raw["name"], *identity, parent, links, cookie)
+            began_s = int(raw["startTimeUnixNano"]) / 1e9
+            yield Span(service, raw["name"], *identity, parent, links, cookie, began_s)
 
 
 def wait_listening(port: int) -> None:

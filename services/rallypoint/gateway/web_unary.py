@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,13 +15,15 @@ from rallypoint.kit import errors, telemetry
 def invoke(
     plan: RpcPlan, method: calls.UnaryMethod, call: calls.Call, message: Any
 ) -> calls.Reply | Awaitable[calls.Reply]:
-    """Run the handler, within a span if the caller's trace is recorded."""
-    if not plan.sampled or not telemetry.enabled():
-        return method.handler(call, message)
+    """Run the handler, within a span if the caller's trace is recorded; what it has to wait for
+    begins in `settle`, which opens the span of that."""
+    handler = method.handler
+    if not plan.sampled or not telemetry.enabled() or inspect.iscoroutinefunction(handler):
+        return handler(call, message)
     parent = {"traceparent": plan.trace_parent}
     with telemetry.span(call.method, kind="server", parent=parent) as span:
         calls_faults.tell_socket(span, call)
-        reply = method.handler(call, message)
+        reply = handler(call, message)
     return reply
 
 
