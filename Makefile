@@ -7,7 +7,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 LOCKS := requirements/runtime.txt requirements/build.txt
 COMPILED := $(wildcard services/rallypoint/*/*.[ch])
 
-.PHONY: up test test-fast lint chaos load load-ui cluster cluster-down protos web docs audit clean
+.PHONY: up test test-fast lint chaos load load-ui cluster cluster-install cluster-down protos web docs audit clean
 
 up: $(VENV)/runtime.done protos web
 	@$(BIN)/rallypoint up $(ARGS)
@@ -30,9 +30,12 @@ load: LOCUST = --headless
 load-ui load: $(LOAD_VENV)/done protos
 	@PYTHONPATH=.:services $(LOAD_VENV)/bin/locust --config loadtest/locust.conf $(LOCUST) $(ARGS)
 
-# A real Kubernetes of two nodes on this machine: docs/cluster.md.
+# A real Kubernetes of two nodes on this machine, and the chart on it: docs/cluster.md.
 cluster: $(VENV)/dev.done
 	@$(BIN)/python -m tests.support.cluster up
+
+cluster-install: $(VENV)/dev.done protos
+	@$(BIN)/python -m tests.support.cluster install
 
 cluster-down: $(VENV)/dev.done
 	@$(BIN)/python -m tests.support.cluster down

@@ -2,6 +2,7 @@
 
 python -m tests.support.cluster build              # have the programs, before tests need them
 python -m tests.support.cluster up [--nodes 2]     # prints the kubeconfig's path
+python -m tests.support.cluster install            # the chart on it, with this checkout's images
 python -m tests.support.cluster down               # leaves nothing behind
 """
 
@@ -19,10 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support import go
-from tests.support.cluster import cgroups, machines, plane
-from tests.support.cluster.network import Unavailable
+from tests.support.cluster import cgroups, machines, plane, release
+from tests.support.cluster.network import Host, Unavailable
 
 KEEPER = "keeper.json"
+HOSTS = "hosts.json"
 READY = "ready"
 START_S = 180.0
 STOP_S = 60.0
@@ -103,7 +105,8 @@ def _start(folder: Path, nodes: int) -> None:
 def keep(folder: Path, nodes: int) -> int:
     """Be the process that keeps it, until somebody asks for the end."""
     signal.signal(signal.SIGTERM, _end)
-    with machines.cluster(folder, nodes=nodes):
+    with machines.cluster(folder, nodes=nodes) as running:
+        (folder / HOSTS).write_text(json.dumps([node.host.written() for node in running.nodes]))
         (folder / READY).touch()
         while True:
             signal.pause()
@@ -112,6 +115,21 @@ def keep(folder: Path, nodes: int) -> int:
 def _end(*_: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(0)
+
+
+def install(folder: Path) -> int:
+    """Install the chart on the cluster, or bring it up to this checkout."""
+    keeper = _keeper(folder)
+    if keeper is None or not keeper.lives:
+        print("no cluster runs: `make cluster` first", file=sys.stderr)
+        return 1
+    hosts = [Host.read(written) for written in json.loads((folder / HOSTS).read_text())]
+    try:
+        release.install(folder / "api" / "kubeconfig", hosts)
+    except Unavailable as reason:
+        print(f"not installed: {reason}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def down(folder: Path) -> bool:
@@ -148,7 +166,7 @@ def _since(pid: int) -> str:
 def main() -> int:
     """Do what the first word says."""
     parser = argparse.ArgumentParser(prog="python -m tests.support.cluster")
-    parser.add_argument("what", choices=("build", "up", "keep", "down"))
+    parser.add_argument("what", choices=("build", "up", "install", "keep", "down"))
     parser.add_argument("--nodes", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=go.cache() / "cluster")
     wish = parser.parse_args()
@@ -158,6 +176,8 @@ def main() -> int:
             return build()
         case "up":
             return up(folder, wish.nodes)
+        case "install":
+            return install(folder)
         case "keep":
             return keep(folder, wish.nodes)
     print("the cluster is gone" if down(folder) else "no cluster runs")

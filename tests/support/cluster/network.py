@@ -18,10 +18,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from tests.support.cluster.places import STOP_S, Place, die_with_parent
 from tests.support.kubernetes import SERVICES
@@ -67,6 +67,15 @@ class Host:
     """The range of its pods' addresses; empty: it has none."""
     anchor: int
     folder: Path
+
+    def written(self) -> dict[str, object]:
+        """As JSON has it, for another process."""
+        return {**asdict(self), "folder": str(self.folder)}
+
+    @classmethod
+    def read(cls, written: dict[str, Any]) -> Self:
+        """Undo `written`."""
+        return cls(**{**written, "folder": Path(written["folder"])})
 
     @property
     def network(self) -> Place:

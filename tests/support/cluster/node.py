@@ -62,6 +62,18 @@ def refuse_missing() -> None:
             raise Unavailable(f"`{program}` is not installed ({package})")
 
 
+def ctr(host: Host, *words: str) -> str:
+    """Run the client of a node's containerd on its pods and images."""
+    program = host.folder / "bin" / "ctr"
+    command = [str(program), "--address", SOCKET, "--namespace", "k8s.io", *words]
+    return run(command, place=host.whole)
+
+
+def pull(host: Host, archive: Path) -> None:
+    """Have the image in an archive on a node."""
+    ctr(host, "images", "import", str(archive))
+
+
 class Node:
     """The programs of one node; each may be killed and started again."""
 
@@ -133,9 +145,7 @@ class Node:
 
     def ctr(self, *words: str) -> str:
         """Run containerd's own client on the node's pods and images."""
-        program = self.host.folder / "bin" / "ctr"
-        command = [str(program), "--address", SOCKET, "--namespace", "k8s.io", *words]
-        return run(command, place=self.host.whole)
+        return ctr(self.host, *words)
 
     def wait_containerd(self) -> None:
         """Wait until containerd answers."""
@@ -151,7 +161,7 @@ class Node:
 
     def pull(self, archive: Path) -> None:
         """Have the image in an archive on this node."""
-        self.ctr("images", "import", str(archive))
+        pull(self.host, archive)
 
     def tag(self, image: str, name: str) -> None:
         """Give an image that is here another name."""
