@@ -125,6 +125,11 @@ def test_verdict_turns_red_when_the_room_node_is_stopped(
             waiting.wait_until(clearly_red, "the verdict is red", within_s=60)
             stats = ask(f"http://127.0.0.1:{port}/stats/requests")
             assert any("NOT_ECHOED" in error["error"] for error in stats["errors"])
+            drawn = {row["name"]: row for row in stats["stats"]}
+            for name in ("input to echo", "time to match"):  # as Locust's own page shows them
+                row = drawn[name]
+                median, p95 = row["median_response_time"], row["response_time_percentile_0.95"]
+                assert 0 < median <= p95 <= 1.1 * row["max_response_time"], row  # it rounds
         finally:
             os.kill(node, signal.SIGCONT)
             locust.terminate()
