@@ -59,6 +59,7 @@ def _of_containerd(command: str) -> Program:
 
 
 PROGRAMS = {
+    "buildkit": Program("buildkit"),
     "connectconformance": Program(
         "connectconformance", "connectrpc.com/conformance/cmd/connectconformance"
     ),
