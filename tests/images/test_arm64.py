@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from tests.support import go
+from tests.support.images import processors
 
 from rallypoint.probe import build
 
@@ -20,6 +21,13 @@ LOCKS = (("build", "node"), ("compile",), ("image", "probe"))
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
 WHEELS_S = 240
 CROSS = "aarch64-linux-gnu-gcc"
+ENTRY = """{}
+interpreter /usr/bin/qemu-aarch64-static
+flags: {}
+offset 0
+magic 7f454c4602010100000000000000000002{}
+mask ffffffffffffff00fffffffffffffffffeffffff
+"""
 BPF = go.ROOT / "services" / "rallypoint" / "probe" / "bpf"
 
 
@@ -91,3 +99,19 @@ def test_probe_program_knows_no_processor(source: Path) -> None:
     ]
     assert made[0].stdout
     assert made[0].stdout == made[1].stdout
+
+
+@pytest.mark.parametrize(
+    ("entry", "emulates"),
+    [
+        (ENTRY.format("enabled", "OCF", "00b700"), True),
+        (ENTRY.format("enabled", "OC", "00b700"), False),  # it would be looked for in each root
+        (ENTRY.format("disabled", "OCF", "00b700"), False),
+        (ENTRY.format("enabled", "OCF", "00f300"), False),  # RISC-V
+        ("enabled\ninterpreter /usr/bin/python3\nflags: \noffset 0\nmagic a70d0d0a\n", False),
+    ],
+)
+def test_emulator_is_found(tmp_path: Path, entry: str, emulates: bool) -> None:
+    other = next(name for name in processors.NUMBERS if name != processors.own())
+    (tmp_path / "entry").write_text(entry.replace("b700", f"{processors.NUMBERS[other]:02x}00"))
+    assert (processors.missing(other, tmp_path) == "") is emulates

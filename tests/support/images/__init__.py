@@ -1,6 +1,8 @@
 """Build the images that the chart names, without a Docker engine and without a registry.
 
     python -m tests.support.images                  # build what is not cached, tell where it is
+    python -m tests.support.images --dev            # … the target dev too
+    python -m tests.support.images --arch arm64     # … ours, for a processor that qemu emulates
     python -m tests.support.images <command …>      # … and run a command with RALLYPOINT_IMAGES
 
 `built()` returns a folder with `images.json` and, for each image, an OCI layout (what a registry
@@ -10,6 +12,7 @@ checkout and is keyed by every file that goes in. Needs root, buildah and deboot
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import hashlib
 import json
@@ -27,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support import go
-from tests.support.images import bases
+from tests.support.images import bases, processors
 from tests.support.images.buildah import Buildah, fresh
 
 HERE = Path(__file__).resolve().parent
@@ -86,17 +89,29 @@ def fingerprint() -> str:
     return digest.hexdigest()[:16]
 
 
-def built(*, dev: bool = False) -> Path:
+def wanted(architecture: str, *, dev: bool) -> tuple[Image, ...]:
+    """Return what to build: the brokers' programs are those of this machine."""
+    here = architecture == processors.own()
+    found = tuple(image for image in IMAGES if here or image.file != BROKERS)
+    return (*found, DEV) if dev else found
+
+
+def home(architecture: str) -> Path:
+    """Return where the images for a processor are kept: their layers and bases bear one name."""
+    return go.cache() / ("images" if architecture == processors.own() else f"images-{architecture}")
+
+
+def built(*, dev: bool = False, architecture: str = "") -> Path:
     """Return the folder of the images of this checkout, built when they are not in the cache."""
-    folder = go.cache() / "images"
-    wanted = (*IMAGES, DEV) if dev else IMAGES
+    architecture = architecture or processors.own()
+    folder = home(architecture)
     with _alone(folder):
         before = fingerprint()
         made = folder / "built" / before
         listed = _listed(made)
-        for image in wanted:
+        for image in wanted(architecture, dev=dev):
             if image.name not in listed:
-                listed[image.name] = _made(image, made)
+                listed[image.name] = _made(image, made, architecture)
                 if fingerprint() != before:
                     raise RuntimeError("sources changed while an image was built: build again")
                 (made / "images.json").write_text(json.dumps(listed, indent=1))
@@ -108,10 +123,11 @@ def built(*, dev: bool = False) -> Path:
 def built_again(name: str) -> str:
     """Build an image with all that is compiled, generated or packed done again; its digest."""
     (image,) = (one for one in IMAGES if one.name == name)
-    storage = Buildah(go.cache() / "images" / "storage")
+    folder = home(processors.own())
+    storage = Buildah(folder / "storage", processors.own())
     tag = f"localhost/rallypoint-again:{name}"
-    with _alone(go.cache() / "images"):
-        _bases(storage)
+    with _alone(folder):
+        _bases(storage, folder)
         storage.build(
             go.ROOT, image.file, target=image.target, tag=tag,
             arguments={"VERSION": VERSION, "AGAIN": secrets.token_hex(8)},
@@ -139,14 +155,14 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _made(image: Image, made: Path) -> dict[str, object]:
+def _made(image: Image, made: Path, architecture: str) -> dict[str, object]:
     """Build one image and write it in both forms."""
-    if reason := missing():
+    if reason := missing() or processors.missing(architecture):
         raise RuntimeError(reason)
-    storage = Buildah(go.cache() / "images" / "storage")
+    storage = Buildah(home(architecture) / "storage", architecture)
     begin = time.monotonic()
-    go.say(f"building image {image.reference}")
-    _bases(storage)
+    go.say(f"building image {image.reference} for {architecture}")
+    _bases(storage, home(architecture))
     with _context(image) as context:
         storage.build(
             context, image.file, target=image.target, tag=image.reference,
@@ -180,7 +196,7 @@ def write_archive(layout: Path, archive: Path, reference: str) -> None:
             written.add(layout / name, name)
 
 
-def _bases(storage: Buildah) -> None:
+def _bases(storage: Buildah, home: Path) -> None:
     """Make the bases unless they are there, as this version of their recipe makes them."""
     marker = f"localhost/rallypoint-bases:{bases.recipe()}"
     if storage.has(marker) and storage.has(bases.PYTHON):
@@ -188,9 +204,9 @@ def _bases(storage: Buildah) -> None:
         if storage.has(marker):
             return
     go.say("making the base images from Debian's packages")
-    with fresh(go.cache() / "images" / "bases") as folder:
+    with fresh(home / "bases") as folder:
         tools, runtime = folder / "slim", folder / "distroless"
-        bases.slim(tools)
+        bases.slim(tools, storage.architecture)
         bases.distroless(runtime, tools)
         path = "PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
         storage.import_root(tools, bases.PYTHON, env=path, cmd="python3")
@@ -225,12 +241,16 @@ def compressed_bytes(layout: Path) -> int:
 
 def main(command: list[str]) -> int:
     """Build, tell, and run a command with the images if one is given."""
-    if not command and (reason := missing()):
+    asked = argparse.ArgumentParser(prog="python -m tests.support.images", allow_abbrev=False)
+    asked.add_argument("--dev", action="store_true", help="the target dev too")
+    asked.add_argument("--arch", default=processors.own(), choices=sorted(processors.NUMBERS))
+    asked.add_argument("command", nargs=argparse.REMAINDER)
+    given = asked.parse_args(command)
+    if not given.command and (reason := missing() or processors.missing(given.arch)):
         print(f"no images: {reason}")  # the tests that want them are skipped, and say so
-        return 0
-    dev = command[:1] == ["--dev"]
-    folder = built(dev=dev)
-    if words := command[1:] if dev else command:
+        return 0 if given.arch == processors.own() else 1
+    folder = built(dev=given.dev, architecture=given.arch)
+    if words := given.command:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         environment = {**os.environ, "PATH": path, "RALLYPOINT_IMAGES": str(folder)}
         return subprocess.run(words, env=environment, check=False).returncode

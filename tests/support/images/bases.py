@@ -57,9 +57,10 @@ def _mirror() -> str:
     return ""
 
 
-def slim(root: Path) -> None:
+def slim(root: Path, architecture: str) -> None:
     """Make the root of a Debian with Python, its headers and apt."""
-    command = ["debootstrap", "--variant=minbase", f"--include={SLIM_EXTRA}"]
+    command = ["debootstrap", f"--arch={architecture}", "--variant=minbase"]
+    command.append(f"--include={SLIM_EXTRA}")
     run([*command, SUITE, str(root), mirror()])
     shutil.rmtree(root / "var/cache/apt/archives", ignore_errors=True)
     (root / "var/cache/apt/archives/partial").mkdir(parents=True)

@@ -22,8 +22,9 @@ NPM = Path.home() / ".npmrc"
 class Buildah:
     """One storage of images and layers."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, architecture: str) -> None:
         self._folder = folder
+        self.architecture = architecture
         folder.mkdir(parents=True, exist_ok=True)
 
     def build(
@@ -34,8 +35,12 @@ class Buildah:
         mounts = [word for item in seen.items() for word in ("-v", f"{item[0]}:{item[1]}:ro")]
         given = [word for item in arguments.items() for word in ("--build-arg", "=".join(item))]
         command = ["bud", "--layers", "--timestamp", "0", "--pull-never", "--network", "host"]
-        command += ["--format", "oci", *mounts, *given, "--target", target, "--tag", tag]
+        command += ["--format", "oci", *self._platform(), *mounts, *given]
+        command += ["--target", target, "--tag", tag]
         self.does(*command, "--file", str(file), str(context))
+
+    def _platform(self) -> tuple[str, str]:
+        return "--arch", self.architecture
 
     def _npm(self) -> Path:
         """Write how npm reaches its registry: as it does here, with the CA that Node is told."""
@@ -48,10 +53,10 @@ class Buildah:
 
     def import_root(self, root: Path, tag: str, **settings: str) -> None:
         """Make an image of one layer from a folder."""
-        container = self.does("from", "scratch").strip()
+        container = self.does("from", *self._platform(), "scratch").strip()
         self.does("add", container, f"{root}/", "/")
         flags = [f"--{name}={value}" for name, value in settings.items()]
-        self.does("config", *flags, container)
+        self.does("config", *self._platform(), *flags, container)
         self.does("commit", "--rm", "--timestamp", "0", "--format", "oci", container, tag)
 
     def push(self, tag: str, target: str) -> None:
