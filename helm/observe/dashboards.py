@@ -88,7 +88,7 @@ ROOMS = (
         },
     ),
     Panel("Moves", PER_S, {"{{outcome}}": rate("rallypoint_room_moves_total", "outcome")}),
-    Panel("Gap of a move", SECONDS, percentiles("rallypoint_room_move_gap_seconds")),
+    Panel("Gap of a move", SECONDS, percentiles("rallypoint_fleet_move_gap_seconds")),
     Panel(
         "Gap that clients saw",
         SECONDS,

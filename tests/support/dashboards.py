@@ -14,9 +14,10 @@ PAGES = ROOT / "helm" / "rallypoint" / "dashboards"
 VARIABLES = {"$namespace": ".*", "$__rate_interval": "1m"}
 ELSEWHERE = {
     "tests/integration/test_rare_figures.py": (
-        "rallypoint_fleet_recovery_", "rallypoint_gateway_epoch_gap_",
+        "rallypoint_fleet_move_gap_", "rallypoint_fleet_recovery_",
+        "rallypoint_gateway_epoch_gap_",
         "rallypoint_gateway_guard_refusals_", "rallypoint_gateway_refusals_",
-        "rallypoint_room_move_gap_", "rallypoint_room_moves_",
+        "rallypoint_room_moves_",
     ),
     "tests/kernel/test_page.py": (
         "rallypoint_probe_leaked", "rallypoint_probe_series", "rallypoint_probe_trouble_",

@@ -132,6 +132,9 @@ class Mover:
                 )
                 raise
             reply = transfer.MigrateRoomResponse(epoch=own.epoch + 1)
+        else:
+            # Counted here, not at the source: that one may end before anybody reads its metrics.
+            metrics.FLEET_MOVE_GAP_SECONDS.observe(reply.gap_ms / 1e3)
         await self.follow(own, target.place, reply.epoch)
         logger.info(
             "room_moved",

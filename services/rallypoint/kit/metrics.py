@@ -84,6 +84,11 @@ FLEET_RESULTS_FINISHED = Counter(
 FLEET_MOVES = Counter(
     "rallypoint_fleet_moves_total", "Moves of rooms asked for, by OK or reason", ["outcome"]
 )
+FLEET_MOVE_GAP_SECONDS = Histogram(
+    "rallypoint_fleet_move_gap_seconds",
+    "How long a room stood still while it moved: from its last tick here to its start there",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5),
+)
 FLEET_CLAIMS_EXPIRED = Counter(
     "rallypoint_fleet_claims_expired_total", "Claims that were never confirmed"
 )
@@ -255,11 +260,6 @@ ROOM_SNAPSHOT_AGE_SECONDS = Gauge(
 ROOM_FROZEN = Gauge("rallypoint_room_frozen_state", "1 while the node's rooms stand still")
 ROOM_MOVES = Counter(
     "rallypoint_room_moves_total", "Moves of rooms to other nodes, by OK or reason", ["outcome"]
-)
-ROOM_MOVE_GAP_SECONDS = Histogram(
-    "rallypoint_room_move_gap_seconds",
-    "How long a room stood still while it moved: from its last tick here to its start there",
-    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5),
 )
 ROOM_REPLAY_CHUNKS = Counter(
     "rallypoint_room_replay_chunks_total",

@@ -182,7 +182,6 @@ class Departures:
             await self._start(move, stub, revision)
             gap_s = asyncio.get_running_loop().time() - move.stopped_at
             self._leave(move)  # at once: nobody tells the target of what reaches the room now
-        metrics.ROOM_MOVE_GAP_SECONDS.observe(gap_s)
         logger.info(
             "room_moved",
             extra={"room": move.room_id, "to": request.node_id, "gap_ms": round(gap_s * 1e3, 1)},
