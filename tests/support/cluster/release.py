@@ -45,7 +45,7 @@ def install(kubeconfig: Path, hosts: Sequence[Host]) -> None:
         "--kubeconfig", str(kubeconfig), "--namespace", NAME, "-f", str(HERE / "values.yaml"),
         "--set", f"image.tag={tag}", "--wait", "--timeout", f"{READY_S}s",
     )  # fmt: skip
-    _wait_servers(kubectl, tag)
+    _wait_servers(kubectl)
     service = json.loads(_does(*kubectl, "-n", NAME, "get", "service", GATEWAY, "-o", "json"))
     (port,) = (each["nodePort"] for each in service["spec"]["ports"] if each["name"] == "web")
     url = f"http://{hosts[0].address}:{port}"
@@ -81,21 +81,26 @@ def _namespaces() -> str:
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
 
 
-def _wait_servers(kubectl: Kubectl, tag: str) -> None:
-    """Wait until the operator has made the game servers of this tag, and ended all others."""
+def _wait_servers(kubectl: Kubectl) -> None:
+    """Wait until the operator has made all servers of the newest revision."""
     go.say("waiting for the game servers")
     give_up = time.monotonic() + READY_S
-    while not _are_there(json.loads(_does(*kubectl, "-n", NAME, "get", "rgs", "-o", "json")), tag):
+    while not _is_settled(
+        json.loads(_does(*kubectl, "-n", NAME, "get", "rgss/rooms", "-o", "json"))
+    ):
         if time.monotonic() > give_up:
-            raise Unavailable(_does(*kubectl, "-n", NAME, "get", "pods,rgs", "-o", "wide"))
+            raise Unavailable(_does(*kubectl, "-n", NAME, "get", "pods,rgs,rgss", "-o", "wide"))
         time.sleep(LOOK_S)
 
 
-def _are_there(servers: dict[str, Any], tag: str) -> bool:
-    found = [(one.get("status", {}).get("phase"), json.dumps(one)) for one in servers["items"]]
-    return found != [] and all(
-        phase in ("Ready", "Active") and f":{tag}" in text for phase, text in found
-    )
+def _is_settled(fleet: dict[str, Any]) -> bool:
+    """Whether a set has come to what was asked of it last."""
+    told = {
+        each["type"]: each["status"]
+        for each in fleet.get("status", {}).get("conditions", ())
+        if each.get("observedGeneration") == fleet["metadata"]["generation"]
+    }
+    return (told.get("Available"), told.get("Progressing")) == ("True", "False")
 
 
 def _does(*words: str, stdin: str | None = None) -> str:
