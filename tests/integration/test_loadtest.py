@@ -85,6 +85,8 @@ def test_workers_play_matches_and_the_verdict_is_green(
     assert {("input to echo", "grpc-web"), ("input to echo", "native")} <= seen
     assert {("time to match", "grpc-web"), ("match", "grpc-web"), ("rejoin", "grpc-web")} <= seen
     assert [error for error in told["errors"] if not SLOW.search(error)] == []
+    came_back = [row for row in told["rows"] if row["name"] == "rejoin"]
+    assert sum(row["count"] - row["failures"] for row in came_back) > 0
     assert told["most_players"] == 6
     assert "<polyline" in (tmp_path / "report" / "report.html").read_text()
 

@@ -210,10 +210,11 @@ def unpacked(images: Path, name: str) -> Iterator[Image]:
         root.mkdir()
         for layer in found.layers:
             layer.unpack(root)
-        yield _image(root, found.config)
+        yield laid_out(root, found.config)
 
 
-def _image(root: Path, config: Mapping[str, Any]) -> Image:
+def laid_out(root: Path, config: Mapping[str, Any]) -> Image:
+    """Return the image of a folder of files and an OCI configuration."""
     uid, _, gid = str(config.get("User") or "0").partition(":")
     pairs = (entry.partition("=") for entry in config.get("Env") or ())
     return Image(

@@ -29,6 +29,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from rallypoint.cli import container
 from tests.support import go
 from tests.support.images import bases, processors
 from tests.support.images.buildah import Buildah, fresh
@@ -118,6 +119,18 @@ def built(*, dev: bool = False, architecture: str = "") -> Path:
         os.utime(made)
         _forget(folder / "built")
     return made
+
+
+@contextmanager
+def mounted_dev() -> Iterator[container.Image]:
+    """Build the target `dev`, which nobody ships, and see it as it lies in the storage."""
+    folder = home(processors.own())
+    storage = Buildah(folder / "storage", processors.own())
+    with _alone(folder):
+        _bases(storage, folder)
+        storage.build(go.ROOT, DEV.file, target=DEV.target, tag=DEV.reference, arguments={})
+    with storage.mounted(DEV.reference) as (root, config):
+        yield container.laid_out(root, config)
 
 
 def built_again(name: str) -> str:

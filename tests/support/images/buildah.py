@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 LAYERS_MOST = 250
 """Some 10 GB; a change of the sources adds a handful."""
@@ -67,6 +69,16 @@ class Buildah:
     def has(self, tag: str) -> bool:
         """Tell whether the storage holds an image."""
         return self._run("inspect", "--type", "image", tag).returncode == 0
+
+    @contextmanager
+    def mounted(self, tag: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """See an image's files without writing it anywhere; and its configuration."""
+        shown = json.loads(self.does("inspect", "--type", "image", tag))
+        container = self.does("from", "--pull-never", tag).strip()
+        try:
+            yield Path(self.does("mount", container).strip()), shown["OCIv1"]["config"]
+        finally:
+            self.does("rm", container)
 
     def identity(self, tag: str) -> str:
         """Return the digest of an image's configuration: equal for equal images."""
