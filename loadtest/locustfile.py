@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import socket
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import gevent
 import locust.runners
@@ -25,6 +27,8 @@ from loadtest import locust_swarm, report, shapes, slo
 HERE = Path(__file__).parent
 DEFAULT_RUN_S = 300.0
 LOOK_S = 1.0
+CONNECT_S = 5.0
+PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "grpc": 80, "grpcs": 443}
 
 # A worker on a crowded machine may be silent for a while: three seconds are no death.
 locust.runners.HEARTBEAT_LIVENESS = 30
@@ -125,6 +129,8 @@ def begin(environment: Environment, **_: Any) -> None:
     if isinstance(runner, WorkerRunner):
         return
     slo.load(Path(environment.parsed_options.slo))
+    if environment.web_ui is None:  # whose page may name another
+        _refuse(environment.parsed_options.host)
     gevent.spawn(_look_always, environment)
     if environment.web_ui is not None:  # Locust's own pages know no verdict
         environment.web_ui.app.add_url_rule("/slo", "slo", lambda: _verdict(environment))
@@ -176,6 +182,17 @@ def quit_with_verdict(environment: Environment, **_: Any) -> None:
         return  # a web UI in which nobody pressed Start
     verdict = run.judged or _judge(environment)
     environment.process_exit_code = 0 if verdict["passed"] else 1
+
+
+def _refuse(url: str) -> None:
+    """End with a sentence where a whole run would do nothing but count refusals."""
+    parts = urlsplit(url)
+    if parts.scheme not in PORTS or not parts.hostname:
+        raise SystemExit(f"--host {url}: write {', '.join(f'{name}://…' for name in PORTS)}")
+    try:
+        socket.create_connection((parts.hostname, parts.port or PORTS[parts.scheme]), CONNECT_S)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"nobody answers at {url} ({error}): `make up`, or --host") from error
 
 
 def _busy() -> float:

@@ -91,6 +91,19 @@ def test_workers_play_matches_and_the_verdict_is_green(
     assert "<polyline" in (tmp_path / "report" / "report.html").read_text()
 
 
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [("127.0.0.1:8080", "write http://"), ("http://127.0.0.1:9", "nobody answers")],
+)
+def test_wrong_host_ends_the_run_with_a_sentence(locust: Path, host: str, says: str) -> None:
+    words = [str(locust), "--config", "loadtest/locust.conf", "--headless", "--host", host]
+    done = subprocess.run(
+        words, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert says in done.stderr
+
+
 def ask(address: str) -> Any:
     try:
         with urllib.request.urlopen(address, timeout=5) as answer:

@@ -61,8 +61,9 @@ class WebChannel:
     """gRPC-Web over HTTP/1.1 to `http://host:port`."""
 
     def __init__(self, url: str) -> None:
-        self._host, host, port = addresses.server(url, "http")
-        self._pool = http.Pool(host, port)
+        server = addresses.server(url, "http")
+        self._host = server.name
+        self._pool = http.Pool(server)
         self._heads: dict[tuple[str, str, int], bytes] = {}
 
     async def unary(
@@ -242,19 +243,25 @@ SCHEMES = {"grpc-web": "http", "websocket": "ws"}
 
 
 def address(url: str, transport: str) -> str:
-    """The address of the gateway at `http://…` for a transport of SCHEMES."""
+    """The address of the gateway at `http://…` or `https://…` for a transport of SCHEMES."""
     scheme, separator, rest = url.partition("://")
-    return f"{SCHEMES[transport]}://{rest}" if scheme == "http" and separator else url
+    if not separator or scheme not in ("http", "https"):
+        return url
+    return f"{SCHEMES[transport]}{scheme.removeprefix('http')}://{rest}"
 
 
 def open_channel(url: str) -> Channel:
-    """A channel for `http://…` (gRPC-Web), `ws://…` (one WebSocket) or `grpc://…` (native)."""
-    if url.startswith("ws://"):
+    """A channel for `http://…` (gRPC-Web), `ws://…` (one WebSocket) or `grpc://…` (native).
+
+    With an s (`https`, `wss`, `grpcs`) over TLS.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme in ("ws", "wss"):
         return websocket.WebSocketChannel(url)
-    if url.startswith("grpc://"):
+    if scheme in ("grpc", "grpcs"):
         from rallypoint.client.native import NativeChannel  # grpcio: only who uses it pays
 
-        return NativeChannel(url.removeprefix("grpc://"))
+        return NativeChannel(rest, secure=scheme == "grpcs")
     return WebChannel(url)
 
 

@@ -11,7 +11,8 @@ from typing import Protocol, cast
 
 import httptools
 
-from rallypoint.kit import errors
+from rallypoint.client import tls
+from rallypoint.kit import addresses, errors
 
 CONNECT_S = 3.0
 
@@ -128,9 +129,9 @@ class Connection(asyncio.Protocol):
 class Pool:
     """The connections to one server: an idle one is reused, the newest first."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._host = host
-        self._port = port
+    def __init__(self, server: addresses.Server) -> None:
+        self._server = server
+        self._tls = tls.context(secure=server.secure)
         self._all: set[Connection] = set()
         self._newest: Connection | None = None
 
@@ -146,9 +147,10 @@ class Pool:
     async def connect(self) -> Connection:
         """A new connection; Unavailable when the server does not take it."""
         loop = asyncio.get_running_loop()
+        where = self._server.host, self._server.port
         try:
             async with asyncio.timeout(CONNECT_S):
-                _, made = await loop.create_connection(Connection, self._host, self._port)
+                _, made = await loop.create_connection(Connection, *where, ssl=self._tls)
         except (OSError, TimeoutError) as error:
             raise errors.Unavailable("CONNECT_FAILED", str(error)) from error
         self._all.add(made)

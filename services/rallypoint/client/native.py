@@ -1,4 +1,4 @@
-"""The same calls over native gRPC (HTTP/2, plaintext), for tests and games that are not pages."""
+"""The same calls over native gRPC (HTTP/2), for tests and games that are not pages."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc.aio
 
+from rallypoint.client import tls
 from rallypoint.client.channel import CALL_S, Listener
 from rallypoint.kit import errors, rpc
 
@@ -14,8 +15,11 @@ from rallypoint.kit import errors, rpc
 class NativeChannel:
     """A `channel.Channel` to `host:port`."""
 
-    def __init__(self, address: str) -> None:
-        self._channel = rpc.plain_channel(address, name="client")
+    def __init__(self, address: str, *, secure: bool = False) -> None:
+        if secure:
+            self._channel = rpc.public_channel(address, name="client", roots=tls.roots())
+        else:
+            self._channel = rpc.plain_channel(address, name="client")
         self._streams: set[_NativeStream] = set()
 
     async def unary(

@@ -1,4 +1,4 @@
-"""All calls over one WebSocket (docs/wire.md §8): `ws://host:port`, a `channel.Channel`.
+"""All calls over one WebSocket (docs/wire.md §8): `ws://…` or `wss://…`, a `channel.Channel`.
 
 The connection is made by the first call and again by the first one after it broke; what ran when
 it broke fails with Unavailable. `say` is the way of inputs: on a lane, answered only when refused.
@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
+import ssl
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from rallypoint.client import grpcweb
+from rallypoint.client import grpcweb, tls
 from rallypoint.client import websocket_frames as frames
 from rallypoint.kit import addresses, errors
 
@@ -45,8 +46,8 @@ class WebSocketChannel:
     """Calls over a connection that is made again when it broke."""
 
     def __init__(self, url: str) -> None:
-        self._netloc, host, port = addresses.server(url, "ws")
-        self._address = (host, port)
+        self._server = addresses.server(url, "ws")
+        self._tls = tls.context(secure=self._server.secure)
         self._opening = asyncio.Lock()
         self._line: _Line | None = None
 
@@ -100,16 +101,16 @@ class WebSocketChannel:
     async def _open(self) -> _Line:
         async with self._opening:
             if self._line is None or self._line.closed:
-                self._line = await _connect(self._netloc, self._address)
+                self._line = await _connect(self._server, self._tls)
             return self._line
 
 
-async def _connect(netloc: str, address: tuple[str, int]) -> _Line:
+async def _connect(server: addresses.Server, secure: ssl.SSLContext | None) -> _Line:
     loop = asyncio.get_running_loop()
-    line = _Line(netloc, loop)
+    line = _Line(server.name, loop)
     try:
         async with asyncio.timeout(CONNECT_S):
-            await loop.create_connection(lambda: line, *address)
+            await loop.create_connection(lambda: line, server.host, server.port, ssl=secure)
             await line.opened
     except (OSError, TimeoutError) as error:
         raise errors.Unavailable("CONNECT_FAILED", str(error)) from error

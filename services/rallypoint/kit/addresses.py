@@ -15,6 +15,8 @@ class Server(NamedTuple):
     """`host:port` as it stands there, for the `host` header."""
     host: str
     port: int
+    secure: bool
+    """Whether it is spoken to over TLS."""
 
 
 def joined(host: str, port: int) -> str:
@@ -23,12 +25,16 @@ def joined(host: str, port: int) -> str:
 
 
 def server(url: str, scheme: str) -> Server:
-    """Return the server of a URL of this scheme; InvalidArgument when it is none."""
+    """Return the server of a URL of this scheme, or of the same with an s, which is over TLS.
+
+    InvalidArgument when it is neither.
+    """
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:  # half a bracket, or a port that is no number up to 65535
         host, port = None, None
-    if not host or parts.scheme != scheme:
+    if not host or parts.scheme not in (scheme, f"{scheme}s"):
         raise errors.InvalidArgument("URL_INVALID", f"{url!r} is not a {scheme}:// address")
-    return Server(parts.netloc, host, port or 80)
+    secure = parts.scheme != scheme
+    return Server(parts.netloc, host, port or (443 if secure else 80), secure)

@@ -149,6 +149,20 @@ def plain_channel(address: str, *, name: str, options: Options = ()) -> grpc.aio
     return _traced(made)
 
 
+def public_channel(address: str, *, name: str, roots: bytes | None = None) -> grpc.aio.Channel:
+    """Return a channel over TLS to a server that a CA vouches for, as players' programs make one.
+
+    `roots` are CAs as PEM; without them those that gRPC comes with.
+    """
+    made = grpc.aio.secure_channel(
+        address,
+        grpc.ssl_channel_credentials(roots),
+        options=_channel_options(name),
+        interceptors=telemetry.client_interceptors(),
+    )
+    return _traced(made)
+
+
 def _traced(made: grpc.aio.Channel) -> grpc.aio.Channel:
     return made if telemetry.enabled() else rpc_trace.HandingOn(made)
 

@@ -66,8 +66,8 @@ def test_bots_end_when_trying_again_is_of_no_use(
 
 
 def test_wrong_address_is_told_once_and_ends_all_bots(capsys: pytest.CaptureFixture[str]) -> None:
-    assert bots.run(["--url", "https://127.0.0.1:8080", "--count", "3"]) == 1
+    assert bots.run(["--url", "ftp://127.0.0.1:8080", "--count", "3"]) == 1
     shown = capsys.readouterr()
     (line,) = shown.err.splitlines()
-    assert line.startswith("rallypoint bots: no match at https://127.0.0.1:8080: URL_INVALID")
+    assert line.startswith("rallypoint bots: no match at ftp://127.0.0.1:8080: URL_INVALID")
     assert "URL_INVALID 3x" in shown.out

@@ -18,7 +18,8 @@ Use = Callable[[channel.WebChannel], Awaitable[None]]
 @pytest.mark.parametrize(
     "url",
     [
-        "https://host",
+        "ftp://host",
+        "https://",
         "host:8080",
         "http://",
         "http://[::1",
@@ -30,6 +31,19 @@ Use = Callable[[channel.WebChannel], Awaitable[None]]
 def test_url_of_no_server_is_refused(url: str) -> None:
     with pytest.raises(errors.InvalidArgument, match="URL_INVALID"):
         channel.open_channel(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "transport", "wanted"),
+    [
+        ("http://host:1", "websocket", "ws://host:1"),
+        ("https://host", "websocket", "wss://host"),
+        ("https://host", "grpc-web", "https://host"),
+        ("grpc://host:1", "websocket", "grpc://host:1"),
+    ],
+)
+def test_transport_decides_the_scheme_and_tls_stays(url: str, transport: str, wanted: str) -> None:
+    assert channel.address(url, transport) == wanted
 
 
 def message(body: bytes) -> bytes:
@@ -182,7 +196,7 @@ def test_stream_cut_short_ends_with_unavailable() -> None:
     served([cut, b""][:1], use)
 
 
-@pytest.mark.parametrize("url", ["https://x", "ftp://x", "nothing"])
+@pytest.mark.parametrize("url", ["ws://x", "ftp://x", "nothing"])
 def test_address_that_is_not_http_is_refused(url: str) -> None:
     with pytest.raises(errors.InvalidArgument):
         channel.WebChannel(url)
