@@ -55,12 +55,19 @@ class Client(NamedTuple):
 
 
 def logged(data_dir: Path, received: Collector, trace_id: str) -> list[set[str]]:
-    """The events that matchmaking logged within a trace: on standard error, and over OTLP."""
+    """The events that matchmaking logged within a trace: on standard error, and over OTLP.
+
+    Of failures those of which the fleet said so: it may have been out of reach at first.
+    """
     text = (datadir.logs(data_dir) / "matchmaking.log").read_text()
     lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     records = [r for s, r in received.logs() if s == "rallypoint-matchmaking"]
     return [
-        {line["event"] for line in lines if line.get("trace_id") == trace_id},
+        {
+            line["event"]
+            for line in lines
+            if (line.get("trace_id"), line.get("reason")) == (trace_id, "FLEET_FULL")
+        },
         {r["body"]["stringValue"] for r in records if r.get("traceId") == trace_id},
     ]
 
