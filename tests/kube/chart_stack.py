@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -106,6 +107,17 @@ class Release:
             *_given(values),
             "--wait", "--timeout", f"{INSTALL_S}s",
         )  # fmt: skip
+        self.wait_door()
+
+    def wait_door(self) -> None:
+        """Wait until players come in: the network hears of a pod later than its kubelet."""
+
+        def opens() -> bool:
+            with contextlib.suppress(OSError), urllib.request.urlopen(self.url, timeout=5):
+                return True
+            return False
+
+        assert within(opens, INSTALL_S), self.told()
 
     def upgrade(self, *values: str) -> None:
         """Come to this checkout's chart with other values; wait until Helm's pods have them.
@@ -115,6 +127,7 @@ class Release:
         self.server.does("apply", "--server-side", "--force-conflicts", "-f", str(chart.CRDS))
         wait = ("--wait", "--timeout", f"{INSTALL_S}s")
         self.helm("upgrade", chart.RELEASE, str(chart.CHART), KEEP, *_given(values), *wait)
+        self.wait_door()
 
     def wait_servers(self, tag: str = "") -> None:
         """Wait until all servers of the set are ready and of its newest revision."""

@@ -40,6 +40,7 @@ from tests.kube.conftest import Runs
 from tests.support import browser, cgroups, chart, images
 from tests.support.browser import Player
 from tests.support.cluster.machines import Cluster
+from tests.support.players import until
 
 pytestmark = pytest.mark.timeout(4 * chart_stack.INSTALL_S, func_only=True)
 COMPONENTS = ("gateway", "matchmaking", "fleet", "operator")
@@ -205,9 +206,8 @@ def test_match_outlives_an_upgrade_a_broken_one_and_its_rollback(
             await asyncio.to_thread(release.upgrade, f"image.tag={newer}")
             await frames(players)
             await asyncio.to_thread(serves, release, newer)
-            for player in players:  # told to come again by a gateway that drained
-                breaks = player.room.breaks
-                assert any("GATEWAY" in reason for reason in breaks), breaks
+            for room in (player.room for player in players):  # told to come again as it drained
+                await until(lambda room=room: any("GATEWAY" in why for why in room.breaks))
 
             change = ("upgrade", chart.RELEASE, str(chart.CHART), chart_stack.KEEP)
             await asyncio.to_thread(release.helm, *change, "--set", f"image.tag={broken}")

@@ -30,6 +30,8 @@ spec:
   podManagementPolicy: Parallel
   {{- else if eq .kind "Deployment" }}
   strategy: {type: RollingUpdate, rollingUpdate: {maxUnavailable: 0, maxSurge: 1}}
+  {{- /* Proxies, load balancers and policies of the network hear of a new pod a little later than its kubelet. */}}
+  minReadySeconds: 3
   {{- end }}
   template: {{- include "rallypoint.pod" . | nindent 4 }}
   {{- with .claims }}
