@@ -129,7 +129,8 @@ def begin(environment: Environment, **_: Any) -> None:
     if isinstance(runner, WorkerRunner):
         return
     slo.load(Path(environment.parsed_options.slo))
-    if environment.web_ui is None:  # whose page may name another
+    # A page may name another; a master needs no way to it, only its workers play.
+    if environment.web_ui is None and not isinstance(runner, MasterRunner):
         _refuse(environment.parsed_options.host)
     gevent.spawn(_look_always, environment)
     if environment.web_ui is not None:  # Locust's own pages know no verdict
@@ -190,7 +191,9 @@ def _refuse(url: str) -> None:
     if parts.scheme not in PORTS or not parts.hostname:
         raise SystemExit(f"--host {url}: write {', '.join(f'{name}://…' for name in PORTS)}")
     try:
-        socket.create_connection((parts.hostname, parts.port or PORTS[parts.scheme]), CONNECT_S)
+        socket.create_connection(
+            (parts.hostname, parts.port or PORTS[parts.scheme]), CONNECT_S
+        ).close()
     except (OSError, ValueError) as error:
         raise SystemExit(f"nobody answers at {url} ({error}): `make up`, or --host") from error
 
