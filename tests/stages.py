@@ -11,16 +11,12 @@ try has set up for a module or a session, until the end of all.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,13 +24,6 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 FORMATTED = ("services", "tests", "protos", "clients", "loadtest")
 TESTS_FAILED = 1
-AHEAD = ("build images", "build Kubernetes")
-BUILDER = """
-import json, os, subprocess, sys
-os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-for command in json.loads(sys.argv[1]):
-    subprocess.run(command)
-"""
 AGAIN_MOST = 30
 """As many as wait for one cluster. Where more failed, something is broken."""
 
@@ -159,37 +148,13 @@ def _tried(command: tuple[str, ...]) -> Tried:
     return Tried(code, any("finished" in note for note in notes), failed)
 
 
-@contextmanager
-def building_ahead(steps: Sequence[Step]) -> Iterator[None]:
-    """Do the slow builds of later steps in the time that no test wants.
-
-    They fill caches only, and wait for each other there: their own steps come all the same. Where
-    nothing is cached that saves some ten minutes of the hour.
-    """
-    wanted = [step.command for step in steps if step.name in AHEAD]
-    if sys.platform != "linux" or len(steps) == len(wanted):
-        yield
-        return
-    builder = subprocess.Popen(
-        [sys.executable, "-c", BUILDER, json.dumps(wanted)], cwd=ROOT, start_new_session=True
-    )
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(builder.pid, signal.SIGTERM)
-        builder.wait()
-
-
 def main(wanted: list[str]) -> int:
     """Run the wanted stages, or all."""
     unknown = set(wanted) - set(STAGES)
     if unknown:
         print(f"no such stage: {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}")
         return 2
-    stages = wanted or list(STAGES)
-    with building_ahead([step for name in stages for step in STAGES[name]]):
-        outcomes = [run(name, step) for name in stages for step in STAGES[name]]
+    outcomes = [run(name, step) for name in wanted or STAGES for step in STAGES[name]]
     print("\nstage        step                                          result   seconds")
     for o in outcomes:
         print(f"{o.stage:12} {o.step:45} {'pass' if o.passed else 'FAIL':6} {o.seconds:9.1f}")

@@ -8,7 +8,6 @@ import os
 import secrets
 import shlex
 import subprocess
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Set
@@ -19,7 +18,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.kube import rights
+from tests.kube import disks
 from tests.support import chart, go, images
 from tests.support.cluster.machines import Cluster
 from tests.support.kubernetes import ApiServer
@@ -57,10 +56,6 @@ UNCONVERTED: Final = (
 )  # fmt: skip
 KUBERNETES_OWN: Final = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
 """What a namespace has from its beginning."""
-BROKERS: Final = tuple(
-    f"{chart.RELEASE}-rallypoint-{name}" for name in ("nats-0", "nats-1", "nats-2", "redis-0")
-)
-"""Pods that have a disk; a small release has one of NATS."""
 UNINSTALL: Final = "`helm uninstall` leaves"
 COMMAND: Final = " " * 4
 METRICS: Final = "/api/v1/namespaces/{namespace}/pods/{name}:9400/proxy/metrics"
@@ -271,40 +266,6 @@ def cluster_wide(server: ApiServer) -> set[str]:
     return set(server.does("get", CLUSTER_WIDE, "-o", "name").split())
 
 
-@contextmanager
-def disks(cluster: Cluster, namespace: str) -> Iterator[None]:
-    """A disk for each broker, which follows its pod to any node as a cloud's would."""
-    names = [node.name for node in cluster.nodes]
-    # After a test that failed, pods may be writing yet.
-    kept = tempfile.TemporaryDirectory(prefix="rallypoint-disks-", ignore_cleanup_errors=True)
-    with kept as folder:
-        made = [_disk(namespace, pod, Path(folder) / pod, names) for pod in BROKERS]
-        cluster.server.does("create", "-f", "-", stdin=rights.listed(made))
-        try:
-            yield
-        finally:
-            words = [f"pv/{one['metadata']['name']}" for one in made]
-            cluster.server.does("delete", "--wait=false", *words)
-
-
-def _disk(namespace: str, pod: str, folder: Path, nodes: list[str]) -> dict[str, Any]:
-    """A folder that all nodes of this machine see, for the claim of one pod."""
-    folder.mkdir()
-    here = {"key": "kubernetes.io/hostname", "operator": "In", "values": nodes}
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": {"name": f"{namespace}-{pod}"},
-        "spec": {
-            "capacity": {"storage": "10Gi"},
-            "accessModes": ["ReadWriteOnce"],
-            "claimRef": {"namespace": namespace, "name": f"data-{pod}"},
-            "local": {"path": str(folder)},
-            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}},
-        },
-    }
-
-
 def _nothing(_: Release) -> tuple[str, ...]:
     return ()
 
@@ -333,7 +294,7 @@ def installed(
         server.does("create", "namespace", namespace)
         enforced = f"pod-security.kubernetes.io/enforce={level}"
         server.does("label", "namespace", namespace, enforced)
-    with disks(cluster, name):
+    with disks.disks(cluster, name):
         try:
             more = (f"probe.namespace={made.measured}", *values, *prepare(made))
             made.install(source, *VALUES, *more)

@@ -28,14 +28,14 @@ tls {{
   ca_file: {CERTIFICATES}/ca.crt, verify: true
 }}
 """
-"""Asks its clients for certificates."""
+"""Asks its clients for certificates, as does Redis."""
 REDIS: Final = f"""
 port 0
 tls-port {PORTS["redis"]}
 tls-cert-file {CERTIFICATES}/tls.crt
 tls-key-file {CERTIFICATES}/tls.key
 tls-ca-cert-file {CERTIFICATES}/ca.crt
-tls-auth-clients no
+tls-auth-clients yes
 dir /data
 user default off
 user {USER} on >%s ~* &* +@all
@@ -52,6 +52,7 @@ VALUES: Final = (
     "redis.bundled=false",
     f"redis.external.user={USER}",
     "redis.external.caSecret=brokers-ca",
+    "redis.external.certSecret=game",
 )
 
 

@@ -22,7 +22,7 @@ SERVED = "import ssl, sys; print(ssl.get_server_certificate((sys.argv[1], 9090))
 def test_chart_is_played_on_brokers_of_others_and_leaves_what_is_theirs(
     cluster: Cluster, runs: Runs, tmp_path: Path
 ) -> None:
-    """Both brokers ask for TLS by a private CA, NATS for certificates of its clients too."""
+    """Both brokers have TLS by a private CA, and ask their clients for certificates."""
     theirs: set[str] = set()
 
     def prepare(release: Release) -> tuple[str, ...]:

@@ -37,6 +37,7 @@ from tests.kube.chart_play import (
 )  # fmt: skip
 from tests.kube.chart_stack import Release
 from tests.kube.conftest import Runs
+from tests.kube.disks import BROKERS
 from tests.support import browser, cgroups, chart, images
 from tests.support.browser import Player
 from tests.support.cluster.machines import Cluster
@@ -44,7 +45,6 @@ from tests.support.players import until
 
 pytestmark = pytest.mark.timeout(4 * chart_stack.INSTALL_S, func_only=True)
 COMPONENTS = ("gateway", "matchmaking", "fleet", "operator")
-BROKERS = chart_stack.BROKERS
 SERVICES, PROBE, NATS = (image.reference for image in images.IMAGES[:3])
 CAPABILITIES = 1 << 38 | 1 << 39
 """PERFMON and BPF, as /proc shows them."""
