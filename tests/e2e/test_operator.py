@@ -50,7 +50,7 @@ def test_operator_looks_into_a_room_kicks_and_closes(join: Join, stack: StackPro
 
     page = open_page(join("Operator"), stack, secret=secret_of(stack))
     assert secret_of(stack) not in page.url
-    row = page.locator("tr", has=page.locator(f"[data-room={ada.room_id}]"))
+    row = page.locator("tr", has=page.locator(f"[data-room='{ada.room_id}']"))
     row.wait_for(timeout=10_000)
     assert "2/2" in row.inner_text()
     row.get_by_role("button").click()
@@ -75,7 +75,7 @@ def test_operator_closes_a_room_from_a_phone(join: Join, stack: StackProcess) ->
     make_room(ada, "skirmish")
     phone = join("Operator", size="phone")
     page = open_page(phone, stack, secret=secret_of(stack))
-    page.locator(f"[data-room={ada.room_id}]").tap()
+    page.locator(f"[data-room='{ada.room_id}']").tap()
     page.get_by_role("button", name="Close the room").tap()
     shot(page, "operator-close", "phone")
     page.get_by_label("The reason").fill("MAINTENANCE")

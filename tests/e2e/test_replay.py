@@ -89,7 +89,7 @@ def test_match_is_watched_again_from_its_result(join: Join, stack: StackProcess)
 
     operators = eve.page.context.new_page()
     operators.goto(f"{stack.url}/operator#{secret_of(stack)}")
-    operators.locator(f"a[data-replay={room_id}]").click(timeout=SCREEN_MS)
+    operators.locator(f"a[data-replay='{room_id}']").click(timeout=SCREEN_MS)
     wait_recorded(operators)
     shot(operators, "replay-operator", "phone")
 
