@@ -102,7 +102,7 @@ def test_edge_decides_and_a_clients_trace_id_is_kept(tmp_path: Path, ratio: str,
 
     with collector.collector(tmp_path) as received:
         asyncio.run(scenario(received))  # which ends the services: they send what they have
-        spans = received.spans()
+    spans = received.spans()  # once the collector has ended: it writes what it had
     ours = {span.service for span in spans if span.trace_id == trace_id}
     assert ours == (RECORDED if ratio == "1" else set())
     opened = [span for span in spans if span.name == SERVICES + "SessionService/OpenSession"]

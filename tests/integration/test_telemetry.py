@@ -88,7 +88,7 @@ def test_all_signals_pass_through_the_charts_collector(tmp_path: Path) -> None:
     with collector.collector(tmp_path) as received:
         with collector.in_front(received) as endpoint:
             asyncio.run(scenario(received, endpoint))
-        spans, logs = received.spans(), received.logs()
+    spans, logs = received.spans(), received.logs()
     # A match of four seconds at 20 Hz had some 80 ticks and 160 inputs: none has a span.
     joined = [span.began_s for span in spans if span.name == JOIN]
     closed = [span.began_s for span in spans if span.name == "close room"]
