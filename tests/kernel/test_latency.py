@@ -119,5 +119,7 @@ def test_ticking_peers_look_slow_and_their_minimum_does_not(probe: Session, port
     for role in ("client", "server"):
         seen = of(probe, role).histograms
         assert seen["rtt"].mean_s > path["mean_s"] * 1.2
-        assert near(seen["rtt_min"].mean_s, path["mean_s"])
+        # Of most windows: a machine that is busy for one of them is not what is asked.
+        least = histogram.bucket_of_float(seen["rtt_min"].quantile_s(0.5))
+        assert abs(least - histogram.bucket_of_float(path["p50_s"])) <= 1
         assert seen["rtt_min"].count >= 5
