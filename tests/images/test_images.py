@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,15 @@ def test_service_serves_without_any_right(
         running.signal(signal.SIGTERM)
 
         assert running.wait(END_S) == 0, running.output.read_text()
+
+
+def test_whoever_runs_a_container_becomes_no_parent_of_others(
+    services: container.Image, processes: dict[str, plan.Process]
+) -> None:
+    with bench_image.started(services, processes["fleet"]):
+        orphan = subprocess.check_output(["sh", "-c", "sleep 5 >&- & echo $!"], text=True)
+        told = Path(f"/proc/{orphan.strip()}/status").read_text()
+    assert f"PPid:\t{os.getpid()}\n" not in told
 
 
 @pytest.mark.parametrize("name", ["services", "probe"])

@@ -85,9 +85,8 @@ def test_all_signals_pass_through_the_charts_collector(tmp_path: Path) -> None:
             await until(lambda: all_metrics(received))
             await until(lambda: {s for s, _ in received.logs()} >= test_trace.SERVICES)
 
-    with collector.collector(tmp_path) as received:
-        with collector.in_front(received) as endpoint:
-            asyncio.run(scenario(received, endpoint))
+    with collector.collector(tmp_path) as received, collector.in_front(received) as endpoint:
+        asyncio.run(scenario(received, endpoint))
     spans, logs = received.spans(), received.logs()
     # A match of four seconds at 20 Hz had some 80 ticks and 160 inputs: none has a span.
     joined = [span.began_s for span in spans if span.name == JOIN]

@@ -119,10 +119,9 @@ class Running:
 
     def start(self) -> None:
         """Create the container, then let it run: from there time counts."""
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)  # to be told how it ends
         pid_file = self._bundle / "pid"
         bundle = ("--bundle", str(self._bundle), "--pid-file", str(pid_file))
-        with self.output.open("ab") as sink:
+        with self.output.open("ab") as sink, _adopting():
             self._runc("create", *bundle, self.name, output=sink.fileno())
         self.pid = int(pid_file.read_text())
         self.started_s = time.monotonic()
@@ -174,6 +173,20 @@ class Running:
         command = ["runc", "--log", str(errors), *words]
         if subprocess.run(command, stdout=output, stderr=output, check=False).returncode:
             raise ContainerFailed(errors.read_text().strip())
+
+
+@contextlib.contextmanager
+def _adopting() -> Iterator[None]:
+    """Be the parent of what runc leaves behind, to be told how it ends; of nobody after that.
+
+    Whatever else lost its parent would stay a zombie of ours, and its pid namespace with it.
+    """
+    prctl = ctypes.CDLL(None).prctl
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        yield
+    finally:
+        prctl(_PR_SET_CHILD_SUBREAPER, 0)
 
 
 def _mounts() -> list[dict[str, Any]]:

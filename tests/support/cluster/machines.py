@@ -63,7 +63,7 @@ def cluster(folder: Path, *, nodes: int = 2) -> Iterator[Cluster]:
         started = [Node(host, server, dns=place.host) for host in hosts]
         for one in started:
             one.start()
-            stack.callback(one.reap)
+            stack.callback(one.stop)
         stack.enter_context(plane.controllers(server))
         stack.enter_context(dns.core_dns(server))
         pause = images.pause(folder)

@@ -119,7 +119,10 @@ class Node:
         self._running[name] = start(words, log, place=self.host.whole, environment=environment)
 
     def kill_program(self, name: str) -> None:
-        """Kill one with SIGKILL; its containers, if it has some, go on."""
+        """Kill one with SIGKILL; its containers, if it has some, go on.
+
+        Its end is waited for where it was started: an orphan that nobody waits for holds its host.
+        """
         process = self._running.pop(name)
         for pid in children(process.pid):  # ours only enters the namespaces
             with contextlib.suppress(ProcessLookupError):
@@ -171,11 +174,10 @@ class Node:
         """The last words of the kubelet."""
         return (self.host.folder / "kubelet.log").read_text()[-2000:]
 
-    def reap(self) -> None:
-        """Take note of the ends of our programs, once the host is gone."""
-        for process in self._running.values():
-            process.kill()
-            process.wait(timeout=STOP_S)
+    def stop(self) -> None:
+        """Kill all of them."""
+        for name in tuple(self._running):
+            self.kill_program(name)
 
     def _write_files(self) -> None:
         folder = self.host.folder
