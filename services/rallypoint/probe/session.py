@@ -131,7 +131,7 @@ class _Calls:
 
     def events(self) -> list[l7.Event]:
         """What has come since the last call."""
-        return list(self.ring.read())
+        return self.ring.read()
 
     def totals(self) -> dict[str, int]:
         """What could not be followed, since the start."""
@@ -251,7 +251,7 @@ class Session:
 
     def events(self) -> list[layout.Event]:
         """What has come since the last call."""
-        return list(self.ring.read())
+        return self.ring.read()
 
     def configure(self, config: layout.Config) -> None:
         """Change what the programs do at their next run."""
