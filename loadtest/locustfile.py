@@ -22,13 +22,12 @@ from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 from locust.stats import StatsEntry
 
-from loadtest import locust_swarm, report, shapes, slo
+from loadtest import addresses, locust_swarm, report, shapes, slo
 
 HERE = Path(__file__).parent
 DEFAULT_RUN_S = 300.0
 LOOK_S = 1.0
 CONNECT_S = 5.0
-PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "grpc": 80, "grpcs": 443}
 
 # A worker on a crowded machine may be silent for a while: three seconds are no death.
 locust.runners.HEARTBEAT_LIVENESS = 30
@@ -188,12 +187,12 @@ def quit_with_verdict(environment: Environment, **_: Any) -> None:
 def _refuse(url: str) -> None:
     """End with a sentence where a whole run would do nothing but count refusals."""
     parts = urlsplit(url)
-    if parts.scheme not in PORTS or not parts.hostname:
-        raise SystemExit(f"--host {url}: write {', '.join(f'{name}://…' for name in PORTS)}")
+    way = addresses.WAYS.get(parts.scheme)
+    if way is None or not parts.hostname:
+        known = ", ".join(f"{name}://…" for name in addresses.WAYS)
+        raise SystemExit(f"--host {url}: write {known}")
     try:
-        socket.create_connection(
-            (parts.hostname, parts.port or PORTS[parts.scheme]), CONNECT_S
-        ).close()
+        socket.create_connection((parts.hostname, parts.port or way.port), CONNECT_S).close()
     except (OSError, ValueError) as error:
         raise SystemExit(f"nobody answers at {url} ({error}): `make up`, or --host") from error
 
@@ -274,7 +273,7 @@ def _verdict(environment: Environment) -> dict[str, Any]:
     rows = [_row(entry) for _, entry in sorted(environment.stats.entries.items())]
     broken = [slo.Row("swarm", "load", 1, 1, {})] if run.broken else []
     objectives = {"swarm": {"failed": 0}, **slo.load(Path(environment.parsed_options.slo))}
-    checks = slo.judge(objectives, [*rows, *broken])
+    checks = slo.judge(objectives, [*rows, *broken], _transports(environment))
     late_ms = max((r.percentiles_ms.get(99, 0) for r in rows if r.transport == "swarm"), default=0)
     generator = slo.Generator(late_ms, round(_busy(), 2))
     return {
@@ -283,6 +282,11 @@ def _verdict(environment: Environment) -> dict[str, Any]:
         "checks": [vars_of(check) for check in checks],
         "rows": [vars_of(row) for row in rows],
     }
+
+
+def _transports(environment: Environment) -> frozenset[str]:
+    spec = _spec(environment)
+    return addresses.transports(spec["url"], spec["native"], spec["native_share"])
 
 
 def vars_of(value: Any) -> dict[str, Any]:

@@ -4,13 +4,13 @@
       input to echo: {at_least: 100, p50_ms: 100, p99_ms: 250, failed_percent: 0.1}
       stream: {failed: 0}
 
-An objective holds for each transport by itself. One that nothing was counted for is red when it
-says `at_least`: a run that measured nothing has not passed.
+An objective holds for each transport by itself. `at_least` asks for every transport that a run was
+asked to play: one that measured nothing of it has not passed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ LATE_MS = 100.0
 """A load whose lateness at p99 is more than this is no witness against the servers."""
 BUSY = 0.9
 """Nor is one that takes more of a core than this."""
+OWN = "swarm"
+"""The transport of what the load says of itself."""
 KNOWN = ("at_least", "failed", "failed_percent", *(f"p{p}_ms" for p in PERCENTILES))
 
 
@@ -88,8 +90,8 @@ def parse(document: Any) -> Objectives:
     return found
 
 
-def judge(objectives: Objectives, rows: Iterable[Row]) -> list[Check]:
-    """All checks, in the document's order."""
+def judge(objectives: Objectives, rows: Iterable[Row], asked: Collection[str] = ()) -> list[Check]:
+    """All checks, in the document's order; `asked` are the transports that players were to use."""
     by_name: dict[str, list[Row]] = {}
     for row in rows:
         by_name.setdefault(row.name, []).append(row)
@@ -97,14 +99,19 @@ def judge(objectives: Objectives, rows: Iterable[Row]) -> list[Check]:
         check
         for name, limits in objectives.items()
         for key, limit in limits.items()
-        for check in _checks(name, key, limit, by_name.get(name, []))
+        for check in _checks(name, key, limit, by_name.get(name, []), asked)
     ]
 
 
-def _checks(name: str, key: str, limit: float, rows: Sequence[Row]) -> Iterable[Check]:
+def _checks(
+    name: str, key: str, limit: float, rows: Sequence[Row], asked: Collection[str]
+) -> Iterable[Check]:
     if key == "at_least":
-        went_well = sum(row.count - row.failures for row in rows)
-        yield Check(f"{name} at least", limit, went_well, went_well >= limit)
+        well = {row.transport: row.count - row.failures for row in rows}
+        if OWN not in well:
+            well = dict.fromkeys(asked, 0) | well
+        for transport, count in sorted(well.items()) or [("nobody", 0)]:
+            yield Check(f"{name} {key} ({transport})", limit, count, count >= limit)
         return
     for row in rows:
         seen = _seen(key, row)

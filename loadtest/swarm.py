@@ -25,6 +25,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from loadtest import addresses
 from loadtest.players import Habits, Player
 from loadtest.tally import Tally
 
@@ -38,7 +39,6 @@ WHEEL_S = 0.25
 REST_WITHIN_S = 8.0
 DEFAULT_HZ = 20
 GARBAGE = 50_000
-SCHEMES = {"http": "grpc-web", "ws": "websocket", "grpc": "native"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ def habits(spec: Spec, url: str) -> Habits:
         url=url,
         queue=spec.queue,
         game=spec.game,
-        transport=SCHEMES.get(url.partition("://")[0], "grpc-web"),
+        transport=addresses.transport(url),
         leave_share=spec.leave_share,
     )
 

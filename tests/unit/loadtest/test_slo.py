@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loadtest import report, slo
+from loadtest import addresses, report, slo
 
 ECHO = slo.Row("input to echo", "grpc-web", 1000, 2, {50: 40, 95: 90, 99: 180})
 
@@ -36,6 +36,33 @@ def test_each_transport_is_judged_by_itself() -> None:
     slow = slo.Row("input to echo", "native", 10, 0, {99: 900})
     assert verdict({"p99_ms": 200}, ECHO)
     assert not verdict({"p99_ms": 200}, ECHO, slow)
+
+
+def test_each_transport_that_was_asked_for_has_to_play() -> None:
+    limits = {"input to echo": {"at_least": 1}}
+    assert slo.passed(slo.judge(limits, [ECHO], {"grpc-web"}))
+    assert not slo.passed(slo.judge(limits, [ECHO], {"grpc-web", "native"}))
+    few = slo.Row("input to echo", "native", 3, 3, {})
+    assert not slo.passed(slo.judge(limits, [ECHO, few]))
+
+
+def test_what_the_load_says_of_itself_is_of_no_transport() -> None:
+    pace = slo.Row("input pace", slo.OWN, 10, 0, {})
+    assert slo.passed(slo.judge({"input pace": {"at_least": 10}}, [pace], {"grpc-web"}))
+
+
+@pytest.mark.parametrize(
+    ("url", "native", "share", "asked"),
+    [
+        ("http://a", "", 0.1, {"grpc-web"}),
+        ("https://a", "grpcs://b", 0.1, {"grpc-web", "native"}),
+        ("wss://a", "grpc://b", 0.0, {"websocket"}),
+    ],
+)
+def test_addresses_tell_the_transports(
+    url: str, native: str, share: float, asked: set[str]
+) -> None:
+    assert addresses.transports(url, native, share) == asked
 
 
 def test_nothing_counted_is_red_where_something_was_wanted() -> None:
