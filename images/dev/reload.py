@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 POLL_S = 0.3
+READ = ("*.py", "*.lua")
 SOURCE = Path(os.environ.get("RALLYPOINT_SOURCE", "/src/services"))
 LIVE = Path(os.environ.get("RALLYPOINT_LIVE", "/tmp/live"))  # noqa: S108  # a pod's own
 
@@ -63,9 +64,9 @@ class Reloader:
 
 
 def state() -> State:
-    """Return when each module was last written."""
+    """Return when each source was last written: modules, and what they read, such as Lua."""
     found = {}
-    for path in LIVE.rglob("*.py"):
+    for path in (each for kind in READ for each in LIVE.rglob(kind)):
         try:
             found[path] = path.stat().st_mtime_ns
         except FileNotFoundError:

@@ -79,6 +79,12 @@ def test_change_starts_the_service_again(service: Service) -> None:
     assert service.process.wait(WITHIN_S) == 7  # the service's own answer
 
 
+def test_change_of_a_script_of_redis_starts_it_again_too(service: Service) -> None:
+    service.until("first gateway --now")
+    (service.live / "claim.lua").write_text("return 1")
+    service.until(*["first gateway --now"] * 2)
+
+
 def test_mistake_waits_for_its_correction(service: Service) -> None:
     service.until("first gateway --now")
     service.change("this is no Python")
