@@ -10,7 +10,6 @@ import asyncio
 import json
 import secrets
 import signal
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,8 +87,6 @@ def shared(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """
     before = chart_stack.cluster_wide(cluster.server)
     earlier = chart.landed(chart.LANDED, tmp_path_factory.mktemp("landed"))
-    if earlier is None:
-        warnings.warn(f"no upgrade: this clone does not have {chart.LANDED}", stacklevel=1)
     with chart_stack.installed(cluster, *VALUES, source=earlier or chart.CHART) as made:
         keys = made.keys()
         made.upgrade("logLevel=debug")
@@ -114,6 +111,15 @@ def release(shared: Release) -> Release:
 
     assert chart_stack.within(is_calm, READY_S), shared.told()
     return shared
+
+
+def test_it_was_upgraded_from_the_chart_of_the_last_landing(
+    release: Release, tmp_path: Path
+) -> None:
+    if chart.landed(chart.LANDED, tmp_path) is None:
+        pytest.skip(f"installed as it is: this clone does not have {chart.LANDED}")
+    first, *_, last = json.loads(release.helm("history", chart.RELEASE, "-o", "json"))
+    assert (first["status"], last["status"]) == ("superseded", "deployed")
 
 
 def test_servers_are_pods_that_the_operator_made(release: Release) -> None:
