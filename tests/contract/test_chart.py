@@ -41,6 +41,12 @@ def test_chart_passes_strict_lint(case: str) -> None:
         "settings.trace_ratio=1",
         "tls.mode=existing",
         "image.pullPolicy=Sometimes",
+        "gateway.service.webPort=0",
+        "gateway.route.enabled=true",
+        "redis.maxMemory=lots",
+        "rooms.autoscaling.min=1",
+        "rooms.keda.enabled=true",
+        "rooms.spec.health.initialDelaySeconds=1",
     ],
 )
 def test_schema_refuses(wrong: str) -> None:
