@@ -73,10 +73,11 @@ WORKDIR /app
 USER 0:0
 ENTRYPOINT ["/usr/bin/python3.13", "-P", "-m", "rallypoint", "probe"]
 ARG VERSION=0.1.0
+ARG RUNTIME_BASE
 LABEL org.opencontainers.image.title="Rallypoint probe" \
       org.opencontainers.image.description="What sockets wait for, measured in the kernel, per pod" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.base.name="gcr.io/distroless/python3-debian13:nonroot"
+      org.opencontainers.image.base.name="${RUNTIME_BASE}"
 
 FROM root AS runtime
 COPY --from=build /app/ /app/
@@ -88,7 +89,8 @@ EXPOSE 8080 8090 9090 9400
 ENTRYPOINT ["/usr/bin/python3.13", "-P", "-m", "rallypoint"]
 CMD ["--help"]
 ARG VERSION=0.1.0
+ARG RUNTIME_BASE
 LABEL org.opencontainers.image.title="Rallypoint" \
       org.opencontainers.image.description="A multiplayer game backend: every service" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.base.name="gcr.io/distroless/python3-debian13:nonroot"
+      org.opencontainers.image.base.name="${RUNTIME_BASE}"
