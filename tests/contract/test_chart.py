@@ -43,6 +43,7 @@ def test_chart_passes_strict_lint(case: str) -> None:
         "image.pullPolicy=Sometimes",
         "gateway.service.webPort=0",
         "gateway.route.enabled=true",
+        "nats.storage.size=3Gi",
         "redis.maxMemory=lots",
         "rooms.autoscaling.min=1",
         "rooms.keda.enabled=true",
