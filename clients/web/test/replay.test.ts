@@ -49,13 +49,16 @@ class Noted implements ReplayView {
   readonly followed = undefined;
   readonly ticks: number[] = [];
   readonly events: number[] = [];
+  kept: number[] = [];
   shown = 0;
   resets = 0;
   reset(): void {
     this.resets++;
+    this.kept = [];
   }
   frame(frame: ReplayFrame): void {
     this.ticks.push(frame.tick);
+    this.kept.push(frame.tick);
     this.events.push(...frame.events.map((event) => event.id));
     this.shown = frame.tables.table("t").get("v", 0);
     assert.equal(this.shown, frame.tick);
@@ -110,6 +113,20 @@ test("a sought place is reached from its keyframe, forward and back", () => {
   player.seek(500);
   assert.ok(Math.abs(view.shown - 6) <= 2);
   assert.equal(view.resets, 3);
+});
+
+test("a sought frame is shown, also the last one before a keyframe", () => {
+  const view = new Noted();
+  const timeline = timelineOf(chunkOf(0), chunkOf(1), chunkOf(2));
+  const player = new Player(timeline, view, { live: false });
+  for (const { atMs, tick } of timeline.frames) {
+    player.seek(atMs < 3000 ? timeline.lengthMs : 0);
+    player.seek(atMs);
+    assert.ok(view.kept.includes(tick), `${tick} of ${view.kept}`);
+  }
+  player.seek(2000);
+  player.seek(1999);
+  assert.ok(view.kept.includes(20));
 });
 
 test("twice the speed takes half the time", () => {

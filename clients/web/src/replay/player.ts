@@ -18,6 +18,8 @@ export class Player {
   #tables: Tables;
   /** The frame that the tables show. */
   #index = -1;
+  /** The first one that the view was given since it forgot all. */
+  #first = 0;
   #speed = 1;
   playing = true;
   atMs = 0;
@@ -62,11 +64,15 @@ export class Player {
   #show(): void {
     const { frames } = this.#timeline;
     const wanted = Math.min(this.#timeline.indexAt(this.atMs + AHEAD_MS) + 1, frames.length - 1);
-    if (wanted === this.#index) return;
+    const shown = Math.max(0, this.#timeline.indexAt(this.atMs));
+    if (wanted === this.#index && shown >= this.#first) return;
     const from = frames[this.#index]?.atMs;
     const to = frames[wanted]?.atMs ?? 0;
-    if (from === undefined || wanted < this.#index || to - from > JUMP_MS * Math.max(1, this.#speed)) {
-      this.#index = this.#timeline.keyframeBefore(wanted) - 1;
+    const back = wanted < this.#index || shown < this.#first;
+    if (from === undefined || back || to - from > JUMP_MS * Math.max(1, this.#speed)) {
+      // Of what is shown, not of what comes next: a keyframe may be between the two.
+      this.#first = this.#timeline.keyframeBefore(shown);
+      this.#index = this.#first - 1;
       this.#view.reset();
       this.#apply(wanted, true);
     } else {
