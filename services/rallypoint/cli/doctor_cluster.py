@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from rallypoint.cli import doctor_rights
 from rallypoint.cli.doctor_check import Check, State, judged, too_far, version
 from rallypoint.cli.doctor_machine import LEAST_KERNEL
 from rallypoint.fleet import resources
@@ -20,19 +21,11 @@ from rallypoint.kube.transport import Call, Transport
 LEAST_KUBERNETES = (1, 30)
 """The CRDs use CEL with functions that are there since then."""
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-INSTALLS = (
-    ("", "pods", "list"),
-    ("", "secrets", "create"),
-    ("", "services", "create"),
-    ("apps", "deployments", "create"),
-    ("apps", "statefulsets", "create"),
-    ("policy", "poddisruptionbudgets", "create"),
-    ("networking.k8s.io", "networkpolicies", "create"),
-    ("rbac.authorization.k8s.io", "roles", "create"),
-    ("rallypoint.dev", "gameserversets", "create"),
-)
-"""What `helm install` does in its namespace: group, resource, verb."""
+CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
+FIGURES = "/apis/metrics.k8s.io/v1beta1"
+DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+ENFORCED = "pod-security.kubernetes.io/enforce"
+APPLY = "kubectl apply --server-side --force-conflicts -f helm/rallypoint/crds"
 
 
 async def look(environ: Mapping[str, str], *, context: str | None, namespace: str) -> list[Check]:
@@ -44,10 +37,14 @@ async def look(environ: Mapping[str, str], *, context: str | None, namespace: st
         except errors.RallypointError as error:
             fix = "check the kubeconfig, its context and the way to the server"
             return [Check("API server", State.BAD, f"{cluster.server}: {error.message}", fix)]
+        where = namespace or cluster.namespace
         return [
             _server(told),
-            *[await look_at_crd(transport, resource) for resource in resources.ALL],
-            await _rights(transport, namespace or cluster.namespace),
+            *await look_at_crds(transport, resources.ALL),
+            *await doctor_rights.look(transport, where),
+            await _storage(transport),
+            await _namespace(transport, where),
+            await _figures(transport),
             *await _nodes(transport, told["gitVersion"]),
         ]
 
@@ -58,17 +55,30 @@ def _server(told: Mapping[str, Any]) -> Check:
     return judged("API server", version(seen) >= LEAST_KUBERNETES, seen, fix)
 
 
-async def look_at_crd(transport: Transport, resource: CustomResource) -> Check:
-    """Whether the server has a CRD as this version has it."""
+async def look_at_crds(transport: Transport, wanted: Sequence[CustomResource]) -> list[Check]:
+    """Whether the server has CRDs as this version has them, or none at all."""
+    there: list[dict[str, Any] | None] = []
+    for resource in wanted:
+        try:
+            there.append(await _get(transport, f"{CRDS}/{resource.name}"))
+        except errors.NotFound:
+            there.append(None)
+        except errors.RallypointError as error:
+            fix = "ask with an account that may read CRDs"
+            return [Check(f"CRD {one.name}", State.WARN, error.message, fix) for one in wanted]
+    fresh = not any(there)
+    pairs = zip(wanted, there, strict=True)
+    return [judge_crd(resource, found, fresh=fresh) for resource, found in pairs]
+
+
+def judge_crd(resource: CustomResource, there: Mapping[str, Any] | None, *, fresh: bool) -> Check:
+    """What to do about one CRD, as the server has it; fresh: it has none of ours."""
     name = f"CRD {resource.name}"
-    apply = "kubectl apply --server-side --force-conflicts -f helm/rallypoint/crds"
-    fix = f"{apply} (Helm made them and does not upgrade them)"
-    try:
-        there = await _get(transport, f"{CRDS}/{resource.name}")
-    except errors.NotFound:
-        return Check(name, State.BAD, "not installed", fix)
-    except errors.RallypointError as error:
-        return Check(name, State.WARN, error.message, "ask with an account that may read CRDs")
+    fix = f"{APPLY} (Helm makes them once and does not upgrade them)"
+    if there is None and fresh:
+        return Check(name, State.OK, "not there: `helm install` brings it, `helm upgrade` does not")
+    if there is None:
+        return Check(name, State.BAD, "not there, though others of ours are", fix)
     ours = yaml.safe_load(resource.as_yaml(source=resources.SOURCE))
     different = sorted(differences(ours["spec"], there["spec"]))
     if different:
@@ -100,25 +110,70 @@ def differences(ours: Any, theirs: Any, at: str = "spec") -> Iterable[str]:
         yield at
 
 
-async def _rights(transport: Transport, namespace: str) -> Check:
-    refused = []
-    for group, resource, verb in INSTALLS:
-        wish = {"namespace": namespace, "group": group, "resource": resource, "verb": verb}
-        body = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": wish},
-        }
-        call = Call("POST", REVIEWS, body=json.dumps(body).encode())
-        try:
-            answer = json.loads(await transport.request(call))
-        except errors.RallypointError as error:
-            return Check("rights", State.WARN, error.message, "the server tells nobody its rights")
-        if not answer["status"]["allowed"]:
-            refused.append(f"{verb} {resource}")
-    seen = f"may not {', '.join(refused)}" if refused else f"may install into {namespace}"
-    fix = f"have an administrator install, or grant these in {namespace}"
-    return judged("rights", not refused, seen, fix, otherwise=State.WARN)
+async def _storage(transport: Transport) -> Check:
+    try:
+        return judge_classes((await _get(transport, CLASSES))["items"])
+    except errors.RallypointError as error:
+        fix = "ask with an account that may list storage classes"
+        return Check("storage", State.WARN, error.message, fix)
+
+
+def judge_classes(classes: Sequence[Mapping[str, Any]]) -> Check:
+    """Whether the volumes of NATS and Redis are made when nothing is set."""
+    names = ", ".join(one["metadata"]["name"] for one in classes)
+    default = [
+        one["metadata"]["name"]
+        for one in classes
+        if one["metadata"].get("annotations", {}).get(DEFAULT_CLASS) == "true"
+    ]
+    if default:
+        return Check("storage", State.OK, f"{default[0]} is the default class")
+    if names:
+        seen = "no default among the storage classes: volumes stay pending"
+        fix = f"set nats.storage.className and redis.storage.className, or mark a default: {names}"
+    else:
+        seen = "no storage class: volumes stay pending"
+        fix = "install a provisioner of volumes, or external brokers (nats.bundled, redis.bundled)"
+    return Check("storage", State.WARN, seen, fix)
+
+
+async def _namespace(transport: Transport, namespace: str) -> Check:
+    name = "namespace"
+    try:
+        found = await _get(transport, f"/api/v1/namespaces/{namespace}")
+    except errors.NotFound:
+        return await _new_namespace(transport, namespace)
+    except errors.RallypointError as error:
+        fix = "ask with an account that may read it; it has to be there"
+        return Check(name, State.WARN, error.message, fix)
+    level = found["metadata"].get("labels", {}).get(ENFORCED, "privileged")
+    fix = f"only with probe.enabled: probe.namespace, one labelled {ENFORCED}=privileged"
+    seen = f"{namespace} takes {level} pods"
+    return judged(name, level == "privileged", seen, fix, otherwise=State.WARN)
+
+
+async def _new_namespace(transport: Transport, namespace: str) -> Check:
+    try:
+        allowed = await doctor_rights.may(transport, {"resource": "namespaces", "verb": "create"})
+    except errors.RallypointError:
+        allowed = True  # that nobody is told their rights is said with the rights
+    seen = f"no {namespace} yet: `helm install --create-namespace` makes it"
+    if not allowed:
+        seen = f"no {namespace}, and may not create namespaces"
+    fix = f"have an administrator make {namespace}"
+    return judged("namespace", allowed, seen, fix, otherwise=State.WARN)
+
+
+async def _figures(transport: Transport) -> Check:
+    name = "autoscaling"
+    fix = "install metrics-server, or leave autoscaling.kind of gateway and fleet at none"
+    try:
+        await _get(transport, FIGURES)
+    except errors.NotFound:
+        return Check(name, State.WARN, "nobody serves metrics.k8s.io: no CPU figures", fix)
+    except errors.RallypointError as error:
+        return Check(name, State.WARN, error.message, fix)
+    return Check(name, State.OK, "metrics.k8s.io is served")
 
 
 async def _nodes(transport: Transport, server: str) -> list[Check]:

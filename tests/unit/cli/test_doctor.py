@@ -58,6 +58,47 @@ def test_what_the_server_adds_makes_no_difference(spec: dict[str, Any]) -> None:
     assert list(doctor_cluster.differences(spec, theirs)) == []
 
 
+def established(spec: dict[str, Any]) -> dict[str, Any]:
+    return {"spec": spec, "status": {"conditions": [{"type": "Established", "status": "True"}]}}
+
+
+def test_crd_that_helm_brings_is_well(spec: dict[str, Any]) -> None:
+    fresh = doctor_cluster.judge_crd(resources.GAME_SERVER_SET, None, fresh=True)
+    assert (fresh.state, "helm install" in fresh.seen) == (State.OK, True)
+    there = doctor_cluster.judge_crd(resources.GAME_SERVER_SET, established(spec), fresh=False)
+    assert there.state is State.OK
+
+
+def test_crd_that_helm_will_not_bring_is_bad(spec: dict[str, Any]) -> None:
+    away = doctor_cluster.judge_crd(resources.GAME_SERVER_SET, None, fresh=False)
+    drop_a_field(spec)
+    older = doctor_cluster.judge_crd(resources.GAME_SERVER_SET, established(spec), fresh=False)
+    for check in (away, older):
+        assert (check.state, "kubectl apply" in check.fix) == (State.BAD, True)
+    assert older.seen.startswith("differs at spec.versions")
+
+
+def storage_class(name: str, default: str = "false") -> dict[str, Any]:
+    return {"metadata": {"name": name, "annotations": {doctor_cluster.DEFAULT_CLASS: default}}}
+
+
+@pytest.mark.parametrize(
+    ("classes", "state", "told"),
+    [
+        ([], State.WARN, "no storage class"),
+        ([storage_class("slow"), {"metadata": {"name": "bare"}}], State.WARN, "slow, bare"),
+        ([storage_class("slow"), storage_class("fast", "true")], State.OK, "fast"),
+    ],
+    ids=["none", "no default", "default"],
+)
+def test_volumes_need_a_storage_class(
+    classes: list[dict[str, Any]], state: State, told: str
+) -> None:
+    check = doctor_cluster.judge_classes(classes)
+    assert check.state is state
+    assert told in f"{check.seen} {check.fix}"
+
+
 @pytest.mark.parametrize(
     ("node", "far"), [("v1.36.9", False), ("v1.33.0", False), ("v1.32.1", True), ("v1.37.0", True)]
 )
