@@ -304,6 +304,21 @@ FLEET = (
         },
     ),
     Panel(
+        "Fill of what refuses when full",
+        SHARE,
+        {"{{stream}}": "max by (stream) (rallypoint_bus_stream_fill_ratio)"},
+        "Other streams forget their oldest.",
+    ),
+    Panel(
+        "Disk of Redis",
+        SHORT,
+        {
+            "fsyncs late, per s": rate("rallypoint_store_fsyncs_delayed_total"),
+            "cannot write": "max(rallypoint_store_unsaved_state)",
+        },
+        "Late: over 2 s. Killed meanwhile, Redis may lose what it acknowledged.",
+    ),
+    Panel(
         "Internal calls", SECONDS, percentiles("rallypoint_rpc_server_duration_seconds", "method")
     ),
     Panel(

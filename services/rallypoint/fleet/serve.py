@@ -11,6 +11,7 @@ from typing import Any
 
 from rallypoint.fleet import admin, service
 from rallypoint.fleet.allocator import Allocator
+from rallypoint.fleet.broker_watch import BrokerWatch
 from rallypoint.fleet.claims import Claims
 from rallypoint.fleet.cleanup import Cleanup
 from rallypoint.fleet.codes import Codes
@@ -166,6 +167,9 @@ def _spawn_tasks(settings: Settings, runtime: Runtime, fleet: Fleet) -> None:
     runtime.spawn(_every(settings.ping_period_s, fleet.watch.ping_all), name="fleet.pings")
     runtime.spawn(_every(settings.sweep_period_s, fleet.cleanup.sweep), name="fleet.sweep")
     runtime.spawn(_every(_MEASURE_S, lambda: _measure(fleet)), name="fleet.measure")
+    brokers = BrokerWatch(runtime.bus, runtime.store)
+    runtime.spawn(_every(_MEASURE_S, brokers.look_at_streams), name="fleet.streams")
+    runtime.spawn(_every(_MEASURE_S, brokers.look_at_store), name="fleet.store")
     runtime.spawn(_every(settings.scan_period_s, scan), name="fleet.scan")
     runtime.spawn(_bury(fleet), name="fleet.deaths")
     runtime.spawn(fleet.cleanup.follow_closed(), name="fleet.closed")

@@ -25,12 +25,24 @@ BUS_FACTS = Counter("rallypoint_bus_facts_published_total", "Facts acked by JetS
 BUS_DEAD_LETTERS = Counter(
     "rallypoint_bus_dead_letters_total", "Facts that workers gave up", ["stream", "durable"]
 )
+BUS_STREAM_FILL = Gauge(
+    "rallypoint_bus_stream_fill_ratio",
+    "Bytes by their limit, of streams and buckets that refuse when full",
+    ["stream"],
+)
 STORE_ERRORS = Counter("rallypoint_store_errors_total", "Failed Redis calls", ["kind"])
 STORE_SECONDS = Histogram(
     "rallypoint_store_call_duration_seconds",
     "Redis calls, by command or script",
     ["call"],
     buckets=(0.0002, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1),
+)
+STORE_FSYNCS_DELAYED = Counter(
+    "rallypoint_store_fsyncs_delayed_total",
+    "Writes that Redis made though an fsync before them had not ended for 2 s",
+)
+STORE_UNSAVED = Gauge(
+    "rallypoint_store_unsaved_state", "1 while Redis cannot write its file of commands"
 )
 TRUNKS_REFUSED = Counter(
     "rallypoint_trunk_refused_total", "Connections to trunk listeners turned away", ["cause"]
