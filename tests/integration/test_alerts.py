@@ -1,12 +1,14 @@
-"""Alerts about players who wait, read slowly, or whose room was never made: made to happen.
+"""Alerts about players who wait, read slowly, or whose room was never made, and about what brokers
+keep: made to happen.
 
 The others fire in `test_dashboards`. Here players really wait for more than a minute, and the rest
-happens meanwhile.
+happens meanwhile; and brokers have a disk that is late, then full, and a stream that refuses.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,15 +17,18 @@ from pathlib import Path
 import pytest
 from tests.integration import test_bots
 from tests.integration.slow_reader import SlowReader
-from tests.integration.test_dashboards import fires, installed, targets
-from tests.support import prometheus
+from tests.integration.test_dashboards import fires, installed, targets, until
+from tests.support import bad_disk, prometheus
+from tests.support.bad_disk import BadDisk
+from tests.support.prometheus import Prometheus
 
 from rallypoint import client
 from rallypoint.cli import bots, plan, ports
 from rallypoint.cli.stack import Stack
 from rallypoint.internal.v1 import allocation_pb2, allocation_pb2_grpc
-from rallypoint.kit import keys, names, rpc
-from rallypoint.kit.names import SetName
+from rallypoint.kit import errors, keys, names, rpc, subjects
+from rallypoint.kit.bus import Bus
+from rallypoint.kit.names import QueueName, SetName
 from rallypoint.kit.store import Store
 from rallypoint.v1 import room_pb2
 
@@ -49,6 +54,8 @@ class Loud(RoomGame):
 """
 CLAIM_TTL_S = 7
 PATIENCE_S = 30
+SMALL = 1 << 20
+PIECE = bytes(100_000)
 
 
 @asynccontextmanager
@@ -131,5 +138,68 @@ def test_alerts_tell_of_players_who_wait_or_are_thrown_out(tmp_path: Path) -> No
                         await fires(served, "RallypointClientsKicked")
                     await abandon(stack)
                     await fires(served, "RallypointClaimsExpire", "RallypointMatchesSlow")
+
+    asyncio.run(scenario())
+
+
+async def write_always(stack: Stack) -> None:
+    """Write to Redis as busy fleets do, whether or not it takes it."""
+    store = await Store.connect(stack.redis_url)
+    try:
+        while True:
+            with contextlib.suppress(errors.RallypointError):
+                await store.set("written", "always")
+            await asyncio.sleep(0.1)
+    finally:
+        await store.close()
+
+
+async def wear_out(stack: Stack, served: Prometheus, disk: BadDisk) -> None:
+    """Redis' disk is late, then full, and then well."""
+    async with asyncio.TaskGroup() as tasks:
+        writing = tasks.create_task(write_always(stack))
+        with disk.being("late"):
+            await fires(served, "RallypointStoreSyncsLate")
+        assert "RallypointStoreUnsaved" not in served.firing()
+        with disk.being("full"):
+            await fires(served, "RallypointStoreUnsaved")
+        await until(lambda: "RallypointStoreUnsaved" not in served.firing(), "it writes again")
+        writing.cancel()
+
+
+async def fill_results(stack: Stack, served: Prometheus) -> None:
+    """Results come until the stream takes no more; it is made smaller first."""
+    bus, name = await Bus.connect(stack.nats_url, name="test"), subjects.RESULTS.name
+    config = (await bus.api(f"STREAM.INFO.{name}"))["config"]
+    await bus.api(f"STREAM.UPDATE.{name}", {**config, "max_bytes": SMALL})
+    subject = subjects.result(QueueName("nobody"))
+    for number in range(SMALL // len(PIECE)):
+        await bus.publish_fact(subject, PIECE, msg_id=str(number))
+    with pytest.raises(errors.RallypointError, match="maximum bytes exceeded"):
+        await bus.publish_fact(subject, PIECE, msg_id="too much")
+    await fires(served, "RallypointStreamFull")
+    full = served.ask('ALERTS{alertname="RallypointStreamFull", alertstate="firing"}')
+    assert {one["metric"]["stream"] for one in full} == {name}
+    await bus.close()
+
+
+@pytest.mark.timeout(180)
+def test_alerts_tell_of_brokers_that_take_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prometheus.program("prometheus")
+    disk = bad_disk.made(tmp_path / "disk")
+    for name, value in disk.environment.items():
+        monkeypatch.setenv(name, value)  # brokers have the environment of who starts them
+
+    async def scenario() -> None:
+        wish = plan.Wish(data_dir=tmp_path / "data", web_port=ports.free_one())
+        async with Stack(wish) as stack:
+            with prometheus.running(tmp_path, targets(stack)) as served:
+                looked = 'rallypoint_bus_stream_fill_ratio{stream="RESULTS"}'
+                await until(lambda: served.ask(looked), "a first look")
+                assert not served.firing() & {"RallypointStoreSyncsLate", "RallypointStreamFull"}
+                await wear_out(stack, served, disk)
+                await fill_results(stack, served)
 
     asyncio.run(scenario())
