@@ -32,8 +32,8 @@
 - {name: RALLYPOINT_{{ $broker }}_KEY_FILE, value: /etc/rallypoint/{{ $folder }}/tls.key}
 {{- end }}
 {{- end }}
-{{- if $values.monitoring.otlpEndpoint }}
-- {name: RALLYPOINT_OTLP_ENDPOINT, value: {{ $values.monitoring.otlpEndpoint | quote }}}
+{{- with include "rallypoint.otlpEndpoint" $root }}
+- {name: RALLYPOINT_OTLP_ENDPOINT, value: {{ . | quote }}}
 {{- end }}
 {{- if ne $values.tls.mode "none" }}
 - {name: RALLYPOINT_GRPC_CA_FILE, value: /etc/rallypoint/tls/ca.crt}

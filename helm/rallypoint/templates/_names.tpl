@@ -62,6 +62,17 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{ if .Values.nats.bundled }}{{ .Values.nats.replicas }}{{ else }}{{ .Values.nats.external.replicas }}{{ end }}
 {{- end }}
 
+{{- /* An address as host:port, without scheme and path: (list "http://host/" 4317), where 4317 is the usual port. */}}
+{{- define "rallypoint.address" -}}
+{{- $host := regexReplaceAll "^[a-z]+://([^/]*@)?" (index . 0) "" | splitList "/" | first -}}
+{{ regexMatch ":[0-9]+$" $host | ternary $host (printf "%s:%v" $host (index . 1)) }}
+{{- end }}
+
+{{- /* Where services send traces, metrics and logs; empty: nowhere. */}}
+{{- define "rallypoint.otlpEndpoint" -}}
+{{- with .Values.monitoring.otlpEndpoint }}{{ include "rallypoint.address" (list . 4317) }}{{ end -}}
+{{- end }}
+
 {{- /* Where KEDA finds fleet; the certificate has this name too, since KEDA verifies it. */}}
 {{- define "rallypoint.fleetHost" -}}
 {{- include "rallypoint.name" (list . "fleet") }}.{{ .Release.Namespace }}.svc
