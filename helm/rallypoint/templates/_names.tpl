@@ -70,7 +70,14 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 
 {{- /* Where services send traces, metrics and logs; empty: nowhere. */}}
 {{- define "rallypoint.otlpEndpoint" -}}
-{{- with .Values.monitoring.otlpEndpoint }}{{ include "rallypoint.address" (list . 4317) }}{{ end -}}
+{{- $given := .Values.monitoring.otlpEndpoint -}}
+{{- if and $given .Values.monitoring.collector.enabled -}}
+{{- fail "monitoring.otlpEndpoint and monitoring.collector: services send to one of them; the collector's own way on is its backend" -}}
+{{- else if .Values.monitoring.collector.enabled -}}
+{{ include "rallypoint.name" (list . "collector") }}:4317
+{{- else if $given -}}
+{{ include "rallypoint.address" (list $given 4317) }}
+{{- end }}
 {{- end }}
 
 {{- /* Where KEDA finds fleet; the certificate has this name too, since KEDA verifies it. */}}
