@@ -28,7 +28,10 @@ def test_the_lock_is_what_the_builder_resolves() -> None:
 def test_the_manifest_has_what_configurations_name_and_nothing_else() -> None:
     manifest = yaml.safe_load((FOLDER / go.MANIFEST).read_text())
     modules = [one["gomod"].split()[0] for kind in KINDS for one in manifest[kind]]
-    texts = (collector.CHART_CONFIG.read_text(), collector.CONFIG.format(port=0, folder=""))
+    texts = (
+        collector.CHART_CONFIG.read_text(),
+        collector.CONFIG.format(host="", port=0, folder=""),
+    )
     wanted = set().union(*(named(yaml.safe_load(text)) for text in texts))
     assert {path.rpartition("/")[2] for path in modules} == wanted
 

@@ -285,7 +285,7 @@ def installed(
         pytest.skip(reason)
     folder = images.built()
     before = () if source == chart.CHART else ("redis-before",)
-    for image in ("services", "probe", "nats", "redis", *before):
+    for image in ("services", "probe", "nats", "redis", "collector", *before):
         for node in cluster.nodes:
             node.pull(folder / f"{image}.tar")
     server, name = cluster.server, f"installed-{secrets.token_hex(3)}"

@@ -19,15 +19,18 @@ STRANGER: Final = "probe"
 """Its pods belong to another namespace, and no policy is about them."""
 API: Final = "api server"
 BROKERS: Final = {"nats": {4222}, "redis": {6379}}
+TOLD: Final = {"collector": {4317}}
 METRICS: Final = 9400
 REACHES: Final[Mapping[str, Mapping[str, set[int]]]] = {
-    "gateway": {"matchmaking": {9090}, "fleet": {9090}, "rooms": {9090, 9091}, **BROKERS},
-    "matchmaking": {"fleet": {9090}, "rooms": {9090}, **BROKERS},
-    "fleet": {"rooms": {9090}, API: {6443}, **BROKERS},
-    "rooms": {"rooms": {9090}, "nats": {4222}},
-    "operator": {"rooms": {9090}, API: {6443}, **BROKERS},
+    "gateway": {"matchmaking": {9090}, "fleet": {9090}, "rooms": {9090, 9091}, **BROKERS, **TOLD},
+    "matchmaking": {"fleet": {9090}, "rooms": {9090}, **BROKERS, **TOLD},
+    "fleet": {"rooms": {9090}, API: {6443}, **BROKERS, **TOLD},
+    "rooms": {"rooms": {9090}, "nats": {4222}, **TOLD},
+    "operator": {"rooms": {9090}, API: {6443}, **BROKERS, **TOLD},
     "nats": {"nats": {6222}},
     "redis": {},
+    "collector": {},  # its backend is no pod
+    STRANGER: {"collector": {4318}},
 }
 """The picture, by its arrows (docs/kubernetes.md)."""
 OPEN: Final = {"gateway": {8080, 8090}, "operator": {9443}}

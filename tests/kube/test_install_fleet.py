@@ -37,9 +37,10 @@ from tests.kube.chart_play import (
 from tests.kube.chart_stack import Release
 from tests.kube.conftest import Runs
 from tests.kube.disks import BROKERS
-from tests.support import browser, cgroups, chart, images
+from tests.support import browser, cgroups, chart, collector, images
 from tests.support.browser import Player
 from tests.support.cluster.machines import Cluster
+from tests.support.collector import Collector
 from tests.support.players import until
 
 pytestmark = pytest.mark.timeout(4 * chart_stack.INSTALL_S, func_only=True)
@@ -68,6 +69,15 @@ VALUES = (
     f"matchmaking.queues.{PAIRS}={queue(2, 12)}",
     f"matchmaking.queues.duel={queue(2, 600)}",
 )
+COLLECTOR = (
+    "monitoring.collector.enabled=true",
+    "monitoring.collector.insecure=true",
+    "monitoring.collector.keptPercent=100",
+    "monitoring.collector.decidedAfter=2s",
+    "monitoring.collector.resources.requests.cpu=10m",
+)
+PLAYED = {f"rallypoint-{name}" for name in ("gateway", "matchmaking", "fleet", "room-state")}
+"""Services that the trace of a match leads through."""
 BETA = """
 apiVersion: rallypoint.dev/v1beta1
 kind: GameServerSet
@@ -80,16 +90,27 @@ spec:
 
 
 @pytest.fixture(scope="module")
-def shared(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
-    """The chart with operator, webhooks and probe; in the end, that it left nothing but CRDs.
+def received(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
+    """What the release's collector sends on, beside the API server, where pods' packets go."""
+    folder = tmp_path_factory.mktemp("received")
+    with collector.collector(folder, cluster.server.place) as backend:
+        yield backend
+
+
+@pytest.fixture(scope="module")
+def shared(
+    cluster: Cluster, received: Collector, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Release]:
+    """The chart with operator, webhooks, probe and collector; in the end, that only CRDs are left.
 
     It is that of the last landing, upgraded.
     """
+    backend = f"monitoring.collector.backend={received.endpoint.removeprefix('http://')}"
     before = chart_stack.cluster_wide(cluster.server)
     earlier = chart.landed(chart.LANDED, tmp_path_factory.mktemp("landed"))
     with chart_stack.installed(cluster, *VALUES, source=earlier or chart.CHART) as made:
         keys = made.keys()
-        made.upgrade("logLevel=debug")
+        made.upgrade("logLevel=debug", *COLLECTOR, backend)
         assert made.keys() == keys
         made.wait_servers()
         yield made
@@ -144,6 +165,25 @@ def test_policies_let_through_what_is_drawn_and_nothing_else(
         return policies.wrong(release, cluster) == []
 
     assert chart_stack.within(holds, READY_S), policies.wrong(release, cluster)
+
+
+def test_collector_hands_on_what_every_service_and_probe_tells(
+    release: Release, received: Collector, cluster: Cluster
+) -> None:
+    with bots(release.url, PAIRS, count=2, matches=1) as players:
+        assert scored(players)["errors"] == {}
+    services = {*PLAYED, "rallypoint-operator"}
+    everybody = services | {node.name for node in cluster.nodes}
+
+    def is_complete() -> bool:
+        through: dict[str, set[str]] = {}
+        for span in received.spans():
+            through.setdefault(span.trace_id, set()).add(span.service)
+        led = any(names >= PLAYED for names in through.values())
+        logged = {name for name, _ in received.logs()}
+        return led and logged >= services and received.metrics().keys() >= everybody
+
+    assert chart_stack.within(is_complete, READY_S), received.metrics().keys()
 
 
 def test_old_version_of_sets_is_converted_and_nonsense_is_refused(release: Release) -> None:

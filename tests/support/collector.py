@@ -18,9 +18,10 @@ from typing import Any
 
 from rallypoint.cli.ports import free_one
 from tests.support import go
+from tests.support.cluster.places import HERE, Place
 
 CONFIG = """
-receivers: {{otlp: {{protocols: {{grpc: {{endpoint: "127.0.0.1:{port}"}}}}}}}}
+receivers: {{otlp: {{protocols: {{grpc: {{endpoint: "{host}:{port}"}}}}}}}}
 exporters:
   file/traces: {{path: "{folder}/spans.jsonl", flush_interval: 200ms}}
   file/metrics: {{path: "{folder}/metrics.jsonl", flush_interval: 200ms}}
@@ -33,6 +34,7 @@ service:
     logs: {{receivers: [otlp], exporters: [file/logs]}}
 """
 CHART_CONFIG = go.ROOT / "helm" / "rallypoint" / "files" / "collector.yaml"
+NODE = "k8s.node.name"
 START_S = 20.0
 
 
@@ -94,7 +96,8 @@ def _scopes(
     for resource in batch.get(resources, []):
         named = {a["key"]: a["value"] for a in resource["resource"]["attributes"]}
         for scope in resource[scopes]:
-            yield named["service.name"]["stringValue"], scope
+            told = named.get("service.name", named.get(NODE, {}))  # a probe's own are of its node
+            yield told.get("stringValue", ""), scope
 
 
 def _spans(batch: dict[str, Any]) -> Iterator[Span]:
@@ -109,25 +112,25 @@ def _spans(batch: dict[str, Any]) -> Iterator[Span]:
             yield Span(service, raw["name"], *identity, parent, links, cookie, began_s)
 
 
-def wait_listening(port: int) -> None:
+def wait_listening(port: int, host: str = HERE.host) -> None:
     """Wait until something listens."""
     give_up = time.monotonic() + START_S
     while True:
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
+            if probe.connect_ex((host, port)) == 0:
                 return
         assert time.monotonic() < give_up, "the collector does not listen"
         time.sleep(0.05)
 
 
 @contextmanager
-def collector(folder: Path) -> Iterator[Collector]:
-    """Run a collector whose files lie in `folder`."""
+def collector(folder: Path, place: Place = HERE) -> Iterator[Collector]:
+    """Run a collector whose files lie in `folder`, in the network of a place."""
     port = free_one()
     config = folder / "collector.yaml"
-    config.write_text(CONFIG.format(port=port, folder=folder))
-    with _running(config, port, folder / "collector.log", {}):
-        yield Collector(f"http://127.0.0.1:{port}", folder)
+    config.write_text(CONFIG.format(host=place.host, port=port, folder=folder))
+    with _running(config, port, folder / "collector.log", {}, place):
+        yield Collector(f"http://{place.host}:{port}", folder)
 
 
 @contextmanager
@@ -149,16 +152,18 @@ def in_front(backend: Collector) -> Iterator[str]:
 
 
 @contextmanager
-def _running(config: Path, port: int, log: Path, settings: dict[str, str]) -> Iterator[None]:
+def _running(
+    config: Path, port: int, log: Path, settings: dict[str, str], place: Place = HERE
+) -> Iterator[None]:
     with log.open("wb") as written:
         process = subprocess.Popen(
-            [str(go.tool("otelcol")), "--config", f"file:{config}"],
+            [*place.enter, str(go.tool("otelcol")), "--config", f"file:{config}"],
             stdout=written,
             stderr=written,
             env={**os.environ, **settings},
         )
     try:
-        wait_listening(port)
+        wait_listening(port, place.host)
         yield
     finally:
         process.terminate()
