@@ -44,7 +44,6 @@ def test_chart_passes_strict_lint(case: str) -> None:
         "gateway.service.webPort=0",
         "gateway.route.enabled=true",
         "nats.storage.size=3Gi",
-        "redis.maxMemory=lots",
         "rooms.autoscaling.min=1",
         "rooms.keda.enabled=true",
         "rooms.spec.health.initialDelaySeconds=1",
