@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 from tests.kube.chart_stack import Release
-from tests.support.cluster.images import PAUSE
 from tests.support.cluster.machines import Cluster
 from tests.support.cluster.network import run
 from tests.support.cluster.node import Node
 
-STRANGER: Final = "stranger"
-"""A pod of another namespace, and no policy is about it."""
+STRANGER: Final = "probe"
+"""Its pods belong to another namespace, and no policy is about them."""
 API: Final = "api server"
 BROKERS: Final = {"nats": {4222}, "redis": {6379}}
 TOLD: Final = {"collector": {4317}}
@@ -32,7 +30,7 @@ REACHES: Final[Mapping[str, Mapping[str, set[int]]]] = {
     "nats": {"nats": {6222}},
     "redis": {},
     "collector": {},  # its backend is no pod
-    "probe": {"collector": {4318}, API: {6443}},
+    STRANGER: {"collector": {4318}},
 }
 """The picture, by its arrows (docs/kubernetes.md)."""
 OPEN: Final = {"gateway": {8080, 8090}, "operator": {9443}}
@@ -64,27 +62,6 @@ class Door:
     address: str
     port: int
     pod: str = ""
-
-
-@contextmanager
-def stranger(release: Release) -> Iterator[None]:
-    """Have a pod that is nobody's, beside the probe's."""
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": STRANGER, "labels": {"app.kubernetes.io/component": STRANGER}},
-        "spec": {
-            "containers": [{"name": STRANGER, "image": PAUSE, "imagePullPolicy": "Never"}],
-            "terminationGracePeriodSeconds": 0,
-        },
-    }
-    where, does = ("-n", release.measured), release.server.does
-    does(*where, "apply", "-f", "-", stdin=json.dumps(pod))
-    try:
-        does(*where, "wait", "pod", STRANGER, "--for=condition=Ready", "--timeout=60s")
-        yield
-    finally:
-        does(*where, "delete", "pod", STRANGER)
 
 
 def expected(caller: str, door: Door) -> bool:
@@ -140,7 +117,7 @@ def _dial(enter: Iterable[str], doors: list[Door]) -> list[bool]:
 def _doors(pod: dict[str, Any]) -> list[Door]:
     meta, address = pod["metadata"], pod["status"]["podIP"]
     (container,) = pod["spec"]["containers"]
-    ports = [port["containerPort"] for port in container.get("ports", ())]
+    ports = [port["containerPort"] for port in container["ports"]]
     return [Door(_component(pod), address, port, meta["name"]) for port in ports]
 
 
