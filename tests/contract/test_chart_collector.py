@@ -108,26 +108,10 @@ def test_it_lets_the_probe_in_and_goes_to_its_backend_alone() -> None:
     }
 
 
-def test_the_probe_reaches_the_api_server_and_the_collector_alone() -> None:
-    (policy,) = [
-        one for one in chart.of_kind("everything", "NetworkPolicy")
-        if one["metadata"]["name"].endswith("-probe")
-    ]  # fmt: skip
-    assert policy["metadata"]["namespace"] == "measured"
-    _, server, collector = policy["spec"]["egress"]
-    assert server == {"ports": [{"port": 443}, {"port": 6443}]}
-    assert collector["ports"] == [{"port": 4318}]
-    (peer,) = collector["to"]
-    labels = {"kubernetes.io/metadata.name": chart.NAMESPACE}
-    assert peer["namespaceSelector"] == {"matchLabels": labels}
-    assert peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "collector"
-
-
 def test_a_setting_of_the_probe_goes_before_the_charts_own() -> None:
     objects = rendered("everything", "probe.settings.OTLP_ENDPOINT=http://mine:4318/v1/metrics")
     found = environments(objects)["probe"]["RALLYPOINT_PROBE_OTLP_ENDPOINT"]
     assert found == "http://mine:4318/v1/metrics"
-    assert opened(objects)["probe"] == {4318}
 
 
 @pytest.mark.parametrize(
