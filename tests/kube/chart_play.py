@@ -75,18 +75,18 @@ async def pushing(players: Sequence[Player]) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def duel(release: Release, queue: str = "duel") -> AsyncIterator[tuple[Player, Player]]:
+async def duel(url: str, queue: str = "duel") -> AsyncIterator[tuple[Player, Player]]:
     """Two players in a match, who leave in the end: their server is free at once."""
-    async with playing(release.url, queue, "skirmish") as players:
+    async with playing(url, queue, "skirmish") as players:
         yield players
         for player in players:
             with contextlib.suppress(errors.RallypointError):  # the first may have ended it
                 await player.room.leave()
 
 
-async def played(release: Release) -> None:
+async def played(url: str) -> None:
     """Two players in a match, for two seconds of it."""
-    async with duel(release, "skirmish") as players:
+    async with duel(url, "skirmish") as players:
         await until(lambda: all(len(player.seen.steps) > 40 for player in players))
 
 

@@ -26,7 +26,7 @@ AOF_OF_6 = "Successfully migrated an old-style AOF"
 
 async def upgraded_during_a_match(release: Release) -> None:
     """Two players play on while everything is replaced beneath them, brokers too."""
-    async with chart_play.duel(release) as players, chart_play.pushing(players):
+    async with chart_play.duel(release.url) as players, chart_play.pushing(players):
         await until(lambda: all(len(player.seen.steps) > 40 for player in players))
         await asyncio.to_thread(release.upgrade, "logLevel=debug")
         await chart_play.frames(players)
@@ -40,14 +40,14 @@ def test_chart_is_installed_played_upgraded_and_removed(
     earlier = chart.landed(chart.OLDEST, tmp_path)
     with chart_stack.installed(cluster, DUEL, source=earlier or chart.CHART) as release:
         keys = release.keys()
-        runs(chart_play.played(release))
+        runs(chart_play.played(release.url))
 
         runs(upgraded_during_a_match(release))
 
         assert release.keys() == keys
         if earlier:
             assert AOF_OF_6 in release.kubectl("logs", f"statefulset/{REDIS}")
-        runs(chart_play.played(release))
+        runs(chart_play.played(release.url))
         assert release.uninstall() == set()
         here = {f"namespace/{release.namespace}", f"namespace/{release.measured}"}
         assert chart_stack.cluster_wide(cluster.server) - before == here

@@ -33,7 +33,7 @@ def test_chart_is_played_on_brokers_of_others_and_leaves_what_is_theirs(
     wanted = ("operator.enabled=true", "probe.enabled=false")
     with chart_stack.installed(cluster, *wanted, prepare=prepare) as release:
         release.wait_servers()
-        runs(chart_play.played(release))
+        runs(chart_play.played(release.url))
 
         given = (tmp_path / "rallypoint.pem").read_text().strip()
         called = [pod for name in CALLED for pod in release.pods(name).values()]

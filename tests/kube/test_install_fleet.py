@@ -248,7 +248,7 @@ def test_match_outlives_an_upgrade_a_broken_one_and_its_rollback(
             node.tag(NATS, f"{name}:{broken}")  # a program that ends at once
 
     async def scenario() -> None:
-        async with duel(release) as players, pushing(players):
+        async with duel(release.url) as players, pushing(players):
             await asyncio.to_thread(release.upgrade, f"image.tag={newer}")
             await frames(players)
             await asyncio.to_thread(serves, release, newer)
@@ -328,7 +328,7 @@ def test_brokers_are_replaced_and_nothing_that_they_took_is_lost(
 
     async def scenario() -> None:
         async with (
-            duel(release) as players,
+            duel(release.url) as players,
             pushing(players),
             client.connect(release.url, name="Cleo", game="skirmish") as session,
             careers(release.url, count=2),
@@ -350,7 +350,7 @@ def test_brokers_are_replaced_and_nothing_that_they_took_is_lost(
 
 def test_node_is_drained_and_nobody_is_kicked(release: Release, runs: Runs) -> None:
     async def scenario() -> None:
-        async with duel(release) as players, pushing(players):
+        async with duel(release.url) as players, pushing(players):
             await frames(players)
             server, uid = await asyncio.to_thread(some_occupied, release)
             epoch = players[0].seen.epoch

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.kube import chart_stack
+from tests.kube import chart_play, chart_stack
 from tests.kube.chart_stack import INSTALL_S
 from tests.kube.conftest import Runs
 from tests.support import chart, images
 from tests.support.cluster import release
 from tests.support.cluster.machines import Cluster
 from tests.support.kubernetes import ApiServer
-from tests.support.players import playing, until
 
 
 @pytest.fixture
@@ -43,18 +42,12 @@ def pods(server: ApiServer) -> set[str]:
     return set(server.does("-n", release.NAME, "get", "pods", *words).split())
 
 
-async def played(url: str) -> None:
-    """Two players in a match, for two seconds of it."""
-    async with playing(url, "skirmish", "skirmish") as players:
-        await until(lambda: all(len(player.seen.steps) > 40 for player in players))
-
-
 @pytest.mark.timeout(2 * INSTALL_S, func_only=True)
 def test_chart_is_played_where_the_command_says_and_stays_when_nothing_changed(
     its_cluster: Cluster, runs: Runs, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = install(its_cluster, capsys)
-    runs(played(url))
+    runs(chart_play.played(url))
     before = pods(its_cluster.server)
     assert install(its_cluster, capsys) == url
     assert pods(its_cluster.server) == before

@@ -11,7 +11,7 @@ from rallypoint.kit.store import Store
 
 REFUSING = (
     *(stream.name for stream in subjects.STREAMS if stream.discard == "new"),
-    *(bus_wire.bucket_stream(bucket) for bucket in subjects.BUCKETS),
+    *(bus_wire.bucket_stream(bucket.name) for bucket in subjects.BUCKETS),
 )
 """What takes nothing more when it is full; the other streams forget their oldest."""
 

@@ -48,7 +48,7 @@ class Kv:
     def __init__(self, bus: Bus, bucket: str) -> None:
         self._bus = bus
         self._bucket = bucket
-        self._stream = f"KV_{bucket}"
+        self._stream = bus_wire.bucket_stream(bucket)
         self._prefix = f"$KV.{bucket}."
 
     def fence(self, key: str, revision: int) -> Fence:

@@ -146,15 +146,15 @@ def stream_config(stream: subjects.Stream, replicas: int) -> dict[str, Any]:
     }
 
 
-def bucket_stream(bucket: subjects.Bucket) -> str:
-    """Return the name of a KV bucket's stream."""
-    return f"KV_{bucket.name}"
+def bucket_stream(bucket: str) -> str:
+    """Return the name of the stream of the KV bucket of this name."""
+    return f"KV_{bucket}"
 
 
 def bucket_config(bucket: subjects.Bucket, replicas: int) -> dict[str, Any]:
     """Return the configuration of a KV bucket's stream."""
     config: dict[str, Any] = {
-        "name": bucket_stream(bucket),
+        "name": bucket_stream(bucket.name),
         "subjects": [f"$KV.{bucket.name}.>"],
         "retention": "limits",
         "storage": "file",

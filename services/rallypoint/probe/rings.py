@@ -1,4 +1,4 @@
-"""Read a BPF ring buffer through its memory: 0.4 µs an event, no call into libbpf.
+"""Read a BPF ring buffer through its memory: about half a µs an event, no call into libbpf.
 
 The first page holds where the reader is (we write it), the second where the kernel is, then the
 data twice in a row, so that a record never wraps. A record begins with its length; bit 31 of it
