@@ -9,7 +9,6 @@ import secrets
 import shlex
 import subprocess
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any, Final
 import pytest
 
 from tests.kube import disks
-from tests.support import chart, go, images
+from tests.support import chart, door, go, images
 from tests.support.cluster.machines import Cluster
 from tests.support.kubernetes import ApiServer
 
@@ -105,14 +104,8 @@ class Release:
         self.wait_door()
 
     def wait_door(self) -> None:
-        """Wait until players come in: the network hears of a pod later than its kubelet."""
-
-        def opens() -> bool:
-            with contextlib.suppress(OSError), urllib.request.urlopen(self.url, timeout=5):
-                return True
-            return False
-
-        assert within(opens, INSTALL_S), self.told()
+        """Wait until players come in."""
+        assert door.opens_within(self.url, INSTALL_S), self.told()
 
     def upgrade(self, *values: str) -> None:
         """Come to this checkout's chart with other values; wait until Helm's pods have them.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tests.support import chart, go, images
+from tests.support import chart, door, go, images
 from tests.support.cluster import node
 from tests.support.cluster.network import Host, Unavailable
 
@@ -49,6 +49,9 @@ def install(kubeconfig: Path, hosts: Sequence[Host]) -> None:
     service = json.loads(_does(*kubectl, "-n", NAME, "get", "service", GATEWAY, "-o", "json"))
     (port,) = (each["nodePort"] for each in service["spec"]["ports"] if each["name"] == "web")
     url = f"http://{hosts[0].address}:{port}"
+    go.say("waiting for the gateway")
+    if not door.opens_within(url, READY_S):
+        raise Unavailable(f"{url} does not answer, though its pods are ready")
     print(NEXT.format(url=url, kubeconfig=kubeconfig, name=NAME))
 
 
