@@ -7,14 +7,19 @@ ARG RUNTIME_BASE=gcr.io/distroless/python3-debian13:nonroot
 
 FROM ${RUNTIME_BASE} AS base
 
-FROM ${PYTHON_BASE} AS tools
+# Built on the processor that builds, for the one that is asked for: emulated, numpy alone would take hours.
+FROM --platform=$BUILDPLATFORM ${PYTHON_BASE} AS tools
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONDONTWRITEBYTECODE=1
-RUN apt-get update \
- && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends binutils clang g++ gcc libbpf1 libc6-dev \
- && rm -rf /var/lib/apt/lists/*
 RUN python3 -m venv /tools
 ENV PATH=/tools/bin:$PATH
 WORKDIR /src
+ARG TARGETARCH
+RUN dpkg --add-architecture ${TARGETARCH} && apt-get update \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends clang gcc g++ \
+      crossbuild-essential-${TARGETARCH} libpython3.13-dev:${TARGETARCH} libbpf1:${TARGETARCH} \
+ && rm -rf /var/lib/apt/lists/*
+COPY images/target.py images/
+RUN python3 images/target.py ${TARGETARCH}
 
 # The wheel brings a BLAS, Fortran and each loop for five generations of processors: a quarter of the
 # image for what nothing here asks for. Of those loops the ones for AVX-512 are left out.
@@ -22,20 +27,21 @@ FROM tools AS numpy
 COPY requirements/numpy.txt requirements/compile.txt requirements/
 ARG NUMPY_OPTIONS="-Dblas=none -Dlapack=none -Dallow-noblas=true -Dcpu-dispatch=max-x86_v4"
 RUN pip install -q --no-cache-dir --require-hashes -r requirements/compile.txt \
- && told= && for option in ${NUMPY_OPTIONS}; do told="$told --config-settings=setup-args=$option"; done \
- && sed "s/^numpy==[^ ]*/&$told/" requirements/numpy.txt > /numpy.txt \
- && pip wheel -q --no-cache-dir --no-deps --no-build-isolation --require-hashes --no-binary :all: \
+ && told= && for option in --cross-file=/target/meson.ini ${NUMPY_OPTIONS}; do \
+      told="$told --config-settings=setup-args=$option"; done \
+ && sed "s|^numpy==[^ ]*|&$told|" requirements/numpy.txt > /numpy.txt \
+ && for-target pip wheel -q --no-cache-dir --no-deps --no-build-isolation --require-hashes --no-binary :all: \
       --wheel-dir /wheels -r /numpy.txt
 
 FROM tools AS build
 COPY requirements/ requirements/
 RUN pip install -q --no-cache-dir --no-compile --require-hashes -r requirements/build.txt -r requirements/node.txt
-RUN pip install -q --no-cache-dir --no-compile --no-deps --require-hashes --only-binary :all: \
+RUN for-target pip install -q --no-cache-dir --no-compile --no-deps --require-hashes --only-binary :all: \
       --target /app/lib -r requirements/image.txt \
- && pip install -q --no-cache-dir --no-compile --no-deps --require-hashes --only-binary :all: \
+ && for-target pip install -q --no-cache-dir --no-compile --no-deps --require-hashes --only-binary :all: \
       --target /probe/lib -r requirements/probe.txt
 COPY --from=numpy /wheels/ /wheels/
-RUN pip install -q --no-compile --no-deps --no-index --find-links /wheels --target /app/lib numpy
+RUN for-target pip install -q --no-compile --no-deps --no-index --find-links /wheels --target /app/lib numpy
 # Another value does all that follows again: the same must come out (tests/images).
 ARG AGAIN=
 RUN : ${AGAIN}
@@ -45,13 +51,16 @@ RUN PYTHONPATH=/app/lib python clients/web/build.py && cp -r clients/web/dist /a
 COPY pyproject.toml ./
 COPY services/ services/
 RUN python protos/generate.py \
- && pip install -q --no-cache-dir --no-compile --no-deps --no-build-isolation --target /app/lib . \
+ && for-target pip install -q --no-cache-dir --no-compile --no-deps --no-build-isolation --target /app/lib . \
  && mkdir /probe/bpf && PYTHONPATH=services python -m rallypoint.probe.build /probe/bpf
 COPY images/ images/
 COPY --from=base / /base/
-RUN PYTHONHASHSEED=0 PYTHONNODEBUGRANGES=1 python images/pack.py && rm -r /base
+RUN PYTHONHASHSEED=0 PYTHONNODEBUGRANGES=1 for-target python images/pack.py && rm -r /base
 
 FROM build AS dev
+ARG TARGETARCH
+RUN test "$(dpkg --print-architecture)" = "${TARGETARCH}" \
+ || { echo "dev, which has the compilers beside it, is made for the processor that builds" >&2; exit 1; }
 ENV PYTHONPATH=/src/services:/app/lib RALLYPOINT_WEB_ROOT=/app/web RALLYPOINT_DATA_DIR=/tmp/rallypoint
 RUN cd /app/lib && find rallypoint -name '*.so' -exec cp --parents '{}' /src/services ';'
 USER 65532:65532

@@ -8,12 +8,15 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import root
 
 LIBRARY = "libbpf.so.1"
-FOLDERS = "usr/lib/*-linux-gnu*"
+TRIPLET = sysconfig.get_config_var("MULTIARCH")
+"""Of the processor that the image is for; libraries of the one that builds lie beside."""
+FOLDER = f"usr/lib/{TRIPLET}"
 
 
 def take(made: Path, base: Path) -> None:
@@ -21,31 +24,31 @@ def take(made: Path, base: Path) -> None:
     asking, taken = [LIBRARY], set[str]()
     while asking:
         name = asking.pop()
-        if name in taken or name.startswith("/") or list(base.glob(f"{FOLDERS}/{name}")):
+        if name in taken or name.startswith("/") or (base / FOLDER / name).exists():
             continue
         taken.add(name)
         found = _found(name)
         target = made / found.relative_to("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(found, target)
-        subprocess.run(["strip", "--strip-unneeded", str(target)], check=True)
+        root.strip(target)
         _list(made, name)
         asking += root.needed(found)
 
 
 def _found(name: str) -> Path:
-    for path in Path("/").glob(f"{FOLDERS}/{name}"):
-        return path
-    sys.exit(f"the build stage has no {name}")
+    path = Path("/") / FOLDER / name
+    return path if path.exists() else sys.exit(f"the build stage has no {name}")
 
 
 def _list(made: Path, name: str) -> None:
     """List the package that a library is of, with its copyright file."""
-    package = _asked("--search", f"*/{name}").partition(":")[0]
+    found = _asked("--search", f"*/{TRIPLET}/{name}").partition(": ")[0]
+    package = found.partition(":")[0]
     status, paper = made / root.STATUS / package, f"usr/share/doc/{package}/copyright"
     for path in (status, made / paper):
         path.parent.mkdir(parents=True, exist_ok=True)
-    status.write_text(_asked("--status", package))
+    status.write_text(_asked("--status", found))
     shutil.copy2(Path("/") / paper, made / paper)
 
 

@@ -9,7 +9,6 @@ worth 0.7 s.
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable
@@ -61,12 +60,6 @@ def trust_the_base(folder: Path) -> None:
         path.symlink_to("/etc/ssl/certs/ca-certificates.crt")
 
 
-def strip(folder: Path) -> None:
-    """Remove the symbols that only debuggers read."""
-    for path in sorted(folder.rglob("*.so*")):
-        subprocess.run(["strip", "--strip-unneeded", str(path)], check=True)
-
-
 def refuse_uncompiled(folder: Path) -> None:
     """Refuse an image whose hot paths would run in Python: at install a compiler is optional."""
     project = tomllib.loads((SOURCE / "pyproject.toml").read_text())
@@ -113,7 +106,8 @@ def main() -> None:
         path.unlink()
     probe_package(services, probe)
     for folder in (services, probe):
-        strip(folder)
+        for path in sorted(folder.rglob("*.so*")):
+            root.strip(path)
         bytecode.only(folder, "/app/lib")
     made = Path("/root-fs")
     root.make(Path("/base"), made, (services, probe))

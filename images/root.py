@@ -7,6 +7,7 @@ list of packages keeps those of which something was taken, with their copyright 
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -136,6 +137,11 @@ class Root:
             return True
         names = (line.split(maxsplit=1)[1] for line in sums.read_text().splitlines())
         return any(self.has(name) for name in names if not name.startswith("usr/share/doc/"))
+
+
+def strip(program: Path) -> None:
+    """Remove the symbols that only debuggers read."""
+    subprocess.run([os.environ["STRIP"], "--strip-unneeded", str(program)], check=True)
 
 
 def needed(program: Path) -> Iterator[str]:

@@ -1,41 +1,36 @@
-"""What images for arm64 are made from: no such machine is at hand, emulation takes long."""
+"""Images for the processor that this machine has not: made here, and run by an emulator."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import shutil
+import signal
 import subprocess
 import sys
-import sysconfig
-import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.support import go
+from tests.support import go, images
 from tests.support.images import processors
 
+from rallypoint.cli import bench_image, container, layout, plan
 from rallypoint.probe import build
 
 LOCKS = (("build", "node"), ("compile",), ("image", "probe"))
 """Of which no two name different releases of a package."""
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
 WHEELS_S = 240
-CROSS = "aarch64-linux-gnu-gcc"
-ENTRY = """{}
-interpreter /usr/bin/qemu-aarch64-static
-flags: {}
-offset 0
-magic 7f454c4602010100000000000000000002{}
-mask ffffffffffffff00fffffffffffffffffeffffff
-"""
+START_S, STARTS_S = 120.0, 400
+"""An emulator is some forty times slower."""
 BPF = go.ROOT / "services" / "rallypoint" / "probe" / "bpf"
 
 
-def ran(*command: str, given: str | None = None) -> str:
+def ran(*command: str) -> str:
     """Run a command; what it complained of, or nothing."""
-    done = subprocess.run(
-        command, cwd=go.ROOT, input=given, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=go.ROOT, capture_output=True, text=True, check=False)
     return done.stderr + done.stdout if done.returncode else ""
 
 
@@ -63,26 +58,73 @@ def test_locks_hold_a_wheel_for_every_requirement(tmp_path: Path, locks: tuple[s
 
 
 @pytest.fixture(scope="session")
-def cross() -> list[str]:
-    """A compiler for arm64 with Python's headers: those of this machine's Python will do."""
-    if not shutil.which(CROSS):
-        pytest.skip(f"no {CROSS} (Debian: gcc-aarch64-linux-gnu, libc6-dev-arm64-cross)")
-    command = [CROSS, "-I", sysconfig.get_path("include"), "-fsyntax-only", "-Wall", "-Werror"]
-    if ran(*command, "-x", "c", "-", given="#include <Python.h>\n"):
-        pytest.skip("Python's headers are for this machine's processor only")
-    return command
+def other() -> Path:
+    """The folder of our images for a processor that this machine has not."""
+    if reason := images.missing() or container.missing():
+        pytest.skip(reason)
+    return images.built(architecture=processors.other())
 
 
-def extensions() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = tomllib.loads((go.ROOT / "pyproject.toml").read_text())["tool"][
-        "setuptools"
-    ]["ext-modules"]
+@pytest.fixture(scope="session")
+def emulator() -> Path:
+    """What runs the programs of that processor."""
+    found = processors.emulator(processors.other())
+    if found is None:
+        pytest.skip(f"no {processors.EMULATORS[processors.other()]} (Debian: qemu-user-static)")
     return found
 
 
-@pytest.mark.parametrize("extension", extensions(), ids=lambda one: one["name"])
-def test_extension_compiles(cross: list[str], extension: dict[str, Any]) -> None:
-    assert not ran(*cross, *extension["extra-compile-args"], *extension["sources"])
+@contextmanager
+def unpacked(other: Path, emulator: Path, name: str) -> Iterator[container.Image]:
+    """An image of that processor, started by the emulator."""
+    with container.unpacked(other, name) as image:
+        yield dataclasses.replace(image, entrypoint=(str(emulator), *image.entrypoint))
+
+
+@pytest.mark.parametrize("name", ["services", "probe"])
+def test_image_holds_programs_of_its_processor_alone(other: Path, name: str) -> None:
+    with container.unpacked(other, name) as image:
+        files = [path for path in image.root.rglob("*") if not path.is_symlink()]
+        found = {processors.made_for(path) for path in files if path.is_file()} - {None}
+        objects = set((image.root / "app" / "bpf").glob("*.bpf.o"))
+    assert found == {processors.other()} | ({"247"} if objects else set())  # BPF's own number
+
+
+def test_image_tells_its_processor_and_is_as_small(other: Path) -> None:
+    for name, told in json.loads((other / "images.json").read_text()).items():
+        assert layout.read(other / name).architecture == processors.other()
+        assert told["compressed_bytes"] < 1e6 * bench_image.PROMISE[f"{name}_mb"]
+
+
+@pytest.fixture
+def emulated(other: Path, emulator: Path) -> Iterator[container.Image]:
+    with unpacked(other, emulator, "services") as image:
+        yield image
+
+
+@pytest.mark.timeout(STARTS_S, func_only=True)
+@pytest.mark.parametrize("kind", bench_image.KINDS)
+def test_service_serves_when_emulated(
+    emulated: container.Image, emulator: Path, processes: dict[str, plan.Process], kind: str
+) -> None:
+    with bench_image.started(emulated, processes[kind], emulator) as running:
+        bench_image.until_ready(processes[kind], running, START_S)
+
+        running.signal(signal.SIGTERM)
+
+        assert running.wait(START_S) == 0, running.output.read_text()
+
+
+@pytest.mark.timeout(STARTS_S, func_only=True)
+def test_probe_tells_when_emulated(other: Path, emulator: Path) -> None:
+    words = ["--once", "--json", "--seconds", "0.2"]
+    with (
+        unpacked(other, emulator, "probe") as image,
+        image.started(words, shared=[emulator]) as running,
+    ):
+        code, said = running.wait(START_S), running.output.read_text()
+    assert code == 0, said
+    assert "NO_LIBBPF" not in json.loads(said)["reason"]
 
 
 @pytest.mark.parametrize("source", sorted(BPF.glob("*.bpf.c")), ids=lambda path: path.name)
@@ -99,19 +141,3 @@ def test_probe_program_knows_no_processor(source: Path) -> None:
     ]
     assert made[0].stdout
     assert made[0].stdout == made[1].stdout
-
-
-@pytest.mark.parametrize(
-    ("entry", "emulates"),
-    [
-        (ENTRY.format("enabled", "OCF", "00b700"), True),
-        (ENTRY.format("enabled", "OC", "00b700"), False),  # it would be looked for in each root
-        (ENTRY.format("disabled", "OCF", "00b700"), False),
-        (ENTRY.format("enabled", "OCF", "00f300"), False),  # RISC-V
-        ("enabled\ninterpreter /usr/bin/python3\nflags: \noffset 0\nmagic a70d0d0a\n", False),
-    ],
-)
-def test_emulator_is_found(tmp_path: Path, entry: str, emulates: bool) -> None:
-    other = next(name for name in processors.NUMBERS if name != processors.own())
-    (tmp_path / "entry").write_text(entry.replace("b700", f"{processors.NUMBERS[other]:02x}00"))
-    assert (processors.missing(other, tmp_path) == "") is emulates

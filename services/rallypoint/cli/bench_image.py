@@ -119,23 +119,29 @@ def services() -> Iterator[list[plan.Process]]:
 
 
 @contextmanager
-def started(image: container.Image, process: plan.Process) -> Iterator[container.Running]:
-    """Run a service of the plan in a container; it sees the plan's files and may change none."""
+def started(
+    image: container.Image, process: plan.Process, *shared: Path
+) -> Iterator[container.Running]:
+    """Run a service of the plan in a container; it sees the plan's files, and what else is
+    `shared`, and may change none."""
     directory = Path(process.environment["RALLYPOINT_DATA_DIR"])
     environment = {**process.environment, "RALLYPOINT_WEB_PORT": "0"}
     environment["RALLYPOINT_DATA_DIR"] = "/tmp/rallypoint"  # noqa: S108  # the container's
     environment["RALLYPOINT_WEB_ROOT"] = image.environment["RALLYPOINT_WEB_ROOT"]
     words = process.command[process.command.index("rallypoint") + 1 :]
     log = directory / f"{process.name}.container.log"
-    with image.started(words, environment=environment, shared=[directory], output=log) as running:
+    seen = (directory, *shared)
+    with image.started(words, environment=environment, shared=seen, output=log) as running:
         yield running
 
 
-def until_ready(process: plan.Process, running: container.Running) -> float:
+def until_ready(
+    process: plan.Process, running: container.Running, within_s: float = READY_WITHIN_S
+) -> float:
     """Wait until a service says that it is ready; return its seconds from exec."""
     while not asyncio.run(probes.is_ready(process)):
         seconds = time.monotonic() - running.started_s
-        if seconds > READY_WITHIN_S or not running.alive:
+        if seconds > within_s or not running.alive:
             said = running.output.read_text(errors="replace")[-2000:]
             raise brokers.BrokerFailed(f"{process.name} is not ready in its container\n{said}")
         time.sleep(0.005)

@@ -80,6 +80,7 @@ class Layout:
 
     layers: tuple[Layer, ...]
     config: Mapping[str, Any]
+    architecture: str
 
     @property
     def packed(self) -> str:
@@ -94,7 +95,8 @@ def read(folder: Path) -> Layout:
     layers = tuple(
         Layer(_blob(folder, one), one["mediaType"], one["size"]) for one in described["layers"]
     )
-    return Layout(layers, json.loads(_blob(folder, described["config"]).read_text())["config"])
+    told = json.loads(_blob(folder, described["config"]).read_text())
+    return Layout(layers, told["config"], told["architecture"])
 
 
 def _blob(folder: Path, described: Mapping[str, Any]) -> Path:

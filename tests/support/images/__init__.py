@@ -2,7 +2,7 @@
 
     python -m tests.support.images                  # build what is not cached, tell where it is
     python -m tests.support.images --dev            # … the target dev too
-    python -m tests.support.images --arch arm64     # … ours, for a processor that qemu emulates
+    python -m tests.support.images --arch arm64     # … ours, for another processor
     python -m tests.support.images <command …>      # … and run a command with RALLYPOINT_IMAGES
 
 `built()` returns a folder with `images.json` and, for each image, an OCI layout (what a registry
@@ -41,7 +41,7 @@ SOURCES = (
     "tests/tools/otelcol",
 )  # fmt: skip
 VERSION = tomllib.loads((go.ROOT / "pyproject.toml").read_text())["project"]["version"]
-KEPT = 3
+KEPT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,7 @@ IMAGES = (
     Image("redis-before", "docker.io/library/redis:6.2.14", BROKERS),
     Image("collector", "docker.io/otel/opentelemetry-collector-contrib:0.146.0", BROKERS),
 )
+BASE = "localhost/rallypoint-base"
 DEV = Image("dev", f"rallypoint.dev/dev:{VERSION}")
 
 
@@ -91,44 +92,44 @@ def fingerprint() -> str:
 
 
 def wanted(architecture: str, *, dev: bool) -> tuple[Image, ...]:
-    """Return what to build: the brokers' programs are those of this machine."""
-    here = architecture == processors.own()
-    found = tuple(image for image in IMAGES if here or image.file != BROKERS)
-    return (*found, DEV) if dev else found
+    """Return what to build: the brokers' programs, and what `dev` runs, are of this machine."""
+    if architecture != processors.own():
+        return tuple(image for image in IMAGES if image.file != BROKERS)
+    return (*IMAGES, DEV) if dev else IMAGES
 
 
-def home(architecture: str) -> Path:
-    """Return where the images for a processor are kept: their layers and bases bear one name."""
-    return go.cache() / ("images" if architecture == processors.own() else f"images-{architecture}")
+def home() -> Path:
+    """Return where images are kept."""
+    return go.cache() / "images"
 
 
 def built(*, dev: bool = False, architecture: str = "") -> Path:
     """Return the folder of the images of this checkout, built when they are not in the cache."""
     architecture = architecture or processors.own()
-    folder = home(architecture)
-    with _alone(folder):
+    with _ready() as storage:
         before = fingerprint()
-        made = folder / "built" / before
+        name = before if architecture == processors.own() else f"{before}-{architecture}"
+        made = home() / "built" / name
         listed = _listed(made)
         for image in wanted(architecture, dev=dev):
             if image.name not in listed:
-                listed[image.name] = _made(image, made, architecture)
+                listed[image.name] = _made(storage, image, made, architecture)
                 if fingerprint() != before:
                     raise RuntimeError("sources changed while an image was built: build again")
                 (made / "images.json").write_text(json.dumps(listed, indent=1))
         os.utime(made)
-        _forget(folder / "built")
+        _forget(home() / "built")
     return made
 
 
 @contextmanager
 def mounted_dev() -> Iterator[container.Image]:
     """Build the target `dev`, which nobody ships, and see it as it lies in the storage."""
-    folder = home(processors.own())
-    storage = Buildah(folder / "storage", processors.own())
-    with _alone(folder):
-        _bases(storage, folder)
-        storage.build(go.ROOT, DEV.file, target=DEV.target, tag=DEV.reference, arguments={})
+    with _ready() as storage:
+        storage.build(
+            go.ROOT, DEV.file, processors.own(),
+            target=DEV.target, tag=DEV.reference, arguments={},
+        )  # fmt: skip
     with storage.mounted(DEV.reference) as (root, config):
         yield container.laid_out(root, config)
 
@@ -136,13 +137,10 @@ def mounted_dev() -> Iterator[container.Image]:
 def built_again(name: str) -> str:
     """Build an image with all that is compiled, generated or packed done again; its digest."""
     (image,) = (one for one in IMAGES if one.name == name)
-    folder = home(processors.own())
-    storage = Buildah(folder / "storage", processors.own())
     tag = f"localhost/rallypoint-again:{name}"
-    with _alone(folder):
-        _bases(storage, folder)
+    with _ready() as storage:
         storage.build(
-            go.ROOT, image.file, target=image.target, tag=tag,
+            go.ROOT, image.file, processors.own(), target=image.target, tag=tag,
             arguments={"VERSION": VERSION, "AGAIN": secrets.token_hex(8)},
         )  # fmt: skip
         return storage.identity(tag)
@@ -160,25 +158,23 @@ def _forget(folder: Path) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let one process build at a time."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
+def _ready() -> Iterator[Buildah]:
+    """Have the bases in the storage; one process builds at a time."""
+    home().mkdir(parents=True, exist_ok=True)
+    with (home() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        storage = Buildah(home() / "storage")
+        _bases(storage)
+        yield storage
 
 
-def _made(image: Image, made: Path, architecture: str) -> dict[str, object]:
+def _made(storage: Buildah, image: Image, made: Path, architecture: str) -> dict[str, object]:
     """Build one image and write it in both forms."""
-    if reason := missing() or processors.missing(architecture):
-        raise RuntimeError(reason)
-    storage = Buildah(home(architecture) / "storage", architecture)
     begin = time.monotonic()
     go.say(f"building image {image.reference} for {architecture}")
-    _bases(storage, home(architecture))
     with _context(image) as context:
         storage.build(
-            context, image.file, target=image.target, tag=image.reference,
+            context, image.file, architecture, target=image.target, tag=image.reference,
             arguments={"VERSION": VERSION} if image.file != BROKERS else {},
         )  # fmt: skip
     layout, archive = made / image.name, made / f"{image.name}.tar"
@@ -209,25 +205,29 @@ def write_archive(layout: Path, archive: Path, reference: str) -> None:
             written.add(layout / name, name)
 
 
-def _bases(storage: Buildah, home: Path) -> None:
+def _bases(storage: Buildah) -> None:
     """Make the bases unless they are there, as this version of their recipe makes them."""
-    marker = f"localhost/rallypoint-bases:{bases.recipe()}"
-    if storage.has(marker) and storage.has(bases.PYTHON):
+    made = home() / "bases.recipe"
+    if made.exists() and made.read_text() == bases.recipe():
         storage.trim()
-        if storage.has(marker):
+        if storage.has(bases.PYTHON) and storage.has(bases.DISTROLESS):
             return
+    if reason := missing():
+        raise RuntimeError(reason)
     go.say("making the base images from Debian's packages")
-    with fresh(home / "bases") as folder:
-        tools, runtime = folder / "slim", folder / "distroless"
-        bases.slim(tools, storage.architecture)
-        bases.distroless(runtime, tools)
-        path = "PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
-        storage.import_root(tools, bases.PYTHON, env=path, cmd="python3")
-        storage.import_root(
-            runtime, bases.DISTROLESS, env="LANG=C.UTF-8", user="65532",
-            entrypoint='["/usr/bin/python3.13"]', workingdir="/home/nonroot",
-        )  # fmt: skip
-    storage.does("tag", bases.DISTROLESS, marker)
+    path = "PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+    with fresh(home() / "bases") as folder:
+        tools = folder / "slim"
+        bases.slim(tools)
+        storage.import_root(tools, bases.PYTHON, processors.own(), env=path, cmd="python3")
+        for name in processors.NUMBERS:
+            bases.distroless(folder / name, tools, name)
+            storage.import_root(
+                folder / name, f"{BASE}:{name}", name, env="LANG=C.UTF-8", user="65532",
+                entrypoint='["/usr/bin/python3.13"]', workingdir="/home/nonroot",
+            )  # fmt: skip
+    storage.join(bases.DISTROLESS, [f"{BASE}:{name}" for name in processors.NUMBERS])
+    made.write_text(bases.recipe())
 
 
 @contextmanager
@@ -236,7 +236,7 @@ def _context(image: Image) -> Iterator[Path]:
     if image.file != BROKERS:
         yield go.ROOT
         return
-    with fresh(go.cache() / "images" / "context") as folder:
+    with fresh(home() / "context") as folder:
         for name in ("nats-server", "redis-server"):
             shutil.copy(Path(sys.executable).parent / name, folder / name)
         shutil.copy(go.tool("otelcol"), folder / "otelcol")
@@ -259,9 +259,9 @@ def main(command: list[str]) -> int:
     asked.add_argument("--arch", default=processors.own(), choices=sorted(processors.NUMBERS))
     asked.add_argument("command", nargs=argparse.REMAINDER)
     given = asked.parse_args(command)
-    if not given.command and (reason := missing() or processors.missing(given.arch)):
+    if not given.command and (reason := missing()):
         print(f"no images: {reason}")  # the tests that want them are skipped, and say so
-        return 0 if given.arch == processors.own() else 1
+        return 0
     folder = built(dev=given.dev, architecture=given.arch)
     if words := given.command:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -57,9 +57,9 @@ def _mirror() -> str:
     return ""
 
 
-def slim(root: Path, architecture: str) -> None:
+def slim(root: Path) -> None:
     """Make the root of a Debian with Python, its headers and apt."""
-    command = ["debootstrap", f"--arch={architecture}", "--variant=minbase"]
+    command = ["debootstrap", "--variant=minbase"]
     command.append(f"--include={SLIM_EXTRA}")
     run([*command, SUITE, str(root), mirror()])
     shutil.rmtree(root / "var/cache/apt/archives", ignore_errors=True)
@@ -67,11 +67,13 @@ def slim(root: Path, architecture: str) -> None:
     (root / "usr/local/bin/python3").symlink_to("/usr/bin/python3.13")
 
 
-def distroless(root: Path, tools: Path) -> None:
-    """Make the root of distroless Python with the packages that the apt of `tools` fetches."""
+def distroless(root: Path, tools: Path, architecture: str) -> None:
+    """Make the root of distroless Python for a processor, with the packages that the apt of
+    `tools` fetches."""
     fetched = tools / "fetched"
     fetched.mkdir()
-    words = f"cd /fetched && apt-get -qq download {' '.join(DISTROLESS_PACKAGES)}"
+    asked = f"apt-get -qq -o APT::Architecture={architecture} -o APT::Architectures={architecture}"
+    words = f"cd /fetched && {asked} update && {asked} download {' '.join(DISTROLESS_PACKAGES)}"
     run(["chroot", str(tools), "sh", "-c", words])
     root.mkdir()
     listed = root / "var/lib/dpkg/status.d"

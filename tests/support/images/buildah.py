@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support.images import processors
+
 LAYERS_MOST = 250
 """Some 10 GB; a change of the sources adds a handful."""
 ZSTD_LEVEL = 20
@@ -24,25 +26,29 @@ NPM = Path.home() / ".npmrc"
 class Buildah:
     """One storage of images and layers."""
 
-    def __init__(self, folder: Path, architecture: str) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.architecture = architecture
         folder.mkdir(parents=True, exist_ok=True)
 
     def build(
-        self, context: Path, file: Path, *, target: str, tag: str, arguments: Mapping[str, str]
+        self,
+        context: Path,
+        file: Path,
+        architecture: str,
+        *,
+        target: str,
+        tag: str,
+        arguments: Mapping[str, str],
     ) -> None:
-        """Build a target of a Dockerfile; layers are kept for the next time."""
+        """Build a target of a Dockerfile for a processor; layers are kept for the next time."""
         seen = {path: path for path in MOUNTED if path.exists()} | {self._npm(): NPM}
         mounts = [word for item in seen.items() for word in ("-v", f"{item[0]}:{item[1]}:ro")]
-        given = [word for item in arguments.items() for word in ("--build-arg", "=".join(item))]
+        told = {**_platforms(architecture), **arguments}
+        given = [word for item in told.items() for word in ("--build-arg", "=".join(item))]
         command = ["bud", "--layers", "--timestamp", "0", "--pull-never", "--network", "host"]
-        command += ["--format", "oci", *self._platform(), *mounts, *given]
+        command += ["--format", "oci", "--arch", architecture, *mounts, *given]
         command += ["--target", target, "--tag", tag]
         self.does(*command, "--file", str(file), str(context))
-
-    def _platform(self) -> tuple[str, str]:
-        return "--arch", self.architecture
 
     def _npm(self) -> Path:
         """Write how npm reaches its registry: as it does here, with the CA that Node is told."""
@@ -53,13 +59,21 @@ class Buildah:
         path.write_text(own + (f"\ncafile={authority}\n" if authority else ""))
         return path
 
-    def import_root(self, root: Path, tag: str, **settings: str) -> None:
+    def import_root(self, root: Path, tag: str, architecture: str, **settings: str) -> None:
         """Make an image of one layer from a folder."""
-        container = self.does("from", *self._platform(), "scratch").strip()
+        platform = ("--arch", architecture)
+        container = self.does("from", *platform, "scratch").strip()
         self.does("add", container, f"{root}/", "/")
         flags = [f"--{name}={value}" for name, value in settings.items()]
-        self.does("config", *self._platform(), *flags, container)
+        self.does("config", *platform, *flags, container)
         self.does("commit", "--rm", "--timestamp", "0", "--format", "oci", container, tag)
+
+    def join(self, tag: str, images: Sequence[str]) -> None:
+        """Make one name for images of several processors, as a registry has it."""
+        self._run("rmi", "--force", tag)  # what bore the name before
+        self.does("manifest", "create", tag)
+        for image in images:
+            self.does("manifest", "add", tag, f"containers-storage:{image}")
 
     def push(self, tag: str, target: str) -> None:
         """Write an image to a place such as oci:<folder>, its layers packed as zstd."""
@@ -106,6 +120,12 @@ class Buildah:
             command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
             check=False,
         )  # fmt: skip
+
+
+def _platforms(architecture: str) -> dict[str, str]:
+    """What builders tell a Dockerfile by themselves: buildah 1.28 knows no BUILDPLATFORM in FROM,
+    and says of a stage with a platform of its own that this is what is asked for."""
+    return {"BUILDPLATFORM": f"linux/{processors.own()}", "TARGETARCH": architecture}
 
 
 @contextmanager

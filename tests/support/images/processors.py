@@ -1,13 +1,14 @@
-"""The processors that images are built for, and whether this machine runs their programs."""
+"""The processors that images are built for, and what runs the programs of another."""
 
 from __future__ import annotations
 
 import platform
+import shutil
 from pathlib import Path
 
-BINFMT = Path("/proc/sys/fs/binfmt_misc")
 NUMBERS = {"amd64": 62, "arm64": 183}
 """What ELF calls each, at byte 18 of every program."""
+EMULATORS = {"amd64": "qemu-x86_64-static", "arm64": "qemu-aarch64-static"}
 _OWN = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -17,20 +18,22 @@ def own() -> str:
     return _OWN.get(machine, machine)
 
 
-def missing(architecture: str, folder: Path = BINFMT) -> str:
-    """Say what this machine lacks to run programs of a processor; nothing if it can."""
-    if architecture == own():
-        return ""
-    for path in folder.glob("*"):
-        if path.name != "register" and _emulates(path.read_text(), NUMBERS[architecture]):
-            return ""
-    return f"the kernel has no emulator for {architecture}: {folder} needs one, with the flag F"
+def other() -> str:
+    """Return one that this machine has not."""
+    return next(name for name in NUMBERS if name != own())
 
 
-def _emulates(told: str, number: int) -> bool:
-    """Whether an entry runs programs of a processor wherever they are: F opens the emulator when
-    it is registered, and a build's root has none."""
-    lines = dict(line.partition(" ")[::2] for line in told.splitlines())
-    magic = bytes.fromhex(lines.get("magic", ""))
-    fits = magic[:4] == b"\x7fELF" and magic[18:20] == number.to_bytes(2, "little")
-    return fits and "enabled" in lines and "F" in lines.get("flags:", "")
+def emulator(name: str) -> Path | None:
+    """Return the program, linked with nothing, that runs those of a processor, if it is here."""
+    found = shutil.which(EMULATORS[name])
+    return Path(found) if found else None
+
+
+def made_for(program: Path) -> str | None:
+    """Return which processor a file is a program or shared object for; None if it is neither."""
+    with program.open("rb") as file:
+        head = file.read(20)
+    if head[:4] != b"\x7fELF":
+        return None
+    number = int.from_bytes(head[18:20], "little")
+    return next((name for name, known in NUMBERS.items() if known == number), str(number))
