@@ -96,7 +96,7 @@ def read(folder: Path) -> Layout:
         Layer(_blob(folder, one), one["mediaType"], one["size"]) for one in described["layers"]
     )
     told = json.loads(_blob(folder, described["config"]).read_text())
-    return Layout(layers, told["config"], told["architecture"])
+    return Layout(layers, told["config"], str(told.get("architecture", "")))
 
 
 def _blob(folder: Path, described: Mapping[str, Any]) -> Path:

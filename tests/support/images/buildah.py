@@ -70,7 +70,9 @@ class Buildah:
 
     def join(self, tag: str, images: Sequence[str]) -> None:
         """Make one name for images of several processors, as a registry has it."""
-        self._run("rmi", "--force", tag)  # what bore the name before
+        # What bore the name before: `rmi` takes, of a list, what it names, and leaves the list.
+        if self._run("manifest", "rm", tag).returncode:
+            self._run("rmi", "--force", tag)
         self.does("manifest", "create", tag)
         for image in images:
             self.does("manifest", "add", tag, f"containers-storage:{image}")
