@@ -13,14 +13,15 @@ LOOK_S: Final = 0.5
 def opens_within(url: str, within_s: float) -> bool:
     """Wait until a page is there; False when it did not come in that time."""
     give_up = time.monotonic() + within_s
-    while not _opens(url):
+    while not opens(url):
         if time.monotonic() > give_up:
             return False
         time.sleep(LOOK_S)
     return True
 
 
-def _opens(url: str) -> bool:
+def opens(url: str) -> bool:
+    """Whether a page is there now."""
     try:
         with urllib.request.urlopen(url, timeout=ANSWER_S):
             return True

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from rallypoint.internal.v1 import events_pb2
 from rallypoint.kit import subjects
 from rallypoint.kit.bus import Bus
 from rallypoint.kit.names import RoomId
+from tests.support import door
 from tests.support.waiting import wait_until
 
 START_S = 60.0
@@ -68,11 +68,7 @@ class StackProcess:
 
     def answers(self) -> bool:
         """Whether the page is served."""
-        try:
-            with urllib.request.urlopen(self.url, timeout=2) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
+        return door.opens(self.url)
 
     def wait_answers(self) -> None:
         """Wait until the page is served again."""
