@@ -86,4 +86,4 @@ def hold(release: Release, *components: str) -> Iterator[None]:
         finally:
             over.set()
         watching.result()
-    assert not watched.below
+    assert watched.below == []
